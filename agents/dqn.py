@@ -1,0 +1,287 @@
+"""Deep Q-learning: double, dueling, n-step, prioritised and noisy as independent switches.
+
+Mnih et al. 2015, van Hasselt et al. 2016, Wang et al. 2016, Schaul et al. 2016, Fortunato et al. 2018.
+With a network that has memory it is R2D2 (Kapturowski et al. 2019): sequences with the memory stored
+at their start, a burn-in without gradient, sequence priorities. One code does both: without memory a
+sequence has length 1 and nothing to burn in.
+
+Deviations: sequences begin where rollouts began (memory is stored there) and may run over the ends of
+episodes, which `first` resets, where R2D2 pads. The target network is copied between rollouts, not
+within one. Noise is drawn per update and, for acting, per rollout.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..envs.rollout import Rollout
+from ..envs.tree import Tree, map_tree
+from .agent import Agent, AgentConfig
+from .losses import huber, masked_mean
+from .optimizer import Metrics, Optimizer
+from .policies import QPolicy
+from .replay import Replay, Sample
+from .returns import n_step_returns, rescale, unscale
+from .schedules import ramp
+
+GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
+
+
+class DQN(Agent):
+    """Deep Q-learning on discrete actions; with a memory network, R2D2."""
+
+    policy: QPolicy
+
+    class Config(AgentConfig):
+        """DQN's settings; names as in Stable-Baselines3 where it has them."""
+
+        name: str = "dqn"
+        """This file."""
+        learning_rate: float = Field(1e-3, gt=0)
+        """Step of Adam."""
+        buffer_size: int = Field(100_000, gt=0)
+        """Transitions that the replay holds, over all environments."""
+        learning_starts: int = Field(1_000, ge=0)
+        """Environment steps before the first update."""
+        batch_size: int = Field(64, gt=0)
+        """Windows in a minibatch: single steps, or sequences with a memory network."""
+        train_freq: int = Field(8, gt=0)
+        """Steps of each environment between two rounds of updates."""
+        gradient_steps: int = Field(-1, ge=-1)
+        """Updates a round; -1: one for every environment step."""
+        target_update_interval: int = Field(500, gt=0)
+        """Environment steps between two copies to the target network."""
+        gamma: float = Field(0.99, ge=0, le=1)
+        """Discount per step."""
+        n_step: int = Field(1, gt=0)
+        """Rewards summed before the bootstrap."""
+        double: bool = True
+        """The online network chooses the action that the target network values."""
+        dueling: bool = False
+        """Separate value and advantage heads."""
+        prioritized: bool = False
+        """Draw by the size of the last TD error."""
+        prioritized_alpha: float = Field(0.6, gt=0, le=1)
+        """Exponent of the priorities."""
+        prioritized_beta: float = Field(0.4, ge=0, le=1)
+        """Exponent of the importance weights at the start; rises to 1 over the run."""
+        prioritized_eta: float = Field(0.9, ge=0, le=1)
+        """A sequence's priority is eta max|TD| + (1 - eta) mean|TD|."""
+        noisy: bool = False
+        """Noisy output layers instead of epsilon-greedy exploration."""
+        exploration_fraction: float = Field(0.1, ge=0, le=1)
+        """Share of the run over which epsilon falls."""
+        exploration_initial_eps: float = Field(1.0, ge=0, le=1)
+        """Epsilon at the start."""
+        exploration_final_eps: float = Field(0.05, ge=0, le=1)
+        """Epsilon after the fall."""
+        max_grad_norm: float | None = Field(10.0, gt=0)
+        """Limit of the gradient's global norm."""
+        adam_eps: float = Field(1e-8, gt=0)
+        """Adam's epsilon."""
+        weight_decay: float = Field(0.0, ge=0)
+        """Decoupled decay of weight matrices, per unit of learning rate."""
+        normalize_observations: bool = False
+        """Running mean and deviation of vector observations, kept in the policy."""
+        sequence_length: int = Field(20, gt=0)
+        """Steps that a memory network learns from at once (unused without memory)."""
+        burn_in: int = Field(0, ge=0)
+        """Steps before them that only warm the memory, without gradient (unused without memory)."""
+        value_rescaling: bool = False
+        """Learn h(Q) instead of Q (Pohlen et al. 2018): for returns of very different size."""
+
+    def __init__(self, config: Config, network: Any, *spaces: Any, **kwargs: Any) -> None:
+        super().__init__(config, network, *spaces, **kwargs)
+        if not isinstance(spaces[1], gymnasium.spaces.Discrete):
+            raise ValueError(f"agent=dqn: needs a Discrete action space, got {spaces[1]}; try agent=ppo")
+        self.config = config
+        num_envs = kwargs["num_envs"]
+        self.rollout_length = config.train_freq
+        options = (config.normalize_observations, config.dueling, config.noisy)
+        self.policy = QPolicy(network, *spaces, *options).to(self.device).eval()
+        self.target = QPolicy(network, *spaces, *options).to(self.device).eval()
+        self.target.requires_grad_(False)
+        self.target.normalizer = self.policy.normalizer
+        memory = self.policy.initial_state(1) != ()
+        self.burn_in = config.burn_in if memory else 0
+        self.sequence_length = config.sequence_length if memory else 1
+        obstacle = "a network with memory" if memory else "agent.noisy" if config.noisy else None
+        updates = max(config.gradient_steps, 0) / (config.train_freq * num_envs) or 1
+        self.replay = Replay(
+            config.buffer_size,
+            num_envs,
+            window=self.burn_in + self.sequence_length + config.n_step - 1,
+            stride=config.train_freq if memory else 1,
+            rng=self.rng,
+            alpha=config.prioritized_alpha if config.prioritized else 0.0,
+        )
+        self.optimizer = Optimizer(
+            self.policy,
+            self.loss,
+            learning_rate=config.learning_rate,
+            max_grad_norm=config.max_grad_norm,
+            eps=config.adam_eps,
+            weight_decay=config.weight_decay,
+            compile=self._compiles(kwargs["compile"], updates * self.total_steps, obstacle),
+        )
+        self.copy_target()
+        self._explore()
+
+    def learn(self, rollout: Rollout) -> Metrics:
+        """Puts the rollout into the replay and takes `gradient_steps` updates from it."""
+        cfg = self.config
+        self.replay.add(rollout)
+        before = self.steps
+        self.steps += rollout.steps
+        metrics: Metrics = {}
+        if self.steps >= cfg.learning_starts and len(self.replay.starts):
+            if before // cfg.target_update_interval != self.steps // cfg.target_update_interval:
+                self.copy_target()
+            metrics = self._updates(rollout.steps if cfg.gradient_steps < 0 else cfg.gradient_steps)
+        if self.policy.normalizer is not None:
+            self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], rollout.obs))
+        self._explore()
+        metrics["replay/size"] = torch.tensor(float(len(self.replay)))
+        metrics["policy/epsilon"] = self.policy.epsilon.clone()
+        return metrics
+
+    def _updates(self, count: int) -> Metrics:
+        """Takes `count` steps; returns the means of their metrics."""
+        history: dict[str, list[Tensor]] = defaultdict(list)
+        self.policy.train()
+        for starts, batch in self._samples(count):
+            trace = self.optimizer.update(batch)
+            if self.config.prioritized:
+                self.replay.update_priorities(starts, self._priority(trace))
+            for name, value in trace.items():
+                history[name].append(value.reshape(-1))
+        self.policy.eval()
+        trace = {name: torch.cat(values) for name, values in history.items()}
+        valid = trace["valid"]
+        return {
+            "loss/td": masked_mean(huber(trace["error"]), valid),
+            "q/mean": masked_mean(trace["q"], valid),
+            "q/td_error": masked_mean(trace["error"].abs(), valid),
+            "train/grad_norm": trace["grad_norm"].mean(),
+        }
+
+    def copy_target(self) -> None:
+        """Copies weights, statistics and noise to the target network."""
+        self.target.load_state_dict(self.policy.state_dict())
+
+    def _explore(self) -> None:
+        """Sets epsilon for the next rollout, or draws new noise."""
+        cfg = self.config
+        if cfg.noisy:
+            self.policy.resample()
+            return
+        share = self.progress / cfg.exploration_fraction if cfg.exploration_fraction else 1.0
+        self.policy.epsilon.fill_(
+            ramp(cfg.exploration_initial_eps, cfg.exploration_final_eps, share)
+        )
+
+    def _samples(self, count: int) -> Iterator[tuple[np.ndarray, dict[str, Tree]]]:
+        """Yields `count` minibatches with the starts of their windows.
+
+        Where neither priorities nor the online network have a say in the next minibatch, several are
+        gathered and their targets computed at once: the numbers are the same, the products larger.
+        """
+        cfg, size = self.config, self.config.batch_size
+        together = 1
+        if not (cfg.prioritized or cfg.double or cfg.noisy):
+            together = max(1, GATHERED_BYTES // (size * self.replay.window_bytes))
+        beta = ramp(cfg.prioritized_beta, 1.0, self.progress)
+        while count > 0:
+            now = min(together, count)
+            if cfg.noisy:
+                self.policy.resample()
+                self.target.resample()
+            sample = self.replay.sample(now * size, beta)
+            self.policy.eval()
+            batch = self.targets(sample)
+            self.policy.train()
+            for i in range(now):
+                columns = slice(i * size, (i + 1) * size)
+                part = map_tree(lambda leaf, columns=columns: leaf[:, columns], batch)
+                yield sample.starts[columns], part
+            count -= now
+
+    @torch.no_grad()
+    def targets(self, sample: Sample) -> dict[str, Tree]:
+        """Turns windows [W, N] into the L steps to learn from and their n-step targets.
+
+        Row `burn_in` is the first that is learned from; states from the row after it on are valued by
+        the target network, whose memory is its own.
+        """
+        cfg, begin = self.config, self.burn_in
+        rows = slice(begin, begin + self.sequence_length)
+        late = slice(begin + 1, None)
+        after = map_tree(lambda leaf: leaf[late], sample.obs)
+        memory = self._warm(self.target, sample, begin + 1)
+        q, _ = self.target(after, memory, sample.first[late])
+        chosen = q
+        if cfg.double:
+            memory = self._warm(self.policy, sample, begin + 1)
+            chosen, _ = self.policy(after, memory, sample.first[late])
+        value = q.gather(-1, chosen.argmax(-1, keepdim=True)).squeeze(-1)
+        if cfg.value_rescaling:
+            value = unscale(value)
+        value = torch.cat((torch.zeros_like(value[:1]), value))
+        stream = (x[begin:] for x in (sample.reward, sample.discount, sample.valid))
+        target = n_step_returns(*stream, value, cfg.gamma, cfg.n_step)
+        return {
+            "obs": map_tree(lambda leaf: leaf[rows], sample.obs),
+            "first": sample.first[rows],
+            "state": self._warm(self.policy, sample, begin),
+            "action": sample.action[rows],
+            "target": rescale(target) if cfg.value_rescaling else target,
+            "valid": sample.valid[rows].float(),
+            "weight": sample.weight[None],
+        }
+
+    @staticmethod
+    def _warm(policy: QPolicy, sample: Sample, rows: int) -> Tree:
+        """The memory of `policy` after the first rows of the windows; () without memory."""
+        if sample.state == () or rows == 0:
+            return sample.state
+        obs = map_tree(lambda leaf: leaf[:rows], sample.obs)
+        return policy(obs, sample.state, sample.first[:rows])[1]
+
+    def loss(self, policy: QPolicy, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
+        """The importance-weighted Huber loss of a minibatch [L, N], and its TD errors and values."""
+        q, _ = policy(batch["obs"], batch["state"], batch["first"])
+        taken = q.gather(-1, batch["action"][..., None]).squeeze(-1)
+        error, valid = batch["target"] - taken, batch["valid"]
+        loss = masked_mean(batch["weight"] * huber(error), valid)
+        trace = {"error": error.detach(), "q": taken.detach(), "valid": valid}
+        return loss, trace
+
+    def _priority(self, trace: dict[str, Tensor]) -> np.ndarray:
+        """Priorities [N] of the windows that were learned from: eta max|TD| + (1 - eta) mean|TD|."""
+        size = trace["error"].abs() * trace["valid"]
+        mean = size.sum(0) / trace["valid"].sum(0).clamp(min=1)
+        eta = self.config.prioritized_eta
+        return (eta * size.amax(0) + (1 - eta) * mean + 1e-6).cpu().numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Agent.state_dict`."""
+        return super().state_dict() | {
+            "target": dict(self.target.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        super().load_state_dict(state)
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.replay.load_state_dict(state["replay"])

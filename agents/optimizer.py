@@ -1,0 +1,180 @@
+"""The one place where weights change: zero, backward, clip, Adam, on one flat buffer each.
+
+All trained parameters are views into `flat`; gradients and moments are vectors of the same length. So
+clipping and Adam are a dozen operations whatever the network, and `compile` puts forward, loss,
+backward, clip and step into a single graph of the very same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+Metrics = dict[str, Tensor]
+LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
+
+
+def adam(
+    flat: Tensor,
+    grad: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    step_size: float | Tensor,
+    eps: float | Tensor,
+    betas: tuple[float, float],
+) -> None:
+    """Adam in place (Kingma & Ba 2015, algorithm 1, in the form at the end of its section 2).
+
+    Args:
+        flat: Parameters, [P].
+        grad: Their gradient, [P].
+        mean: First moment, [P].
+        square: Second moment, [P].
+        step_size: Learning rate with both bias corrections in it.
+        eps: Added to the root; carries the second bias correction too.
+        betas: Decay of the two moments.
+    """
+    mean.lerp_(grad, 1 - betas[0])
+    square.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+    flat.sub_(mean / (square.sqrt() + eps) * step_size)
+
+
+class _Loss(nn.Module):
+    """The loss as a module, so that `functional_call` can put other weights under it."""
+
+    def __init__(self, module: nn.Module, loss: LossFunction) -> None:
+        super().__init__()
+        self.module = module
+        self.loss = loss
+
+    def forward(self, batch: Any) -> tuple[Tensor, Metrics]:
+        return self.loss(self.module, batch)
+
+
+class Optimizer:
+    """Adam(W) with a global gradient-norm limit, over the parameters of `module` that need a gradient.
+
+    Args:
+        module: What is trained; its parameters become views of one buffer, so move it before.
+        loss: `loss(module, batch) -> (scalar, metrics)`, pure.
+        learning_rate: Step of Adam; may be changed between updates.
+        max_grad_norm: Limit of the gradient's global L2 norm; None for no limit.
+        eps: Adam's epsilon.
+        weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
+        compile: Run each update as one compiled graph (8-50 s once; cached on disk).
+    """
+
+    betas = (0.9, 0.999)
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: LossFunction,
+        *,
+        learning_rate: float,
+        max_grad_norm: float | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        self.learning_rate = learning_rate
+        self.max_grad_norm = max_grad_norm
+        self.eps = eps
+        self.weight_decay = weight_decay
+        self.count = 0
+        self.module = module
+        self.loss = loss
+        self.names = [f"module.{name}" for name, _ in named]
+        self.shapes = [p.shape for _, p in named]
+        self.sizes = [p.numel() for _, p in named]
+        self.flat = torch.cat([p.detach().reshape(-1) for _, p in named])
+        self.mean = torch.zeros_like(self.flat)
+        self.square = torch.zeros_like(self.flat)
+        for (_, parameter), view in zip(named, self._views(self.flat), strict=True):
+            parameter.data = view
+        self.parameters = [parameter for _, parameter in named]
+        decayed = [torch.full((p.numel(),), float(p.ndim > 1)) for p in self.parameters]
+        self.decayed = torch.cat(decayed).to(self.flat.device)
+        self._wrapped = _Loss(module, loss)
+        self._compiled = (
+            torch.compile(self._functional_update, fullgraph=True, dynamic=False)
+            if compile
+            else None
+        )
+
+    def update(self, batch: Any, veto: Callable[[Metrics], bool] | None = None) -> Metrics:
+        """Takes one step down the loss of `batch`; returns the loss's metrics and the gradient norm.
+
+        Args:
+            batch: What the loss takes; a tree of tensors.
+            veto: Looks at the metrics before the step and may forbid it (not when compiled).
+        """
+        scalars = self._scalars()
+        if self._compiled is not None:
+            assert veto is None, "a compiled update cannot be vetoed"
+            tensors = torch.tensor(scalars, device=self.flat.device).unbind(0)
+            metrics = self._compiled(self.flat, self.mean, self.square, tensors, batch)
+        else:
+            loss, metrics = self.loss(self.module, batch)
+            if veto is not None and veto(metrics):
+                return metrics
+            grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+            grad = torch.cat([g.reshape(-1) for g in grads])
+            metrics["grad_norm"] = self._apply(
+                self.flat, grad, self.mean, self.square, scalars
+            )
+        self.count += 1
+        return metrics
+
+    def _scalars(self) -> tuple[Any, Any, Any]:
+        """Step size and epsilon with Adam's bias corrections, and the decay, of the next update."""
+        correction = 1 - self.betas[0] ** (self.count + 1)
+        root = (1 - self.betas[1] ** (self.count + 1)) ** 0.5
+        decay = self.learning_rate * self.weight_decay
+        return self.learning_rate * root / correction, self.eps * root, decay
+
+    @torch.no_grad()
+    def _apply(
+        self, flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, scalars: tuple[Any, Any, Any]
+    ) -> Tensor:
+        """Clips, decays and steps in place; returns the gradient's norm before the clip."""
+        step_size, eps, decay = scalars
+        norm = torch.linalg.vector_norm(grad)
+        if self.max_grad_norm is not None:
+            grad = grad * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        if self.weight_decay:
+            flat.sub_(flat * self.decayed * decay)
+        adam(flat, grad, mean, square, step_size, eps, self.betas)
+        return norm
+
+    def _functional_update(
+        self, flat: Tensor, mean: Tensor, square: Tensor, scalars: tuple[Any, Any, Any], batch: Any
+    ) -> Metrics:
+        """The same update without side effects on modules: what `torch.compile` can take whole."""
+
+        def loss(flat: Tensor) -> tuple[Tensor, Metrics]:
+            weights = dict(zip(self.names, self._views(flat), strict=True))
+            return functional_call(self._wrapped, weights, (batch,))
+
+        grad, (_, metrics) = grad_and_value(loss, has_aux=True)(flat)
+        norm = self._apply(flat, grad, mean, square, scalars)
+        return metrics | {"grad_norm": norm}
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        parts = flat.split(self.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and the number of updates; the weights belong to the module."""
+        return {"count": self.count, "mean": self.mean, "square": self.square}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.count = state["count"]
+        self.mean.copy_(state["mean"])
+        self.square.copy_(state["square"])

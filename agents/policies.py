@@ -1,0 +1,198 @@
+"""Policies: all that a worker needs to act (weights, statistics, exploration), in one `state_dict`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor, nn
+
+from ..envs.tree import Tree, map_tree
+from ..networks.backbone import NetworkConfig, build
+from ..networks.heads import action_head
+from ..networks.noisy import NoisyLinear
+from .normalize import Normalizer
+
+Extras = dict[str, Tensor]
+
+
+def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:
+    """A linear layer with orthogonal weights and zero bias."""
+    layer = nn.Linear(in_size, out_size)
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Policy(nn.Module):
+    """What acts. Memory is an argument and a result, random numbers are an argument."""
+
+    noise_size: int
+    """K: uniform random numbers that one action takes."""
+
+    def __init__(self, observation_space: gymnasium.Space, normalize: bool) -> None:
+        super().__init__()
+        self.normalizer = Normalizer(observation_space) if normalize else None
+
+    def initial_state(self, batch: int) -> Tree:
+        """Memory of B columns before anything was seen: tree of [*, B, *], or ()."""
+        raise NotImplementedError
+
+    def act(
+        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None = None, greedy: bool = False
+    ) -> tuple[Tensor, Extras, Tree]:
+        """Chooses one action a column.
+
+        Args:
+            obs: Tree of [B, *obs].
+            state: Memory, tree of [*, B, *].
+            first: [B] bool: the observation opens an episode.
+            noise: [B, K] uniforms in [0, 1); drawn from torch's generator when None.
+            greedy: The most likely (or most valued) action, without exploration.
+
+        Returns:
+            action [B, *act], extras {name: [B, ...]}, and the memory after obs.
+        """
+        raise NotImplementedError
+
+    def _inputs(self, obs: Tree) -> Tree:
+        return obs if self.normalizer is None else self.normalizer(obs)
+
+    def _noise(self, noise: Tensor | None, first: Tensor) -> Tensor:
+        if noise is None:
+            return torch.rand(len(first), self.noise_size, device=first.device)
+        return noise
+
+
+class ActorCritic(Policy):
+    """A distribution over actions and a value, from one backbone or from two.
+
+    Args:
+        network: The backbone's blocks, and whether actor and critic share one.
+        observation_space: Of one environment.
+        action_space: Of one environment.
+        normalize: Keep running statistics of vector observations.
+    """
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        normalize: bool,
+    ) -> None:
+        super().__init__(observation_space, normalize)
+        self.actor = build(network.blocks, observation_space)
+        self.critic = None if network.shared else build(network.blocks, observation_space)
+        self.head = action_head(action_space, self.actor.out_size, gain=0.01)
+        self.value = linear(self.actor.out_size, 1, gain=1.0)
+        self.noise_size = self.head.noise_size
+
+    def initial_state(self, batch: int) -> Tree:
+        """() for feed-forward; the actor's when shared; (actor's, critic's) when apart."""
+        actor = self.actor.initial_state(batch)
+        if self.critic is None or actor == ():
+            return actor
+        return actor, self.critic.initial_state(batch)
+
+    def forward(self, obs: Tree, state: Tree, first: Tensor) -> tuple[Tensor, Tensor, Tree]:
+        """Distribution parameters [T, B, P], values [T, B] and the memory after row T-1."""
+        obs = self._inputs(obs)
+        if self.critic is None:
+            actor, state = self.actor(obs, state, first)
+            critic = actor
+        else:
+            actor_state, critic_state = state or ((), ())
+            actor, actor_state = self.actor(obs, actor_state, first)
+            critic, critic_state = self.critic(obs, critic_state, first)
+            state = (actor_state, critic_state) if actor_state else ()
+        return self.head(actor), self.value(critic).squeeze(-1), state
+
+    def act(
+        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None = None, greedy: bool = False
+    ) -> tuple[Tensor, Extras, Tree]:
+        """See `Policy.act`; extras are {log_prob: [B]}. A critic without memory does not run."""
+        obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
+        first = first[None]
+        if self.critic is None or state == ():
+            y, state = self.actor(obs, state, first)
+        else:
+            y, actor_state = self.actor(obs, state[0], first)
+            state = actor_state, self.critic(obs, state[1], first)[1]
+        params = self.head(y[0])
+        if greedy:
+            action = self.head.mode(params)
+        else:
+            action = self.head.sample(params, self._noise(noise, first[0]))
+        return action, {"log_prob": self.head.log_prob(params, action)}, state
+
+
+class QPolicy(Policy):
+    """Action values with epsilon-greedy or noisy exploration.
+
+    Args:
+        network: The backbone's blocks.
+        observation_space: Of one environment.
+        action_space: Discrete.
+        normalize: Keep running statistics of vector observations.
+        dueling: Q = V + A - mean A (Wang et al. 2016, equation 9).
+        noisy: Noisy output layers; exploration is then theirs and epsilon stays 0.
+    """
+
+    noise_size = 2
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.spaces.Discrete,
+        normalize: bool,
+        dueling: bool,
+        noisy: bool,
+    ) -> None:
+        super().__init__(observation_space, normalize)
+        self.backbone = build(network.blocks, observation_space)
+        self.num_actions = int(action_space.n)
+        size = self.backbone.out_size
+        self.noisy = noisy
+        self.advantage = self._layer(size, self.num_actions)
+        self.value = self._layer(size, 1) if dueling else None
+        self.register_buffer("epsilon", torch.tensor(0.0))
+
+    def _layer(self, in_size: int, out_size: int) -> nn.Module:
+        return NoisyLinear(in_size, out_size) if self.noisy else linear(in_size, out_size, 1.0)
+
+    def initial_state(self, batch: int) -> Tree:
+        """The backbone's."""
+        return self.backbone.initial_state(batch)
+
+    def forward(
+        self, obs: Tree, state: Tree, first: Tensor, noisy: bool = True
+    ) -> tuple[Tensor, Tree]:
+        """Action values [T, B, A] and the memory after row T-1."""
+        y, state = self.backbone(self._inputs(obs), state, first)
+        flag: Any = (noisy,) if self.noisy else ()
+        q = self.advantage(y, *flag)
+        if self.value is not None:
+            q = self.value(y, *flag) + q - q.mean(-1, keepdim=True)
+        return q, state
+
+    def act(
+        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None = None, greedy: bool = False
+    ) -> tuple[Tensor, Extras, Tree]:
+        """See `Policy.act`: with chance epsilon, drawn per column, an action at random."""
+        obs = map_tree(lambda leaf: leaf[None], obs)
+        q, state = self(obs, state, first[None], not greedy)
+        action = q[0].argmax(-1)
+        if not greedy:
+            noise = self._noise(noise, first)
+            explored = (noise[:, 1] * self.num_actions).long()
+            action = torch.where(noise[:, 0] < self.epsilon, explored, action)
+        return action, {}, state
+
+    def resample(self) -> None:
+        """Draws new noise for the noisy layers."""
+        for module in self.modules():
+            if isinstance(module, NoisyLinear):
+                module.resample()

@@ -1,0 +1,278 @@
+"""Proximal policy optimisation: the clipped surrogate, for every action space and every backbone.
+
+Schulman et al. 2017 with the details of Huang et al. 2022 ("The 37 implementation details of PPO").
+Feed-forward networks learn from shuffled single steps; networks with memory from sequences of
+`sequence_length` steps with the memory that stood at their start. Both are one code: a sequence of a
+feed-forward network has length 1 and no memory.
+
+Deviations: values and sequence-start memories are computed in `learn`, with the weights that acted,
+instead of during the rollout (the numbers are the same, acting is cheaper).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..envs.rollout import Rollout
+from ..envs.tree import Tree, map_tree
+from .agent import Agent, AgentConfig
+from .losses import clipped_surrogate, masked_mean, masked_normalize, mean_weights, value_loss
+from .normalize import ReturnScale
+from .optimizer import Metrics, Optimizer
+from .policies import ActorCritic
+from .returns import gae
+from .schedules import Shape, scheduled
+
+
+class PPO(Agent):
+    """Proximal policy optimisation, discrete and continuous."""
+
+    policy: ActorCritic
+
+    class Config(AgentConfig):
+        """PPO's settings; names as in Stable-Baselines3."""
+
+        name: str = "ppo"
+        """This file."""
+        learning_rate: float = Field(3e-4, gt=0)
+        """Step of Adam."""
+        learning_rate_schedule: Shape = "constant"
+        """`linear` falls to 0 at the end of the run."""
+        n_steps: int = Field(128, gt=0)
+        """Steps of each environment between two updates."""
+        batch_size: int = Field(256, gt=0)
+        """Steps in a minibatch; with memory, rounded down to whole sequences (at least one)."""
+        n_epochs: int = Field(4, gt=0)
+        """Passes over each rollout."""
+        sequence_length: int | None = Field(None, gt=0)
+        """Steps that gradients run back through memory; None: the whole rollout."""
+        gamma: float = Field(0.99, ge=0, le=1)
+        """Discount per step."""
+        gae_lambda: float = Field(0.95, ge=0, le=1)
+        """Weight of longer returns in the advantage: 0 one-step, 1 Monte Carlo."""
+        clip_range: float = Field(0.2, gt=0)
+        """Half-width of the interval in which the probability ratio earns."""
+        clip_range_schedule: Shape = "constant"
+        """`linear` falls to 0 at the end of the run."""
+        clip_range_vf: float | None = Field(None, gt=0)
+        """How far an update may move a value; None: anywhere (clipping mostly hurts)."""
+        normalize_advantage: bool = True
+        """Mean 0 and deviation 1 in each minibatch."""
+        ent_coef: float = Field(0.0, ge=0)
+        """Weight of the entropy bonus."""
+        vf_coef: float = Field(0.5, ge=0)
+        """Weight of the value loss."""
+        max_grad_norm: float | None = Field(0.5, gt=0)
+        """Limit of the gradient's global norm."""
+        target_kl: float | None = Field(None, gt=0)
+        """Stop a rollout's updates when the policy has moved 1.5 times this far; None: never."""
+        adam_eps: float = Field(1e-5, gt=0)
+        """Adam's epsilon."""
+        weight_decay: float = Field(0.0, ge=0)
+        """Decoupled decay of weight matrices, per unit of learning rate."""
+        normalize_observations: bool = False
+        """Running mean and deviation of vector observations, kept in the policy."""
+        normalize_rewards: bool = False
+        """Divide rewards by the running deviation of the discounted return."""
+
+    def __init__(self, config: Config, network: Any, *spaces: Any, **kwargs: Any) -> None:
+        super().__init__(config, network, *spaces, **kwargs)
+        self.config = config
+        num_envs = kwargs["num_envs"]
+        self.rollout_length = config.n_steps
+        self.policy = ActorCritic(network, *spaces, config.normalize_observations)
+        self.policy.to(self.device).eval()
+        self.has_memory = self.policy.initial_state(1) != ()
+        self.sequence_length = (config.sequence_length or config.n_steps) if self.has_memory else 1
+        if config.n_steps % self.sequence_length:
+            raise ValueError(
+                f"agent.sequence_length={self.sequence_length}: must divide agent.n_steps="
+                f"{config.n_steps}"
+            )
+        if config.n_steps * num_envs < 2 and config.normalize_advantage:
+            raise ValueError(
+                "agent.n_steps=1 with num_envs=1: one step has no deviation; raise either, or set "
+                "agent.normalize_advantage=false"
+            )
+        obstacle = "a network with memory" if self.has_memory else None
+        if config.target_kl is not None:
+            obstacle = "agent.target_kl, which looks at each update before it is done,"
+        minibatches = -(-config.n_steps * num_envs // config.batch_size)
+        rounds = self.total_steps / (config.n_steps * num_envs)
+        updates = rounds * config.n_epochs * minibatches
+        self.optimizer = Optimizer(
+            self.policy,
+            self.loss,
+            learning_rate=config.learning_rate,
+            max_grad_norm=config.max_grad_norm,
+            eps=config.adam_eps,
+            weight_decay=config.weight_decay,
+            compile=self._compiles(kwargs["compile"], updates, obstacle),
+        )
+        self.return_scale = (
+            ReturnScale(num_envs, config.gamma) if config.normalize_rewards else None
+        )
+
+    def learn(self, rollout: Rollout) -> Metrics:
+        """Runs `n_epochs` over the rollout in shuffled minibatches."""
+        cfg = self.config
+        batch, explained = self.prepare(rollout)
+        self.optimizer.learning_rate = scheduled(
+            cfg.learning_rate, cfg.learning_rate_schedule, self.progress
+        )
+        clip = scheduled(cfg.clip_range, cfg.clip_range_schedule, self.progress)
+        clip_range = torch.tensor(clip, device=self.device)
+        self.policy.train()
+        history: dict[str, list[Tensor]] = defaultdict(list)
+        for minibatch in self.minibatches(batch):
+            minibatch["clip_range"] = clip_range
+            trace = self.optimizer.update(minibatch, self.too_far if cfg.target_kl else None)
+            for name, value in trace.items():
+                history[name].append(value)
+            if cfg.target_kl and self.too_far(trace):
+                break
+        self.policy.eval()
+        if self.policy.normalizer is not None:
+            self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], rollout.obs))
+        self.steps += rollout.steps
+        return self._metrics({name: torch.cat([value.reshape(-1) for value in values]) for name, values in history.items()}, clip) | {
+            "value/explained_variance": explained,
+            "train/learning_rate": torch.tensor(self.optimizer.learning_rate),
+        }
+
+    @torch.no_grad()
+    def prepare(self, rollout: Rollout) -> tuple[dict[str, Tree], Tensor]:
+        """Turns a rollout into the sequences that minibatches are picked from.
+
+        Returns:
+            Batch: trees of [L, N, *] (L the sequence length, N = T * B / L sequences), memories of
+            [*, N, *]; and the variance that the values explained, a scalar.
+        """
+        cfg = self.config
+        value, state = self.evaluate(rollout)
+        reward = rollout.reward
+        if self.return_scale is not None:
+            reward = self.return_scale(reward, rollout.first, rollout.columns)
+        valid = rollout.valid
+        advantage = gae(reward, rollout.discount, valid, value, cfg.gamma, cfg.gae_lambda)
+        returns = advantage + value[:-1]
+        steps = {
+            "obs": map_tree(lambda leaf: leaf[:-1], rollout.obs),
+            "first": rollout.first[:-1],
+            "action": rollout.action,
+            "log_prob": rollout.extras["log_prob"],
+            "advantage": advantage,
+            "value": value[:-1],
+            "return": returns,
+            "valid": valid.float(),
+        }
+        spread = returns[valid].var()
+        explained = 1 - advantage[valid].var() / spread.clamp(min=1e-8)
+        return map_tree(self._cut, steps) | {"state": state}, explained
+
+    def evaluate(self, rollout: Rollout) -> tuple[Tensor, Tree]:
+        """Values [T+1, B] with the weights that acted, and the memory at each sequence's start."""
+        length = self.sequence_length if self.has_memory else self.rollout_length
+        state, values, starts = rollout.state, [], []
+        for begin in range(0, self.rollout_length + 1, length):
+            rows = slice(begin, begin + length)
+            starts.append(state)
+            obs = map_tree(lambda leaf, rows=rows: leaf[rows], rollout.obs)
+            _, value, state = self.policy(obs, state, rollout.first[rows])
+            values.append(value)
+        return torch.cat(values), map_tree(lambda *leaves: torch.cat(leaves, 1), *starts[:-1])
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """Cuts [T, B, *] into sequences [L, T/L * B, *], in the order of `evaluate`'s memories."""
+        length = self.sequence_length
+        parts = x.reshape(-1, length, *x.shape[1:])
+        return parts.transpose(0, 1).reshape(length, -1, *x.shape[2:])
+
+    def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
+        """Yields minibatches of whole sequences, shuffled anew in each epoch; the last may be short."""
+        count = batch["valid"].shape[1]
+        size = max(1, self.config.batch_size // self.sequence_length)
+        if size >= count:  # one minibatch, the same in each epoch: order does not matter
+            yield from [self._weighed(batch)] * self.config.n_epochs
+            return
+        for _ in range(self.config.n_epochs):
+            order = torch.from_numpy(self.rng.permutation(count)).to(self.device)
+            for picked in order.split(size):
+                pick = functools.partial(torch.index_select, dim=1, index=picked)
+                yield self._weighed(map_tree(pick, batch))
+
+    def _weighed(self, batch: dict[str, Tree]) -> dict[str, Tree]:
+        """Normalises a minibatch's advantages over its valid steps, which then weigh 1 together."""
+        advantage, valid = batch["advantage"], batch["valid"]
+        if self.config.normalize_advantage:
+            advantage = masked_normalize(advantage, valid)
+        return batch | {"advantage": advantage, "weight": mean_weights(valid)}
+
+    def loss(self, policy: ActorCritic, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
+        """The clipped objective, the value error and the entropy bonus of a minibatch [L, N].
+
+        Returns:
+            The scalar to descend, and the trace of elementwise terms [L, N] for the metrics.
+        """
+        cfg = self.config
+        params, value, _ = policy(batch["obs"], batch["state"], batch["first"])
+        log_ratio = policy.head.log_prob(params, batch["action"]) - batch["log_prob"]
+        surrogate = clipped_surrogate(log_ratio, batch["advantage"], batch["clip_range"])
+        error = value_loss(value, batch["return"], batch["value"], cfg.clip_range_vf)
+        entropy = policy.head.entropy(params)
+        total = surrogate + cfg.vf_coef * error
+        if cfg.ent_coef:
+            total = total - cfg.ent_coef * entropy
+        trace = {
+            "log_ratio": log_ratio,
+            "surrogate": surrogate,
+            "error": error,
+            "entropy": entropy,
+            "valid": batch["valid"],
+        }
+        trace = {name: value.detach() for name, value in trace.items()}
+        return (total * batch["weight"]).sum(), trace
+
+    @staticmethod
+    def _metrics(trace: dict[str, Tensor], clip_range: float) -> Metrics:
+        """Means over all valid steps of all minibatches, reduced once and not in every update."""
+        log_ratio = trace["log_ratio"]
+        ratio = log_ratio.exp()
+        terms = {
+            "loss/policy": trace["surrogate"],
+            "loss/value": trace["error"],
+            "policy/entropy": trace["entropy"],
+            "policy/approx_kl": ratio - 1 - log_ratio,  # Schulman's k3: unbiased, never negative
+            "policy/clip_fraction": ((ratio - 1).abs() > clip_range).float(),
+        }
+        metrics = {name: masked_mean(term, trace["valid"]) for name, term in terms.items()}
+        return metrics | {"train/grad_norm": trace["grad_norm"].mean()}
+
+    def too_far(self, trace: dict[str, Tensor]) -> bool:
+        """Whether the policy has moved more than 1.5 times `target_kl`."""
+        assert self.config.target_kl is not None
+        log_ratio = trace["log_ratio"]
+        kl = masked_mean(log_ratio.exp() - 1 - log_ratio, trace["valid"])
+        return float(kl) > 1.5 * self.config.target_kl
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Agent.state_dict`."""
+        scale = self.return_scale
+        return super().state_dict() | {
+            "optimizer": self.optimizer.state_dict(),
+            "return_scale": None if scale is None else scale.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        super().load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.return_scale is not None:
+            self.return_scale.load_state_dict(state["return_scale"])

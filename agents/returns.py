@@ -1,0 +1,101 @@
+"""Returns and advantages: one backward recursion, `acc[t] = delta[t] + decay[t] * acc[t+1]`.
+
+Shapes: T transitions, B columns, time first; values have T+1 rows, one a state. `valid[t]` is False
+where step t was a reset (see `Rollout`): there obs[t] is the true last observation of an episode, so
+its value is the bootstrap of step t-1 and nothing flows back across it. `discount` is 0 at
+termination and 1 elsewhere; `gamma` enters here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def backward_recursion(delta: Tensor, decay: Tensor, last: Tensor) -> Tensor:
+    """Solves `acc[t] = delta[t] + decay[t] * acc[t+1]` with `acc[T] = last`.
+
+    Args:
+        delta: [T, B].
+        decay: [T, B].
+        last: [B].
+
+    Returns:
+        acc, [T, B].
+    """
+    assert delta.shape == decay.shape and last.shape == delta.shape[1:]
+    acc = torch.empty_like(delta)
+    for out, step, factor in zip(
+        reversed(acc.unbind(0)), reversed(delta.unbind(0)), reversed(decay.unbind(0)), strict=True
+    ):
+        last = torch.addcmul(step, factor, last, out=out)
+    return acc
+
+
+def gae(
+    reward: Tensor,
+    discount: Tensor,
+    valid: Tensor,
+    value: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, equations 11-16); 0 at invalid steps.
+
+    `advantage + value[:-1]` is the TD(lambda) return; `gae_lambda=0` is the one-step TD error and
+    `gae_lambda=1` the discounted return minus the value.
+
+    Args:
+        reward: [T, B].
+        discount: [T, B], 0 at termination.
+        valid: [T, B] bool.
+        value: [T+1, B], of the same weights that acted.
+        gamma: Discount per step.
+        gae_lambda: Weight of longer returns, in [0, 1].
+
+    Returns:
+        Advantages, [T, B].
+    """
+    assert value.shape == (reward.shape[0] + 1, *reward.shape[1:])
+    decay = gamma * discount * valid
+    delta = valid * (reward - value[:-1]) + decay * value[1:]
+    return backward_recursion(delta, gae_lambda * decay, torch.zeros_like(reward[0]))
+
+
+def n_step_returns(
+    reward: Tensor, discount: Tensor, valid: Tensor, value: Tensor, gamma: float, n: int
+) -> Tensor:
+    """n-step bootstrapped returns (Sutton & Barto 2018, section 7.1).
+
+    A window that meets a termination stops there; one that meets a truncation bootstraps from the
+    true last observation, with gamma to the power of the steps really taken.
+
+    Args:
+        reward: [T, B].
+        discount: [T, B], 0 at termination.
+        valid: [T, B] bool.
+        value: [T+1, B]: the bootstrap value of each state.
+        gamma: Discount per step.
+        n: Steps before the bootstrap, at most T.
+
+    Returns:
+        Returns of the first T-n+1 steps, [T-n+1, B]; meaningless where the step itself is invalid.
+    """
+    length = reward.shape[0] - n + 1
+    assert length > 0 and value.shape == (reward.shape[0] + 1, *reward.shape[1:])
+    acc = value[n:]
+    for k in reversed(range(n)):
+        rows = slice(k, k + length)
+        acc = torch.where(valid[rows], reward[rows] + gamma * discount[rows] * acc, value[rows])
+    return acc
+
+
+def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """h(x) = sign(x)(sqrt(|x|+1)-1) + epsilon x (Pohlen et al. 2018, proposition A.2)."""
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + epsilon * x
+
+
+def unscale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """The exact inverse of `rescale`, in float32 accurate to about 1e-4 relative."""
+    root = (1 + 4 * epsilon * (x.abs() + 1 + epsilon)).sqrt()
+    return x.sign() * (((root - 1) / (2 * epsilon)).square() - 1)

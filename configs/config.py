@@ -1,0 +1,135 @@
+"""The whole configuration of a run: what `config.yaml` in its folder says.
+
+A section's class stands beside the code that it configures; here is what belongs to the run.
+"""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SerializeAsAny, field_validator, model_validator
+
+from ..agents.agent import AgentConfig, agent_class
+from ..envs.make import EnvConfig
+from ..networks import NetworkConfig, block_class
+
+
+class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """When the greedy policy plays episodes of its own, and how many."""
+
+    interval_steps: int = Field(default=10_000, ge=0)
+    """Steps between evaluations; the best is `checkpoints/best`. 0: only at the end."""
+    episodes: int = Field(default=10, gt=0)
+    """Episodes of one evaluation during training."""
+    final_episodes: int = Field(default=100, gt=0)
+    """Episodes of the evaluation that ends the run and fills summary.json."""
+
+
+class CheckpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """When the run is saved, and what is kept."""
+
+    interval_steps: int = Field(default=50_000, ge=0)
+    """Environment steps between checkpoints: the most that a crash can cost. 0: only at the end."""
+    keep: int = Field(default=0, ge=0)
+    """Newest `step_...` checkpoints kept beside `last` and `best`; a replay makes them large."""
+
+
+class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Weights & Biases, a mirror of metrics.jsonl."""
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    """offline: into the run's folder, for `wandb sync`; online: uploaded; disabled: no import."""
+    project: str = Field(default="neuraxis", min_length=1)
+    """Project that the run appears in."""
+    group: str | None = None
+    """Group that the run belongs to; null: none."""
+    tags: tuple[str, ...] = ()
+    """Tags of the run."""
+
+
+class BlockError(ValueError):
+    """What is wrong with a block, and its position."""
+
+    def __init__(self, index: int, error: ValueError) -> None:
+        super().__init__(f"block {index}: {error}")
+        self.index, self.error = index, error
+
+
+class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A training run."""
+
+    env: EnvConfig = EnvConfig()
+    """Environment: `env=NAME`, a Gymnasium id or `module:Id`."""
+    agent: SerializeAsAny[AgentConfig] = Field(
+        default_factory=lambda: agent_class("ppo").Config.model_validate({})
+    )
+    """Algorithm: `agent=NAME` or a dotted module of one's own."""
+    network: NetworkConfig = NetworkConfig()
+    """Backbone: `network=NAME`, a list of blocks."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Everything random derives from it: weights, environments, exploration, minibatches."""
+    total_steps: int = Field(default=100_000, gt=0)
+    """Environment steps of the run, all environments together."""
+    num_envs: int = Field(default=8, gt=0)
+    """Environments stepped together (columns of a rollout)."""
+    groups: int = Field(default=1, gt=0)
+    """Groups that the environments are stepped in, in turn; the results don't depend on it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where learning happens; auto: a GPU if there is one."""
+    threads: int = Field(default=1, gt=0)
+    """Threads of PyTorch's products; small networks are fastest with one."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile for the update; auto: where the run is long enough to repay 10 to 50 s."""
+    profile: bool = False
+    """Say at the end which shares of the time went to environments, acting, learning, the rest."""
+    run_dir: str | None = Field(default=None, min_length=1)
+    """The run's folder; null: runs/ENV/AGENT-NETWORK/TIME-sSEED."""
+    log_interval_steps: int = Field(default=1_000, gt=0)
+    """Environment steps between lines of metrics.jsonl."""
+    eval: EvalConfig = EvalConfig()
+    """Evaluation."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
+    wandb: WandbConfig = WandbConfig()
+    """Weights & Biases."""
+
+    @field_validator("agent", mode="before")
+    @classmethod
+    def _agent(cls, value: Any) -> Any:
+        """Let `agent.name` choose the class that reads the rest of its section."""
+        if not isinstance(value, dict):
+            return value
+        name = value.get("name", "ppo")
+        if not isinstance(name, str):
+            raise ValueError(f"name={name}: expected the name of an agent")
+        return _strict(agent_class(name).Config, value | {"name": name})
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _network(cls, value: Any) -> Any:
+        """Let each block's `name` choose the class that reads the rest of it."""
+        if not isinstance(value, dict) or not isinstance(value.get("blocks"), list):
+            return value
+        return value | {"blocks": tuple(map(_block, range(len(value["blocks"])), value["blocks"]))}
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Config":
+        if self.num_envs % self.groups:
+            raise ValueError(
+                f"groups={self.groups}: expected a divisor of num_envs={self.num_envs}, "
+                "because the groups are of one size"
+            )
+        return self
+
+
+def _strict(config: type[BaseModel], data: dict[str, Any]) -> BaseModel:
+    """Validate YAML's types: lists serve as tuples, integers as floats, no more."""
+    return config.model_validate_json(json.dumps(data), strict=True)
+
+
+def _block(index: int, data: Any) -> Any:
+    if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+        return data
+    try:
+        return _strict(block_class(data["name"]).Config, data)
+    except ValueError as error:
+        raise BlockError(index, error) from error

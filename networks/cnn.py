@@ -1,0 +1,140 @@
+"""Convolutional blocks for images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from .backbone import Backbone, BlockConfig, State
+from .layers import Init, Norm, drop, image_norm, initialise, vector_norm
+
+
+class CNN(Backbone):
+    """Convolutions over each image, then one fully connected layer; no memory.
+
+    nature: "Human-level control through deep reinforcement learning" by Mnih et al. (2015).
+    impala: the residual network of "IMPALA" by Espeholt et al. (2018), figure 3.
+    small: two layers for images of 5 to 20 pixels, such as MinAtar's and MiniGrid's.
+    """
+
+    class Config(BlockConfig, frozen=True):
+        """Settings of the convolutional network."""
+
+        name: Literal["cnn"] = "cnn"
+        """The word that chooses this block."""
+        architecture: Literal["nature", "impala", "small"] = "nature"
+        """nature for 84x84 pixels, impala stronger and slower, small for 7x7 or 10x10."""
+        size: PositiveInt = 512
+        """Features that the last, fully connected layer makes of an image."""
+        pooling: Literal["none", "max", "avg", "global"] = "none"
+        """What follows the convolutions: 2x2 maximum or average, or the average of all pixels."""
+        norm: Norm = "none"
+        """Normalisation between each layer and its ReLU."""
+        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+        """Part of the features set to 0 in the update, never when acting."""
+        init: Init = "orthogonal"
+        """Start weights: orthogonal (gain sqrt 2), xavier, kaiming, or PyTorch's default."""
+
+    reads_images = True
+
+    def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
+        super().__init__(config, in_shape)
+        architectures = {"nature": _nature, "impala": _impala, "small": _small}
+        convolutions = architectures[config.architecture](in_shape[0], config)
+        self.features = nn.Sequential(*convolutions, *_pool(config.pooling), nn.Flatten())
+        count = _count(self.features, config, in_shape)
+        linear = nn.Linear(count, config.size, bias=config.norm != "batch")
+        self.head = nn.Sequential(
+            initialise(linear, config.init),
+            *vector_norm(config.norm, config.size),
+            nn.ReLU(),
+            *drop(config.dropout),
+        )
+        self.out_size = config.size
+
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
+        """Maps images x [T,B,C,H,W], floats, to y [T,B,size]."""
+        images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.head(self.features(images).unflatten(0, first.shape)), state
+
+
+def _convolution(
+    config: CNN.Config, in_channels: int, channels: int, kernel: int, stride: int = 1, pad: int = 0
+) -> list[nn.Module]:
+    bias = config.norm != "batch"
+    layer = nn.Conv2d(in_channels, channels, kernel, stride, pad, bias=bias)
+    return [initialise(layer, config.init), *image_norm(config.norm, channels)]
+
+
+def _nature(channels: int, config: CNN.Config) -> list[nn.Module]:
+    return [
+        *_convolution(config, channels, 32, 8, 4),
+        nn.ReLU(),
+        *_convolution(config, 32, 64, 4, 2),
+        nn.ReLU(),
+        *_convolution(config, 64, 64, 3),
+        nn.ReLU(),
+    ]
+
+
+def _small(channels: int, config: CNN.Config) -> list[nn.Module]:
+    return [
+        *_convolution(config, channels, 16, 3),
+        nn.ReLU(),
+        *_convolution(config, 16, 32, 3),
+        nn.ReLU(),
+    ]
+
+
+class Residual(nn.Module):
+    """x + convolution(relu(convolution(relu(x)))), the block of IMPALA's network."""
+
+    def __init__(self, channels: int, config: CNN.Config) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(),
+            *_convolution(config, channels, channels, 3, pad=1),
+            nn.ReLU(),
+            *_convolution(config, channels, channels, 3, pad=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images [N,C,H,W] to the same shape."""
+        return x + self.branch(x)
+
+
+def _impala(channels: int, config: CNN.Config) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for out_channels in (16, 32, 32):
+        layers += _convolution(config, channels, out_channels, 3, pad=1)
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        layers += [Residual(out_channels, config), Residual(out_channels, config)]
+        channels = out_channels
+    return [*layers, nn.ReLU()]
+
+
+def _pool(pooling: str) -> list[nn.Module]:
+    if pooling == "none":
+        return []
+    layers = {"max": nn.MaxPool2d(2), "avg": nn.AvgPool2d(2), "global": nn.AdaptiveAvgPool2d(1)}
+    return [layers[pooling]]
+
+
+@torch.no_grad()
+def _count(features: nn.Module, config: CNN.Config, in_shape: tuple[int, ...]) -> int:
+    """How many numbers the convolutions make of an image [C,H,W], found by trying one."""
+    features.eval()  # or the try would move the statistics of batch normalisation
+    try:
+        count = features(torch.zeros(1, *in_shape)).shape[-1]
+    except RuntimeError as error:
+        channels, height, width = in_shape
+        raise ValueError(
+            f"block 'cnn': an image of {height}x{width} pixels and {channels} channels is too "
+            f"small for architecture={config.architecture}, pooling={config.pooling}; "
+            "`small` takes 5x5 pixels and more, `impala` any, `nature` 36x36 and more"
+        ) from error
+    features.train()
+    return count

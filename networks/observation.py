@@ -1,0 +1,173 @@
+"""The encoder of observations: a tree [T,B,*] as the environment emits it to features [T,B,D].
+
+Each leaf of the space has its own encoder and their outputs are concatenated: a Box is flattened,
+Discrete and MultiDiscrete become one-hot, MultiBinary floats. Images and other bytes are divided by
+the space's `high` (uint8 stays uint8 until here); if an image block opens the chain, each image
+goes through its own copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+ImageBlock = Callable[[tuple[int, ...]], tuple[nn.Module, int]]  # (C,H,W): backbone, out_size
+Path = tuple[str | int, ...]  # the keys from the root of the observation to a leaf
+
+SMALLEST_IMAGE = 8  # pixels a side: a smaller 2-dim Box of floats is a stack of vectors
+
+
+class Encoder(nn.Module):
+    """Encodes the observations of a space; see the module.
+
+    Raises `ValueError` for a space without encoder, and for an image block without an image.
+    """
+
+    def __init__(self, space: Space, image_block: ImageBlock | None = None) -> None:
+        super().__init__()
+        self.paths: list[Path] = []
+        self.leaves = nn.ModuleList()
+        self.out_size = 0
+        for path, leaf_space in _leaf_spaces(space):
+            leaf = _encode(leaf_space, image_block)
+            self.paths.append(path)
+            self.leaves.append(leaf)
+            self.out_size += leaf.out_size
+        if image_block and not any(isinstance(leaf, Image) for leaf in self.leaves):
+            raise ValueError(f"network.blocks.0 reads images, but there is no image in {space}")
+
+    def forward(self, x: Any, first: Tensor) -> Tensor:
+        """Maps a tree of leaves [T,B,*] and first [T,B] to features [T,B,out_size]."""
+        features = []
+        for path, encoder in zip(self.paths, self.leaves, strict=True):
+            leaf = x
+            for key in path:
+                leaf = leaf[key]
+            features.append(encoder(leaf, first))
+        return features[0] if len(features) == 1 else torch.cat(features, -1)
+
+
+class Vector(nn.Module):
+    """A leaf of numbers [T,B,*shape], flattened and as floats, divided by `high` if that is given.
+
+    `high` is a scalar or an array of the shape.
+    """
+
+    def __init__(self, shape: tuple[int, ...], high: np.ndarray | None = None) -> None:
+        super().__init__()
+        self.out_size = int(np.prod(shape))
+        self.flat = len(shape) == 1
+        self.scale: Tensor | None
+        self.register_buffer("scale", _reciprocal(high, (-1,)), persistent=False)
+
+    def forward(self, x: Tensor, first: Tensor) -> Tensor:
+        """Maps x [T,B,*shape] to [T,B,out_size]."""
+        if not self.flat:
+            x = x.reshape(*first.shape, self.out_size)
+        return x.float() if self.scale is None else x * self.scale
+
+
+class OneHot(nn.Module):
+    """A Discrete [T,B] or MultiDiscrete [T,B,*] leaf: an input a value, 1 where it is taken."""
+
+    def __init__(self, sizes: np.ndarray, starts: np.ndarray) -> None:
+        super().__init__()
+        sizes, starts = sizes.reshape(-1), starts.reshape(-1)
+        self.out_size = int(sizes.sum())
+        self.part: Tensor
+        self.value: Tensor
+        part = np.repeat(np.arange(len(sizes)), sizes)
+        value = np.concatenate([np.arange(size) for size in sizes]) + starts[part]
+        self.register_buffer("part", torch.tensor(part), persistent=False)
+        self.register_buffer("value", torch.tensor(value), persistent=False)
+
+    def forward(self, x: Tensor, first: Tensor) -> Tensor:
+        """Maps integers x [T,B,*] to [T,B,out_size]."""
+        x = x.reshape(*first.shape, -1)
+        return (x[..., self.part] == self.value).float()
+
+
+class Image(nn.Module):
+    """An image [T,B,H,W,C], [T,B,C,H,W] or [T,B,H,W], divided by `high`, and its image block."""
+
+    def __init__(self, high: np.ndarray, image_block: ImageBlock) -> None:
+        super().__init__()
+        self.has_channels = high.ndim == 3
+        self.channels_last = self.has_channels and not _channels_first(high.shape)
+        high = np.moveaxis(high, -1, 0) if self.channels_last else high
+        high = high if self.has_channels else high[None]  # [C,H,W]
+        self.scale: Tensor | None
+        self.register_buffer("scale", _reciprocal(high, high.shape), persistent=False)
+        self.block, self.out_size = image_block(high.shape)
+
+    def forward(self, x: Tensor, first: Tensor) -> Tensor:
+        """Maps an image a step to [T,B,out_size]."""
+        if self.channels_last:
+            x = x.movedim(-1, 2)  # a view, in the memory format that convolutions like best
+        elif not self.has_channels:
+            x = x.unsqueeze(2)
+        y, _ = self.block(x.float() if self.scale is None else x * self.scale, (), first)
+        return y
+
+
+def _reciprocal(high: np.ndarray | None, shape: tuple[int, ...]) -> Tensor | None:
+    """1 / high, of no dimension if all are equal; None if all are 1 or nothing is known."""
+    if high is None:
+        return None
+    high = high.astype(np.float64)
+    high = np.where(np.isfinite(high) & (high > 0), high, 1.0)
+    if (high == 1.0).all():
+        return None
+    scale = torch.tensor(1.0 / high, dtype=torch.float32)
+    return scale.flatten()[0].clone() if (high == high.flat[0]).all() else scale.reshape(shape)
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether an image is [C,H,W]: two equal sides are its pixels, else the smaller end is C."""
+    a, b, c = shape
+    if (a == b) != (b == c):
+        return b == c
+    return a < c
+
+
+def _is_image(space: spaces.Box) -> bool:
+    is_matrix = len(space.shape) == 2
+    return len(space.shape) == 3 or (
+        is_matrix and (space.dtype == np.uint8 or min(space.shape) >= SMALLEST_IMAGE)
+    )
+
+
+def _encode(space: Space, image_block: ImageBlock | None) -> Vector | OneHot | Image:
+    match space:
+        case spaces.Box() if image_block and _is_image(space):
+            return Image(space.high, image_block)
+        case spaces.Box():
+            scaled = len(space.shape) == 3 or space.dtype == np.uint8
+            return Vector(space.shape, space.high if scaled else None)
+        case spaces.Discrete():
+            return OneHot(np.array([space.n]), np.array([space.start]))
+        case spaces.MultiDiscrete():
+            return OneHot(space.nvec, space.start)
+        case spaces.MultiBinary():
+            return Vector(space.shape)
+    raise ValueError(
+        f"observation space {space}: no encoder for {type(space).__name__}; "
+        "expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
+    )
+
+
+def _leaf_spaces(space: Space, path: Path = ()) -> Iterator[tuple[Path, Space]]:
+    if isinstance(space, spaces.Dict):
+        branches = list(space.spaces.items())
+    elif isinstance(space, spaces.Tuple):
+        branches = list(enumerate(space.spaces))
+    else:
+        yield path, space
+        return
+    for key, branch in branches:
+        yield from _leaf_spaces(branch, (*path, key))

@@ -1,0 +1,233 @@
+"""The command line: help, lists, exit codes, live progress and what is printed at the end."""
+
+import io
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from neuraxis.configs import Config, dump, load
+from neuraxis.envs import EnvError
+from neuraxis.training import cli, console, exits
+from neuraxis.training.files import RunError
+
+
+class FakeRun:
+    """What the command line sees of a run."""
+
+    def __init__(self, cfg: Config, folder: Path) -> None:
+        self.cfg, self.dir, self.steps = cfg, folder, 0
+        self.latest: dict[str, float] = {}
+        self.summary: dict[str, Any] = {}
+
+
+class FakeLoop(types.ModuleType):
+    """Stands in for training.loop: counts to total_steps, then ends as it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("neuraxis.training.loop")
+        self.folder = folder
+        self.ending: Exception | str = "finished"
+        self.prepared: list[tuple[Config, Path | None]] = []
+
+    def prepare(self, cfg: Config, resume_from: Path | None = None) -> "FakeLoop":
+        self.prepared.append((cfg, resume_from))
+        return self
+
+    def run(self, on_record: Callable[[Any], None]) -> FakeRun:
+        cfg, _ = self.prepared[-1]
+        run = FakeRun(cfg, self.folder)
+        for steps in range(0, cfg.total_steps + 1, cfg.total_steps // 20):
+            run.steps, run.latest = steps, {"episode/return": steps / 10}
+            on_record(run)
+        if isinstance(self.ending, Exception):
+            raise self.ending
+        evaluation = {
+            "evaluate/return": 499.5,
+            "evaluate/return_std": 2.0,
+            "evaluate/episodes": 100,
+        }
+        cost = {"steps": run.steps, "seconds": 31.25, "steps_per_second": 3200.0}
+        run.summary = {"status": self.ending, **evaluation, **cost}
+        return run
+
+    def load(self, run_dir: Path, which: str) -> str:
+        if which == "step_1":
+            raise ValueError("checkpoint step_1: expected last, best, step_000000100")
+        return f"policy {which}"
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
+    fake = FakeLoop(tmp_path / "my run")
+    fake.folder.mkdir()
+    (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def neuraxis(*words: str) -> int:
+    return exits.exit_code(cli.neuraxis, list(words))
+
+
+COMMANDS = [(), *((name,) for name in cli.neuraxis.commands)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_examples_that_name_the_command(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert neuraxis(*command, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"  neuraxis {' '.join(command)}".rstrip() in text.partition("Examples:")[2]
+
+
+def test_lists_show_every_choice_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert neuraxis("list") == 0
+    everything = capsys.readouterr().out.splitlines()
+    for what, choice in {"agents": "ppo", "envs": "memory", "networks": "gru"}.items():
+        assert neuraxis("list", what) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.split()[0] == choice for line in lines) == 1
+        assert set(lines) <= set(everything)
+
+
+def test_help_and_lists_do_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from neuraxis.training import cli, exits;"
+        "assert exits.exit_code(cli.neuraxis, ['list']) == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd="/")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trian"], "error: trian: no such command; did you mean train? (choices: train, "),
+        (["list", "agnts"], "error: Invalid value for"),
+        (["train", "--speed"], "error: No such option"),
+        (["train", "num_envs=-1"], "error: num_envs=-1: expected an integer greater than 0"),
+        (["train", "network=lstmm"], "error: network=lstmm: no such network; did you mean lstm?"),
+        (["train", "--from", "nowhere.yaml"], "error: nowhere.yaml: cannot read"),
+        (["resume", "nowhere"], "error: nowhere: no such run"),
+        (["resume", "my run", "seed=3"], "error: seed=3: cannot change in a resumed run"),
+        (["evaluate", "my run", "--checkpoint", "step_1"], "error: checkpoint step_1: expected"),
+        (["evaluate", "my run", "--episodes", "0"], "error: Invalid value for '--episodes'"),
+        (["evaluate", "my run", "--video", "a.gif"], "error: --video a.gif: expected a file"),
+    ],
+)
+def test_wrong_words_exit_2_with_one_line(
+    words: list[str], line: str, loop: FakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert neuraxis(*words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(line) and err.count("\n") == 1
+    assert not loop.prepared
+
+
+@pytest.mark.parametrize("error", [EnvError("my env\nbroke"), RunError("disk full"), OSError("no")])
+def test_what_fails_while_running_exits_1_with_one_line(
+    error: Exception, loop: FakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.ending = error
+    assert neuraxis("train", "-q") == 1
+    assert capsys.readouterr() == ("", f"error: {' '.join(str(error).split())}\n")
+
+
+def test_a_bug_is_not_hidden(loop: FakeLoop) -> None:
+    loop.ending = ValueError("shapes differ")
+    with pytest.raises(ValueError, match="shapes differ"):
+        neuraxis("train", "-q")
+
+
+def test_the_traceback_can_be_asked_for(
+    loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEURAXIS_TRACEBACK", "1")
+    assert neuraxis("train", "seed=-1") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_run_shows_progress_results_and_next_steps(
+    loop: FakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert neuraxis("train", "experiment=cartpole_ppo", "total_steps=1000") == 0
+    out, err = capsys.readouterr()
+    assert loop.prepared == [(load(["experiment=cartpole_ppo", "total_steps=1000"]), None)]
+    assert "499.5 ± 2 over 100 episodes" in out and "3,200" in out
+    assert f"run: {loop.folder}" in out
+    assert f"neuraxis evaluate '{loop.folder}' --video" in out, "quoted for the shell"
+    assert f"neuraxis resume '{loop.folder}' total_steps=2000" in out
+    lines = err.splitlines()
+    assert len(lines) == 10, "without a terminal: a line each tenth"
+    assert lines[-1].startswith("1,000/1,000 steps") and "return 100" in lines[-1]
+
+
+def test_quiet_is_silent(loop: FakeLoop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert neuraxis("train", "-q") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_after_ctrl_c_the_way_on_is_told(
+    loop: FakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.ending = "interrupted"
+    assert neuraxis("train", "-q") == 130
+    assert f"neuraxis resume '{loop.folder}'" in capsys.readouterr().err
+
+
+def test_resume_and_from_read_the_config_of_the_run(loop: FakeLoop) -> None:
+    file = str(loop.folder / "config.yaml")
+    assert neuraxis("resume", "my run", "total_steps=7000", "-q") == 0
+    assert neuraxis("train", "--from", file, "seed=4", "-q") == 0
+    assert neuraxis("train", "--from", file, "run_dir=other", "-q") == 0
+    stored = load(base=Path(file))
+    assert loop.prepared == [
+        (stored.model_copy(update={"total_steps": 7000}), Path("my run")),
+        (stored.model_copy(update={"seed": 4, "run_dir": None}), None),
+        (stored.model_copy(update={"run_dir": "other"}), None),
+    ]
+
+
+def test_evaluate_plays_the_chosen_checkpoint(
+    loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neuraxis.training import evaluate
+
+    asked: list[Any] = []
+
+    def play(*arguments: Any) -> dict[str, float]:
+        asked.append(arguments)
+        return {"evaluate/return": 1.0, "evaluate/return_std": 0.5, "evaluate/episodes": 3}
+
+    monkeypatch.setattr(evaluate, "evaluate", play)
+    words = ["--episodes", "3", "--checkpoint", "last", "--stochastic", "--video", "a.mp4"]
+    assert neuraxis("evaluate", "my run", *words) == 0
+    cfg = load()
+    assert asked == [("policy last", cfg.env, 3, 0, cfg.num_envs, True, Path("a.mp4"))]
+    assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
+
+
+def test_a_terminal_gets_a_bar_with_steps_rate_return_and_time_left() -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=120)
+    run: Any = FakeRun(load(), Path())
+    with console.Live(1000, quiet=False, console=terminal) as live:
+        for steps in (500, 600):
+            run.steps, run.latest = steps, {"episode/return": 12.5}
+            live(run)
+        live.bar.refresh()
+    text = screen.getvalue()
+    for part in ("60%", "600/1,000 steps", "steps/s", "return 12.5", "ETA 0:00"):
+        assert part in text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (7384, "2:03:04")])
+def test_time_is_shown_as_a_clock(seconds: float, text: str) -> None:
+    assert console.clock(seconds) == text

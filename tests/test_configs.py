@@ -1,0 +1,249 @@
+"""The configuration: what is accepted, what is refused in one line, and that fields matter."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuraxis import agents, configs, envs, networks, training
+from neuraxis.configs import Config, dump, load, load_file, load_resumed
+from neuraxis.configs.groups import GROUPS, choices
+from neuraxis.configs.text import parse
+
+BAD = {
+    "agent.learning_rte=3e-4": "unknown key; did you mean agent.learning_rate? (agent takes: ",
+    "learning_rate=3e-4": "unknown key; did you mean agent.learning_rate?",
+    "nun_envs=3": "unknown key; did you mean num_envs?",
+    "eval.interval=3": "unknown key; did you mean eval.interval_steps?",
+    "env.atari.stak=4": "unknown key; did you mean env.atari.stack?",
+    "network.blocks.0.sizez=[64]": "unknown key; did you mean network.blocks.0.sizes?",
+    "num_envs=-1": "expected an integer greater than 0",
+    "num_envs=2.5": "expected an integer greater than 0",
+    "num_envs=true": "expected an integer greater than 0",
+    "num_envs=eight": "expected an integer greater than 0",
+    "total_steps=null": "expected an integer greater than 0",
+    "agent.learning_rate=fast": "expected a number greater than 0",
+    "agent.learning_rate=": "expected a number greater than 0",
+    "agent.learning_rate=.inf": "expected a finite number",
+    "agent.learning_rate=.nan": "expected a finite number",
+    "agent.gamma=1.5": "expected a number from 0 to 1",
+    "env.mask_velocity=1": "expected true or false",
+    "env.time_limit=0": "expected an integer greater than 0 or null",
+    "env.kwargs=3": "expected a mapping",
+    "device=gpu": "expected one of auto, cpu, cuda",
+    "compile=maybe": "expected true or false or auto",
+    "wandb.tags=fast": "expected a list [...], each text",
+    "network.blocks.0.activation=rellu": "expected one of tanh, relu",
+    "network.blocks.0.sizes=[]": "with a length of at least 1",
+    "network.blocks.7.size=3": "7 is not in the list, which has 1",
+    "network.blocks=[3]": "expected a block like {name: mlp}",
+    "groups=3": "expected a divisor of num_envs=8",
+    "network=lstmm": "no such network; did you mean lstm? (choices: ",
+    "network=../network/mlp": "no such network",
+    "agent=ppoo": "no such agent; did you mean ppo? (choices: ",
+    "agent=": "expected a name (choices: ",
+    "agent=no_such.package": "No module named 'no_such'",
+    "env=CartPole": "no such environment; did you mean CartPole-v1? (choices: ",
+    "env=cartpole_maskd": "no such environment; did you mean cartpole_masked?",
+    "experiment=cartpole_pp": "no such experiment; did you mean cartpole_ppo?",
+    "experiment=nowhere/mine.yaml": "No such file or directory",
+    "seed": "expected KEY=VALUE",
+    "ppo": "expected KEY=VALUE; did you mean agent=ppo?",
+    "CartPole-v1": "expected KEY=VALUE; did you mean env=CartPole-v1?",
+    "=3": "expected KEY=VALUE",
+    "agent..gamma=3": "expected KEY=VALUE",
+    "wandb.tags=[a": "not valid YAML",
+    "env.kwargs={a: 1, a: 2}": "given twice",
+}
+
+
+@pytest.mark.parametrize("word", BAD)
+def test_a_bad_word_is_refused_in_one_line(word: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        load([word])
+    message = str(caught.value)
+    assert BAD[word] in message
+    assert "\n" not in message
+    assert message.startswith(word.partition("=")[0]), "the line opens with the key"
+
+
+def test_unknown_keys_in_the_nested_parts_of_a_value_are_named() -> None:
+    with pytest.raises(ValueError, match=r"network\.blocks\.0\.sizes\.1=big: expected an integer"):
+        load(["network.blocks.0.sizes=[64,big]"])
+    with pytest.raises(ValueError, match=r"agent\.gamma=\{x: 3\}: expected a number from 0 to 1"):
+        load(["agent.gamma.x=3"])
+    with pytest.raises(ValueError, match=r"network\.blocks\.0: unknown block 'lstmm'"):
+        load(["network.blocks=[{name: lstmm}]"])
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"seed=2: given twice \(before: 1\)"):
+        load(["seed=1", "seed=2"])
+
+
+def test_a_python_value_is_checked_as_strictly_as_a_word() -> None:
+    values: dict[str, Any] = {"total_steps": 5, "agent.gamma": 0.5}
+    assert load(**values) == load(["total_steps=5", "agent.gamma=0.5"])
+    assert load(run_dir=Path("here")).run_dir == "here"
+    with pytest.raises(ValueError, match="seed=3: expected an integer"):
+        load(seed="3")
+    with pytest.raises(ValueError, match="seed: <object"):
+        load(seed=object())
+    with pytest.raises(ValueError, match="agent=3: expected a name"):
+        load(agent=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("3E-4", 0.0003),
+        (".5", 0.5),
+        ("-1.5e+2", -150.0),
+        ("1e6", 1_000_000),
+        ("100_000", 100_000),
+        ("-5", -5),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("no", "no"),
+        ("off", "off"),
+        ("2020-01-01", "2020-01-01"),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        ("[64, 1e-3, x]", [64, 0.001, "x"]),
+        ("'1e-3'", "1e-3"),
+        ("a = b: no", {"a = b": "no"}),
+    ],
+)
+def test_text_is_what_it_looks_like_and_survives_writing(text: str, value: object) -> None:
+    parsed = parse(text)
+    assert parsed == value and type(parsed) is type(value)
+    assert parse(dump({"x": value})) == {"x": value}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_loads_and_has_its_line(group: str) -> None:
+    assert choices(group)
+    for name, line in choices(group).items():
+        assert isinstance(load([f"{group}={name}"]), Config)
+        assert line, f"{group}={name} has no comment on its first line"
+
+
+def test_no_words_give_the_defaults_of_the_fields() -> None:
+    assert load() == Config()
+
+
+def test_precedence() -> None:
+    experiment = load(["experiment=cartpole_ppo"])
+    assert experiment.agent.model_dump()["gamma"] == 0.98
+    assert experiment.agent.model_dump()["clip_range_vf"] is None, "the field's default"
+    same = load(["experiment=cartpole_ppo", "agent=ppo", "agent.n_steps=64", "seed=5"])
+    assert same.agent.model_dump() == experiment.agent.model_dump() | {"n_steps": 64}
+    other = load(["seed=3", "experiment=cartpole_ppo", "agent=dqn", "network=lstm"])
+    assert other.agent == load(["agent=dqn"]).agent, "PPO's numbers are not DQN's"
+    assert other.network == load(["network=lstm"]).network
+    assert (other.seed, other.total_steps) == (3, experiment.total_steps)
+    wide = load(["network.blocks.1.size=16", "network=lstm"])
+    assert wide.network.blocks[1].model_dump()["size"] == 16
+
+
+def test_environments() -> None:
+    assert load(["env=Acrobot-v1"]).env.id == "Acrobot-v1"
+    assert load(["env=my_package:Mine-v0"]).env.id == "my_package:Mine-v0"
+    assert load(["env=cartpole_masked", "env.kwargs.a.b=-1e-2"]).env.kwargs == {"a": {"b": -0.01}}
+    assert load(["env.kwargs={c: 1}", "env.kwargs.d=.inf"]).env.kwargs == {
+        "c": 1,
+        "d": float("inf"),
+    }
+
+
+def test_a_block_is_a_network() -> None:
+    assert [block.name for block in load(["network=mlp"]).network.blocks] == ["mlp"]
+    assert load(["network.blocks=[]"]).network.blocks == ()
+
+
+def test_a_file_of_ones_own_is_a_choice(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("# mine\nagent: {name: ppo, gamma: 0.5}\nenv.id: Acrobot-v1\nseed: 7\n")
+    cfg = load([f"experiment={file}"])
+    assert (cfg.agent.model_dump()["gamma"], cfg.env.id, cfg.seed) == (0.5, "Acrobot-v1", 7)
+    assert load([f"experiment={file}", "env=CartPole-v1"]).env.id == "CartPole-v1"
+    for text, problem in {
+        "sed: 7": "sed=7: unknown key; did you mean seed?",
+        "seed: 7\nseed: 8": r"seed: given twice \(line 2\)",
+        "[1, 2]": "expected a mapping",
+        "3: 4": "keys must be text",
+        "a: b: c": "not valid YAML",
+    }.items():
+        file.write_text(text)
+        with pytest.raises(ValueError, match=problem) as caught:
+            load([f"experiment={file}"])
+        assert str(caught.value).startswith(f"experiment={file}: ")
+
+
+@pytest.mark.parametrize("word", ["groups=3", "network.blocks=[{name: mlp, sizes: [a]}]", "a.b=1"])
+def test_what_was_typed_is_not_blamed_on_the_experiment(word: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        load(["experiment=cartpole_ppo", word])
+    assert not str(caught.value).startswith("experiment=")
+
+
+def test_a_resolved_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    words = ["experiment=cartpole_dqn", "network=lstm", "env.kwargs={a: '1e-3'}", "wandb.tags=[no]"]
+    cfg = load(words)
+    file.write_text(dump(cfg.model_dump(mode="json")))
+    assert load_file(file) == cfg
+    assert load(["seed=4"], base=file) == cfg.model_copy(update={"seed": 4})
+    assert load(["agent=ppo"], base=file).agent == load().agent
+    with pytest.raises(ValueError, match="takes its place"):
+        load(["experiment=cartpole_ppo"], base=file)
+    file.write_text(file.read_text() + "extra: 1\n")
+    with pytest.raises(ValueError, match=r"config\.yaml: extra=1: unknown key"):
+        load_file(file)
+
+
+def test_a_resumed_run_may_change_what_does_not_change_the_past(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(load().model_dump(mode="json")))
+    cfg = load_resumed(file, ["total_steps=7", "eval.episodes=3", "wandb.mode=disabled"])
+    assert (cfg.total_steps, cfg.eval.episodes, cfg.wandb.mode) == (7, 3, "disabled")
+    for word in ("seed=2", "agent.gamma=0.5", "agent=dqn", "env=Acrobot-v1", "num_envs=4"):
+        with pytest.raises(ValueError, match=f"{word}: cannot change"):
+            load_resumed(file, [word])
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config.__setattr__(load(), "seed", 3)
+
+
+def _fields(config: ast.ClassDef) -> list[str]:
+    return [
+        statement.target.id
+        for statement in config.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    ]
+
+
+def test_every_field_of_every_config_is_read_somewhere() -> None:
+    fields: dict[str, str] = {}
+    reads: set[str] = set()
+    for package in (agents, configs, envs, networks, training):
+        for file in Path(package.__path__[0]).glob("*.py"):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef) and node.name.endswith("Config") and node.bases:
+                    where = f"{file.parent.name}/{file.name} {node.name}"
+                    fields |= dict.fromkeys(_fields(node), where)
+                    node.body = []  # its own methods don't count as readers
+            reads |= {
+                node.attr
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+            }
+    assert len(fields) > 50
+    unread = {f"{where}.{name}" for name, where in fields.items() if name not in reads}
+    assert not unread

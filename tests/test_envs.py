@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from neuraxis.envs import AtariConfig, EnvConfig, EnvError, Envs, diagnostic, make
+from neuraxis.envs.tree import leaves
+
+# Box2D's SWIG types warn while they are imported; as an error this ends the interpreter.
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
+
+NEEDS = {"LunarLander": "Box2D", "Bipedal": "Box2D", "MiniGrid": "minigrid", "ALE": "ale_py"}
+NEEDS |= {"HalfCheetah": "mujoco"}
+
+
+def build(env_id: str, num_envs: int = 3, first_column: int = 0, **config: Any) -> Envs:
+    for word, module in NEEDS.items():
+        if word in env_id:
+            pytest.importorskip(module)
+    return make(EnvConfig(id=env_id, **config), num_envs, seed=7, first_column=first_column)
+
+
+def register(name: str, creator: Any, **kwargs: Any) -> str:
+    gymnasium.register(f"test/{name}-v0", creator, kwargs=kwargs)
+    return f"test/{name}-v0"
+
+
+def draw(envs: Envs, steps: int) -> list[np.ndarray]:
+    random, space, batch = np.random.default_rng(0), envs.action_space, envs.num_envs
+    if isinstance(space, spaces.Discrete):
+        return list(random.integers(0, space.n, (steps, batch)))
+    assert isinstance(space, spaces.Box)
+    return list(random.uniform(-1.2, 1.2, (steps, batch, *space.shape)).astype(np.float32))
+
+
+def same(one: Any, other: Any) -> bool:
+    pairs = zip(leaves(one), leaves(other), strict=True)
+    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+RESTORED: list[tuple[str, dict[str, Any]]] = [
+    ("CartPole-v1", {"vectorization": "sync"}),
+    ("CartPole-v1", {"vectorization": "native"}),
+    ("CartPole-v1", {"frame_stack": 3, "mask_velocity": True}),
+    ("Acrobot-v1", {"time_limit": 40}),
+    ("Pendulum-v1", {}),
+    ("LunarLander-v3", {}),
+    ("BipedalWalker-v3", {}),
+    ("MiniGrid-DoorKey-5x5-v0", {"time_limit": 70}),
+    ("HalfCheetah-v5", {"time_limit": 70}),
+    ("neuraxis/Dict-v0", {}),
+    ("neuraxis/Identity-v0", {"kwargs": {"action_space": "box"}}),
+]
+
+
+@pytest.mark.parametrize(("env_id", "config"), RESTORED)
+def test_restored_envs_continue_bit_identically(env_id: str, config: dict[str, Any]) -> None:
+    envs = build(env_id, **config)
+    envs.reset()
+    actions = draw(envs, 300)
+    for action in actions[:150]:
+        envs.step(action)
+    snapshot = envs.snapshot()
+    obs = envs.obs
+    expected = [envs.step(action) for action in actions[150:]]
+    assert sum(ended.sum() + cut.sum() for _, _, ended, cut in expected), "no episode ended"
+
+    again = build(env_id, **config)
+    assert again.restore(snapshot).all()
+    assert same(again.obs, obs)
+    for action, step in zip(actions[150:], expected, strict=True):
+        assert same(again.step(action), step)
+    envs.close()
+    again.close()
+
+
+def test_a_restored_snapshot_is_not_changed_by_stepping() -> None:
+    for vectorization in ("sync", "native"):
+        envs = build("CartPole-v1", vectorization=vectorization)
+        envs.reset()
+        snapshot = envs.snapshot()
+        copy = pickle.dumps(snapshot)
+        envs.restore(snapshot)
+        for action in draw(envs, 50):
+            envs.step(action)
+        assert pickle.dumps(snapshot) == copy
+
+
+class Drifting(diagnostic.Counter):
+    """Not deterministic: no reset brings an earlier episode back."""
+
+    made = 0
+
+    def _open(self) -> np.ndarray:
+        Drifting.made += 1
+        return np.full(1, Drifting.made, np.float32)
+
+    def step(self, action: int) -> Any:
+        obs, *rest = super().step(action)
+        return obs + Drifting.made, *rest
+
+
+def test_a_column_that_cannot_be_replayed_reopens() -> None:
+    register("Drifting", Drifting, length=4)
+    envs = build("test/Drifting-v0", num_envs=2)
+    envs.reset()
+    envs.step(np.zeros(2, int))
+    again = build("test/Drifting-v0", num_envs=2)
+    assert not again.restore(envs.snapshot()).any()
+    _, reward, _, _ = again.step(np.zeros(2, int))
+    assert reward.tolist() == [1, 1]  # the first step of a new episode
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "native"])
+def test_an_episode_depends_on_its_column_not_on_the_batch(vectorization: str) -> None:
+    whole = build("CartPole-v1", num_envs=4, vectorization=vectorization)
+    parts = [build("CartPole-v1", 2, first, vectorization=vectorization) for first in (0, 2)]
+    first = whole.reset()
+    assert len(np.unique(first, axis=0)) == 4
+    assert same(first, np.concatenate([part.reset() for part in parts]))
+    for action in draw(whole, 200):
+        halves = [part.step(half) for part, half in zip(parts, np.split(action, 2), strict=True)]
+        joined = tuple(np.concatenate(arrays) for arrays in zip(*halves, strict=True))
+        assert same(whole.step(action), joined)
+
+
+def test_native_cartpole_plays_the_same_episodes_as_sync() -> None:
+    native, sync = (build("CartPole-v1", vectorization=way) for way in ("native", "sync"))
+    np.testing.assert_allclose(native.reset(), sync.reset())
+    for action in draw(native, 200):
+        for one, other in zip(native.step(action), sync.step(action), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+def test_a_finished_env_shows_its_last_observation_then_resets(truncate: bool) -> None:
+    envs = build("neuraxis/Counter-v0", kwargs={"length": 3, "truncate": truncate})
+    seen = [envs.reset()]
+    ends, rewards = [], []
+    for _ in range(8):
+        obs, reward, terminated, truncated = envs.step(np.zeros(3, int))
+        assert not (truncated if not truncate else terminated).any()
+        seen.append(obs)
+        ends.append(bool((terminated | truncated)[1]))
+        rewards.append(reward[1])
+    assert [float(obs[1, 0]) for obs in seen] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert rewards == [1, 2, 3, 0, 1, 2, 3, 0]
+    assert ends == [False, False, True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize("config", [{}, {"vectorization": "sync"}, {"mask_velocity": True}])
+def test_a_later_step_leaves_earlier_observations_alone(config: dict[str, Any]) -> None:
+    envs = build("CartPole-v1", **config)
+    seen = [envs.reset()]
+    copies = [seen[0].copy()]
+    for action in draw(envs, 30):
+        seen.append(envs.step(action)[0])
+        copies.append(seen[-1].copy())
+    assert all(same(one, other) for one, other in zip(seen, copies, strict=True))
+    assert all(obs.flags.c_contiguous and obs.dtype == np.float32 for obs in seen)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "native"])
+def test_time_limit_and_kwargs_reach_the_constructor(vectorization: str) -> None:
+    kwargs = {"sutton_barto_reward": True}
+    envs = build("CartPole-v1", time_limit=4, kwargs=kwargs, vectorization=vectorization)
+    envs.reset()
+    for step in range(4):
+        _, reward, terminated, truncated = envs.step(np.array([step % 2] * 3))
+        assert (reward == 0).all() and not terminated.any()
+        assert truncated.all() == (step == 3)
+
+
+# --- what the agent sees and does
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "native"])
+def test_mask_velocity_keeps_the_positions(vectorization: str) -> None:
+    plain = build("CartPole-v1", vectorization=vectorization)
+    masked = build("CartPole-v1", vectorization=vectorization, mask_velocity=True)
+    assert masked.observation_space.shape == (2,)
+    assert same(masked.reset(), np.ascontiguousarray(plain.reset()[:, [0, 2]]))
+
+
+def test_frame_stack_joins_frames_and_flatten_makes_one_vector() -> None:
+    envs = build("CartPole-v1", frame_stack=2)
+    first = envs.reset()
+    assert envs.observation_space.shape == (8,) and first.shape == (3, 8)
+    second = envs.step(np.zeros(3, int))[0]
+    np.testing.assert_array_equal(second[:, :4], first[:, 4:])
+
+    envs = build("neuraxis/Dict-v0", flatten=True, kwargs={"size": 2})
+    space = envs.observation_space
+    # image 2x2x1, number one-hot 2, tuple one-hot 2 + bits 2, vector 3
+    assert space.shape == (13,) and envs.reset().shape == (3, 13)
+    assert all(space.contains(row) for row in envs.reset())
+
+    envs = build("neuraxis/Dict-v0", frame_stack=2)
+    space, obs = envs.observation_space, envs.reset()
+    assert isinstance(space, spaces.Dict) and space["image"].shape == (36, 36, 2)
+    assert obs["image"].shape == (3, 36, 36, 2) and obs["number"].shape == (3, 2)
+
+
+def test_box_actions_are_scaled_to_the_bounds_and_clipped() -> None:
+    class Echo(diagnostic.Identity):
+        def step(self, action: Any) -> Any:
+            assert action.dtype == np.float32
+            return action, 0.0, False, False, {}
+
+    low, high = np.array([-2, 0], np.float32), np.array([2, 10], np.float32)
+
+    def echo() -> Echo:
+        env = Echo("box", size=2)
+        env.action_space = spaces.Box(low, high)
+        return env
+
+    register("Echo", echo)
+    envs = build("test/Echo-v0", num_envs=2)
+    assert envs.action_space == spaces.Box(-1, 1, (2,))
+    envs.reset()
+    actions = np.array([[-1, 1], [5, 0]], np.float32)
+    np.testing.assert_array_equal(envs.step(actions)[0], [[-2, 10], [2, 5]])
+
+    envs = build("test/Echo-v0", num_envs=2, rescale_actions=False)
+    assert envs.action_space == spaces.Box(low, high)
+    envs.reset()
+    np.testing.assert_array_equal(envs.step(actions)[0], [[-1, 1], [2, 0]])
+
+
+def test_discrete_spaces_count_from_zero() -> None:
+    class Shifted(diagnostic.Identity):
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = self.observation_space = spaces.Discrete(3, start=5)
+
+        def _open(self) -> int:
+            return 6
+
+        def step(self, action: Any) -> Any:
+            return action, 0.0, False, False, {}
+
+    register("Shifted", Shifted)
+    envs = build("test/Shifted-v0", num_envs=2)
+    assert envs.observation_space == envs.action_space == spaces.Discrete(3)
+    assert envs.reset().tolist() == [1, 1]
+    assert envs.step(np.array([0, 2]))[0].tolist() == [0, 2]
+
+
+def test_minigrid_drops_the_mission_and_knows_its_bound() -> None:
+    envs = build("MiniGrid-Empty-5x5-v0")
+    space = envs.observation_space
+    assert isinstance(space, spaces.Dict) and set(space.spaces) == {"direction", "image"}
+    image = space["image"]
+    assert isinstance(image, spaces.Box) and image.high.max() == 10
+    assert set(envs.reset()) == {"direction", "image"}
+
+
+def test_ale_plays_the_same_frames_in_cpp_as_in_single_envs() -> None:
+    atari = AtariConfig(noop_max=0, sticky=0, fire_reset=False)
+    cpp, sync = (
+        build("ALE/Breakout-v5", 2, atari=atari, vectorization=way, time_limit=9)
+        for way in ("native", "sync")
+    )
+    assert cpp.observation_space == sync.observation_space
+    assert same(cpp.reset(), sync.reset())
+    for action in draw(cpp, 21):
+        one, other = cpp.step(action), sync.step(action)
+        assert same(one, other), "grey 84x84 frames, stacked over resets"
+    snapshot = cpp.snapshot()
+    assert not cpp.restore(snapshot).any() and cpp.obs.shape == (2, 4, 84, 84)
+
+
+def test_video_of_the_first_environment(tmp_path: Any) -> None:
+    pytest.importorskip("moviepy")
+    pytest.importorskip("pygame")
+    folder = tmp_path / "videos"
+    envs = make(EnvConfig(time_limit=5), 2, seed=0, video=str(folder))
+    envs.reset()
+    for _ in range(7):
+        envs.step(np.zeros(2, int))
+    envs.close()
+    assert [path.suffix for path in folder.iterdir()] == [".mp4", ".mp4"]
+
+
+# --- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"id": "CartPole-v7"}, ["CartPole-v7", "CartPole-v0, CartPole-v1"]),
+        ({"id": "CartPoel-v1"}, ["did you mean CartPole-v1"]),
+        ({"id": "no_such_module:Foo-v0"}, ["no_such_module:Foo-v0", "No module named"]),
+        ({"kwargs": {"gravity": 1}}, ["env.kwargs={'gravity': 1}", "unexpected keyword"]),
+        ({"kwargs": {"gravity": 1}, "vectorization": "sync"}, ["env.kwargs={'gravity': 1}"]),
+        ({"id": "Acrobot-v1", "vectorization": "native"}, ["Acrobot-v1", "no vector entry point"]),
+        ({"vectorization": "native", "frame_stack": 2}, ["env.frame_stack"]),
+        ({"id": "phys2d/CartPole-v1", "vectorization": "native"}, ["JAX"]),
+        ({"id": "Acrobot-v1", "kwargs": {"x": 1}}, ["env.kwargs={'x': 1}"]),
+        ({"id": "neuraxis/Dict-v0", "mask_velocity": True}, ["env.mask_velocity", "CartPole"]),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(config: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        make(EnvConfig(**config), 2, seed=0)
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_vector_envs_that_reset_in_the_same_step_are_refused() -> None:
+    class SameStep(gymnasium.vector.VectorEnv):
+        def __init__(self, num_envs: int) -> None:
+            self.num_envs = num_envs
+            self.metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
+
+    creator: Any = SameStep
+    gymnasium.register("test/SameStep-v0", vector_entry_point=creator)
+    with pytest.raises(ValueError, match="NEXT_STEP"):
+        build("test/SameStep-v0")
+
+
+def test_unsupported_spaces_are_named() -> None:
+    class Talking(diagnostic.Counter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Dict({"said": spaces.Text(5)})
+
+    register("Talking", Talking)
+    with pytest.raises(ValueError, match=r"Talking-v0: observation_space\['said'\] is a Text"):
+        build("test/Talking-v0")
+
+    class Handy(diagnostic.Counter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = spaces.Tuple([spaces.Discrete(2)])
+
+    register("Handy", Handy)
+    with pytest.raises(ValueError, match="Handy-v0: action_space is a Tuple"):
+        build("test/Handy-v0")
+
+
+def test_a_missing_package_names_its_extra(tmp_path: Any, monkeypatch: Any) -> None:
+    for module in ("ale_py", "minigrid", "moviepy"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for env_id, extra in (("ALE/Pong-v5", "atari"), ("MiniGrid-Empty-5x5-v0", "minigrid")):
+        with pytest.raises(ValueError, match=rf"pip install 'neuraxis\[{extra}\]'"):
+            make(EnvConfig(id=env_id), 1, seed=0)
+    with pytest.raises(ValueError, match=r"pip install 'neuraxis\[video\]'"):
+        make(EnvConfig(), 1, seed=0, video=str(tmp_path / "videos"))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"raise_at_step": 2}, ["column 5", "seed", ", step: RuntimeError: step 2 is faulty"]),
+        ({"raise_at_reset": 1}, ["column 5", ", reset: RuntimeError: reset 1 is faulty"]),
+        ({"raise_at_reset": 2, "length": 1}, [", reset: RuntimeError: reset 2 is faulty"]),
+        ({"probability": 1.0}, [", step: RuntimeError"]),
+    ],
+)
+def test_what_an_env_raises_is_one_line(kwargs: dict[str, Any], words: list[str]) -> None:
+    envs = build("neuraxis/Faulty-v0", num_envs=1, first_column=5, kwargs=kwargs)
+    with pytest.raises(EnvError) as caught:
+        envs.reset()
+        for _ in range(3):
+            envs.step(np.zeros(1, int))
+    message = str(caught.value)
+    assert message.startswith("neuraxis/Faulty-v0") and "\n" not in message
+    assert all(word in message for word in words), message
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+def test_an_observation_outside_its_space_is_said() -> None:
+    class Wide(diagnostic.Counter):
+        def _open(self) -> np.ndarray:
+            return np.zeros(3, np.float32)
+
+    register("Wide", Wide)
+    with pytest.raises(EnvError, match=r"shape \(3,\).* says \(1,\)"):
+        build("test/Wide-v0").reset()
+
+
+def test_a_module_in_the_current_directory_is_found(tmp_path: Any, monkeypatch: Any) -> None:
+    (tmp_path / "my_games.py").write_text(
+        "import gymnasium\n"
+        "from neuraxis.envs import diagnostic\n"
+        "gymnasium.register('MyGame-v0', diagnostic.Counter)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert build("my_games:MyGame-v0").reset().shape == (3, 1)
+
+
+def test_importing_envs_imports_no_simulator() -> None:
+    heavy = "mujoco ale_py minigrid moviepy pygame matplotlib cv2 Box2D".split()
+    code = f"import sys, neuraxis.envs; print([m for m in {heavy} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+# --- diagnostic environments
+
+
+def test_every_diagnostic_env_is_registered_and_says_what_it_is() -> None:
+    for env in diagnostic.ENVS:
+        assert env.__doc__ and f"neuraxis/{env.__name__}-v0" in gymnasium.registry
+
+
+@pytest.mark.parametrize("kind", ["discrete", "multidiscrete", "multibinary", "box"])
+def test_identity_rewards_its_observation(kind: str) -> None:
+    envs = build("neuraxis/Identity-v0", kwargs={"action_space": kind, "length": 4})
+    obs, total = envs.reset(), np.zeros(3)
+    for step in range(4):
+        obs, reward, terminated, truncated = envs.step(obs)
+        total += reward
+        assert not terminated.any() and truncated.all() == (step == 3)
+    np.testing.assert_allclose(total, 4)
+
+
+def test_memory_rewards_the_cue_and_shows_it_once() -> None:
+    for flip, expected in ((0, 1.0), (1, -1.0)):
+        envs = build("neuraxis/Memory-v0", num_envs=8, kwargs={"delay": 5})
+        obs = envs.reset()
+        cue = obs[:, :2].argmax(1)
+        assert set(cue) == {0, 1} and (obs.sum(1) == 1).all()
+        for step in range(5):
+            obs, reward, terminated, _ = envs.step(1 - cue)
+            assert not reward.any() and not terminated.any() and not obs[:, :2].any()
+            assert (obs[:, 2] == (step == 4)).all()
+        _, reward, terminated, _ = envs.step(cue ^ flip)
+        assert (reward == expected).all() and terminated.all()
+
+
+def test_dict_is_solved_by_reading_every_part() -> None:
+    envs = build("neuraxis/Dict-v0", kwargs={"length": 6})
+    obs, total = envs.reset(), 0.0
+    for _ in range(6):
+        bits = [obs["image"][:, 0, 0, 0] > 0, obs["vector"][:, 0] > 0]
+        bits += [obs["number"] > 0, obs["tuple"][0] > 0]
+        obs, reward, _, _ = envs.step(sum(bit.astype(int) << i for i, bit in enumerate(bits)))
+        total += reward
+    np.testing.assert_allclose(total, 6)
+
+
+def test_truncation_never_terminates() -> None:
+    envs = build("neuraxis/Truncation-v0", kwargs={"limit": 2})
+    envs.reset()
+    for cut in (False, True, False, False, True):
+        _, _, terminated, truncated = envs.step(np.zeros(3, int))
+        assert not terminated.any() and truncated.all() == cut

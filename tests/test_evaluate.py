@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neuraxis.agents.policies import Policy
+from neuraxis.envs.make import EnvConfig
+from neuraxis.training.evaluate import evaluate, play, summarize
+
+
+class Push(Policy):
+    """Pushes CartPole left if the noise is below one half, and greedily always right."""
+
+    noise_size = 1
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.dropout = torch.nn.Dropout()
+        self.frozen = torch.nn.Dropout().eval()
+        self.modes: set[bool] = set()
+
+    def initial_state(self, batch: int) -> Any:
+        return ()
+
+    def act(
+        self, obs: Any, state: Any, first: Any, noise: Any = None, greedy: bool = False
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], Any]:
+        self.modes.add(self.training)
+        action = (
+            torch.ones(len(first), dtype=torch.int64) if greedy else (noise[:, 0] >= 0.5).long()
+        )
+        return action, {}, state
+
+
+CARTPOLE = EnvConfig(id="CartPole-v1", vectorization="sync")
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_the_same_seed_gives_the_same_episodes(stochastic: bool) -> None:
+    policy = Push()
+    generator = torch.get_rng_state()
+    a, b, c = (play(policy, CARTPOLE, 10, seed, 4, stochastic) for seed in (1, 1, 2))
+    assert a.shape == (10, 2)
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert np.array_equal(a[:, 0], a[:, 1])  # CartPole pays 1 a step
+    assert policy.modes == {False}
+    assert (policy.training, policy.dropout.training, policy.frozen.training) == (True, True, False)
+    assert torch.equal(generator, torch.get_rng_state())
+
+
+def test_each_environment_has_its_quota() -> None:
+    """The first episodes of each column, whatever others do: 7 over 3 columns are 3, 2, 2."""
+    policy = Push()
+    seven, nine = (play(policy, CARTPOLE, n, 0, 3, True) for n in (7, 9))
+    columns = nine.reshape(3, 3, 2)
+    expected = np.concatenate([columns[0], columns[1, :2], columns[2, :2]])
+    assert np.array_equal(seven, expected)
+    assert len(play(policy, CARTPOLE, 2, 0, num_envs=8)) == 2
+
+
+def test_metrics() -> None:
+    # returns 1, 3: mean 2, deviation 1; lengths 10, 30: mean 20
+    assert summarize(np.array([[1.0, 10.0], [3.0, 30.0]])) == {
+        "evaluate/return": 2.0,
+        "evaluate/return_std": 1.0,
+        "evaluate/length": 20.0,
+        "evaluate/episodes": 2,
+    }
+    with pytest.raises(ValueError, match="episodes: 0, expected 1 or more"):
+        evaluate(Push(), CARTPOLE, 0, 0)
+
+
+def test_video_of_the_first_episode(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy")
+    path = tmp_path / "videos" / "play.mp4"
+    evaluate(Push(), CARTPOLE, 2, 0, video=path)
+    assert path.stat().st_size > 1000
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,355 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neuraxis.configs import CheckpointConfig, Config, EvalConfig, WandbConfig
+from neuraxis.envs.rollout import Rollout
+from neuraxis.training import folders
+from neuraxis.training.files import RunError
+from neuraxis.training.run import Run
+
+STEPS = 7  # of a rollout: no interval is a multiple of it
+
+
+def rollout(steps: int = STEPS, episodes: Any = ()) -> Rollout:
+    """A rollout of one column; of its contents a run reads nothing else."""
+    none = np.zeros((steps, 1), np.float32)
+    return Rollout(
+        obs=np.zeros((steps + 1, 1, 1), np.float32),
+        first=np.zeros((steps + 1, 1), bool),
+        action=none,
+        reward=none,
+        discount=none,
+        extras={},
+        state=(),
+        columns=np.zeros(1, int),
+        version=0,
+        episodes=np.array(episodes, np.float64).reshape(-1, 3),
+    )
+
+
+@dataclass
+class Counter:
+    """An agent or a source whose whole state is a number and its generator."""
+
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def next(self) -> float:
+        self.count += 1
+        return float(self.rng.normal())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> int:
+        self.count = state["count"]
+        self.rng.bit_generator.state = state["rng"]
+        return 0
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    settings: dict[str, Any] = {
+        "run_dir": str(folder),
+        "total_steps": 420,
+        "log_interval_steps": 25,
+        "eval": EvalConfig(interval_steps=60),
+        "checkpoint": CheckpointConfig(interval_steps=45, keep=2),
+        "wandb": WandbConfig(mode="disabled"),
+    }
+    return Config(**(settings | changes))
+
+
+def step(run: Run, agent: Counter, source: Counter) -> None:
+    """One turn of a loop such as training's, evaluation and saving included."""
+    value = agent.next()
+    ended = [(0, source.next(), 3)] * (source.count % 3)
+    noise = torch.rand(())  # the global generator counts, too
+    run.record(rollout(episodes=ended), {"loss/value": torch.tensor(value), "policy/noise": noise})
+    if run.due("eval"):
+        run.log({"evaluate/return": agent.next(), "evaluate/episodes": 10})
+    if run.due("save"):
+        run.save(agent, source)
+
+
+def train(run: Run, agent: Counter, source: Counter, turns: int = 10**9) -> None:
+    while run.steps < run.cfg.total_steps and turns > 0:
+        step(run, agent, source)
+        turns -= 1
+
+
+def end(run: Run, agent: Counter, source: Counter) -> None:
+    run.save(agent, source)
+    run.log({"evaluate/return": agent.next(), "evaluate/episodes": 100})
+    run.finish("finished")
+
+
+def lines(folder: Path) -> list[str]:
+    """The lines of metrics.jsonl as they are, without the values of time."""
+    rows = []
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        rows.append(json.dumps({k: 0 if k.startswith("time/") else v for k, v in row.items()}))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was never killed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    torch.manual_seed(0)
+    run, agent, source = Run.create(config(folder)), Counter(), Counter()
+    train(run, agent, source)
+    end(run, agent, source)
+    return folder
+
+
+def names(folder: Path) -> dict[str, str]:
+    checkpoints = folder / "checkpoints"
+    return {link: os.readlink(checkpoints / link) for link in ("last", "best")}
+
+
+@pytest.mark.parametrize("turns", [8, 17, 33, 59])
+def test_killed_and_resumed_equals_never_killed(tmp_path: Path, whole: Path, turns: int) -> None:
+    folder = tmp_path / "run"
+    torch.manual_seed(0)
+    train(Run.create(config(folder)), Counter(), Counter(), turns)
+    with (folder / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"episode/return": 12')  # killed in the middle of a line
+    stale = folder / "checkpoints" / ".step_000000007.tmp"
+    stale.mkdir()
+    torch.manual_seed(99)
+    run, agent, source = Run.open(folder), Counter(), Counter()
+    assert run.load(agent, source) == 0
+    assert not stale.exists()
+    train(run, agent, source)
+    end(run, agent, source)
+    assert lines(folder) == lines(whole)
+    assert names(folder) == names(whole)
+    (resumed,) = json.loads((folder / "meta.json").read_text())["resumed"]
+    assert resumed["steps"] == max(
+        s for s in range(0, turns * STEPS + 1, STEPS) if s <= resumed["steps"]
+    )
+
+
+def test_kill_9_of_a_process(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    code = (
+        "import importlib.util, pathlib, sys, torch; torch.manual_seed(0)\n"
+        f"spec = importlib.util.spec_from_file_location('test_run', {__file__!r})\n"
+        "t = importlib.util.module_from_spec(spec); sys.modules['test_run'] = t\n"
+        "spec.loader.exec_module(t)\n"
+        f"run = t.Run.create(t.config(pathlib.Path({str(folder)!r})))\n"
+        "t.train(run, t.Counter(), t.Counter(), 29); print('there', flush=True); input()"
+    )
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"there\n"
+        run, agent, source = Run.open(folder), Counter(), Counter()
+        with pytest.raises(RunError, match="another process is training in this run"):
+            run.load(agent, source)
+        process.send_signal(signal.SIGKILL)
+    run.load(agent, source)
+    train(run, agent, source)
+    end(run, agent, source)
+    assert lines(folder) == lines(whole)
+
+
+def test_a_finished_run_goes_on_as_if_it_had_been_longer(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    torch.manual_seed(0)
+    run, agent, source = Run.create(config(folder, total_steps=200)), Counter(), Counter()
+    train(run, agent, source)
+    end(run, agent, source)
+    run, agent, source = Run.open(folder, config(folder)), Counter(), Counter()
+    run.load(agent, source)
+    train(run, agent, source)
+    end(run, agent, source)
+    assert lines(folder) == lines(whole)
+    assert Run.open(folder).cfg.total_steps == 420
+
+
+def test_from_an_older_checkpoint(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    torch.manual_seed(0)
+    train(Run.create(config(folder)), Counter(), Counter(), 40)
+    older = folders.steps(folder / "checkpoints")[0].name
+    run, agent, source = Run.open(folder), Counter(), Counter()
+    run.load(agent, source, older)
+    assert names(folder)["last"] == older
+    train(run, agent, source)
+    end(run, agent, source)
+    assert lines(folder) == lines(whole)
+
+
+def test_the_folder(whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == {
+        *("config.yaml", "meta.json", "metrics.jsonl", "summary.json", "checkpoints")
+    }
+    run = Run.open(whole)
+    assert run.cfg == config(whole)
+    summary = run.summary
+    assert (summary["status"], summary["steps"]) == ("finished", 420)
+    assert summary["evaluate/episodes"] == 100
+    assert summary["steps_per_second"] == summary["steps"] / summary["seconds"]
+    assert {"cpu_seconds", "episode/return", "evaluate/return"} <= summary.keys()
+    meta = json.loads((whole / "meta.json").read_text())
+    assert meta["versions"]["torch"] == torch.__version__
+    assert {"time", "command", "git", "host"} <= meta.keys()
+
+
+def test_rows(tmp_path: Path) -> None:
+    run = Run.create(config(tmp_path, log_interval_steps=10))
+    run.record(rollout(), {"loss/a": torch.tensor(1.0), "b": 1})
+    run.record(rollout(2, [(0, 4.0, 2), (0, 8.0, 4)]), {"loss/a": torch.tensor(2.0)})
+    assert not (tmp_path / "metrics.jsonl").read_text()
+    run.record(rollout(21, [(0, 9.0, 3)]), {"loss/a": 6.0, "policy/nan": float("nan")})
+    run.log({"evaluate/return": 3.5})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    first, second = map(json.loads, text.splitlines())
+    assert list(first) == sorted(first)
+    assert {k: v for k, v in first.items() if not k.startswith("time/")} == {
+        "b": 1.0,
+        "episode/count": 3,
+        "episode/length": 3.0,  # (2 + 4 + 3) / 3
+        "episode/return": 7.0,  # (4 + 8 + 9) / 3
+        "loss/a": 3.0,  # (1 + 2 + 6) / 3
+        "policy/nan": None,
+        "steps": 30,
+    }
+    assert {"time/seconds", "time/cpu_seconds", "time/steps_per_second"} <= first.keys()
+    assert (second["evaluate/return"], second["steps"]) == (3.5, 30)
+    assert run.latest["loss/a"] == 3.0
+    run.record(rollout(10), {"b": 2})  # no episode ended
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["episode/count"] == 0
+    assert "episode/return" not in row
+
+
+def test_due_by_crossing(tmp_path: Path) -> None:
+    run = Run.create(config(tmp_path))
+    due = []
+    for steps in (59, 1, 59, 1, 130, 49, 1):
+        run.record(rollout(steps), {})
+        due.append(run.due("eval"))
+        assert not run.due("eval")
+    # 59, 60, 119, 120, 250 (two at once), 299, 300: each multiple of 60 once
+    assert due == [False, True, False, True, True, False, True]
+    never = config(tmp_path / "never", eval=EvalConfig(interval_steps=0))
+    run = Run.create(never)
+    run.record(rollout(1000), {})
+    assert not run.due("eval")
+
+
+def test_best_is_saved_when_it_is_found_and_never_deleted(tmp_path: Path) -> None:
+    settings = CheckpointConfig(interval_steps=45, keep=1)
+    run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
+    for score in (1.0, 5.0, 2.0, 3.0, float("nan"), 4.0):
+        run.record(rollout(20), {})
+        run.log({"evaluate/return": score})
+        if run.due("save"):
+            run.save(agent, source)
+        assert not run.due("save")
+    assert names(tmp_path) == {"last": "step_000000100", "best": "step_000000040"}
+    # saved at 20 (best), 40 (best), 60 and 100 (crossed 45 and 90)
+    run.record(rollout(20), {})
+    run.save(agent, source)
+    kept = [path.name for path in folders.steps(tmp_path / "checkpoints")]
+    assert kept == ["step_000000040", "step_000000100", "step_000000140"]
+    run.log({"evaluate/return": 9.0})  # the final evaluation, of what was just saved
+    assert names(tmp_path) == {"last": "step_000000140", "best": "step_000000140"}
+
+
+def test_without_checkpoints_on_the_way_best_is_last(tmp_path: Path) -> None:
+    settings = CheckpointConfig(interval_steps=0)
+    run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
+    for score in (5.0, 1.0):
+        run.record(rollout(100), {})
+        run.log({"evaluate/return": score})
+        assert not run.due("save")
+    run.save(agent, source)
+    run.log({"evaluate/return": 2.0})
+    assert not (tmp_path / "checkpoints" / "best").exists()
+    assert run.read("best")["progress"]["steps"] == 200
+
+
+@pytest.mark.parametrize("act", ["record", "save"])
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path: Path, act: str) -> None:
+    run, agent, source = Run.create(config(tmp_path)), Counter(), Counter()
+    run.save(agent, source)
+    run.record(rollout(20), {"loss/policy": torch.tensor(torch.nan)})
+    with pytest.raises(RunError, match=r"loss/policy is nan at step (27|20): .*learning_rate"):
+        run.record(rollout(7), {}) if act == "record" else run.save(agent, source)
+    run.finish("failed")
+    assert names_of_steps(tmp_path) == ["step_000000000"]
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
+
+
+def names_of_steps(folder: Path) -> list[str]:
+    return [path.name for path in folders.steps(folder / "checkpoints")]
+
+
+def test_folders_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = config(tmp_path, run_dir=None, seed=3)
+    one, two = Run.create(settings), Run.create(settings)
+    assert one.dir != two.dir
+    assert one.dir.parent == Path("runs/CartPole-v1/ppo-mlp")
+    assert one.dir.name.endswith("-s3")
+    with pytest.raises(ValueError, match=r"^runs/CartPole: .*did you mean runs/CartPole-v1\?$"):
+        Run.open("runs/CartPole")
+    with pytest.raises(
+        ValueError, match=f"not a run, it has no config.yaml; runs: .*{two.dir.name}"
+    ):
+        Run.open("runs")
+    with pytest.raises(ValueError, match=f"`neuraxis resume {one.dir}`"):
+        Run.create(config(one.dir))
+
+
+def test_what_is_wrong_with_a_run_is_said(tmp_path: Path) -> None:
+    run, agent, source = Run.create(config(tmp_path / "a")), Counter(), Counter()
+    with pytest.raises(RunError, match="no checkpoint was saved"):
+        run.read()
+    train(run, agent, source, 20)
+    with pytest.raises(ValueError, match=r"checkpoint step_1: expected last, best, step_0"):
+        run.read("step_1")
+    (run.dir / "metrics.jsonl").write_text("")
+    with pytest.raises(RunError, match=r"metrics.jsonl: 0 bytes where the checkpoint has seen \d+"):
+        Run.open(run.dir).load(agent, source)
+    (run.dir / "summary.json").write_text("{")
+    with pytest.raises(RunError, match=r"summary\.json: damaged, not JSON"):
+        Run.open(run.dir)
+    (run.dir / "config.yaml").write_text("total_stepz: 3")
+    with pytest.raises(ValueError, match="total_steps"):
+        Run.open(run.dir)
+
+
+def test_a_kill_between_two_renames_is_repaired(tmp_path: Path) -> None:
+    run, agent, source = Run.create(config(tmp_path)), Counter(), Counter()
+    run.save(agent, source)
+    place = tmp_path / "checkpoints" / "step_000000000"
+    place.rename(place.with_name(".step_000000000.old"))
+    Run.open(tmp_path).load(agent, source)
+    assert place.is_dir()
+    (tmp_path / "checkpoints" / "last").unlink()  # killed after the first write
+    Run.open(tmp_path).load(agent, source)
+    assert names_of_steps(tmp_path) == ["step_000000000"]
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    run = Run.create(config(tmp_path))
+    run._file = type(run._file)(Path("/dev/full")) if run._file else None
+    with pytest.raises(RunError, match=r"^/dev/full: No space left on device$"):
+        run.log({"evaluate/return": 1.0})

@@ -1,0 +1,46 @@
+"""Files that are written whole or not at all, and the error of all that a run keeps on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+class RunError(RuntimeError):
+    """What goes wrong with run folders and checkpoints, in one line."""
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Turns a failure of the file system into a RunError that names the path and the reason."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise RunError(f"{path}: {reason}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file, in place of the one that stands there. Raises RunError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with disk(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            fsync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""The one loop: every agent, every environment, every source of rollouts.
+
+    run = train("env=CartPole-v1", "agent=ppo", "network=lstm", total_steps=50_000)
+    run.summary["evaluate/return"]
+    policy = load(run.dir)
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import agents
+from ..agents.agent import Agent
+from ..agents.policies import Policy
+from ..configs import Config, load_file
+from ..configs import load as load_config
+from ..envs import make
+from ..envs.errors import EnvError
+from .evaluate import evaluate
+from .files import RunError
+from .folders import find
+from .profile import Profile
+from .run import Run
+from .sources import LocalSource
+
+OnRecord = Callable[[Run], None]
+
+
+class Session:
+    """A run that is ready to go: everything that can be refused has been."""
+
+    def __init__(self, run: Run, agent: Agent, source: LocalSource) -> None:
+        self.record = run
+        self.cfg = run.cfg
+        self.agent = agent
+        self.source = source
+        self.stopping = False
+        self.profile = Profile()
+
+    def run(self, on_record: OnRecord | None = None) -> Run:
+        """Trains to the end, or to Ctrl-C or SIGTERM, and closes everything.
+
+        Args:
+            on_record: Called after each rollout that was learned from.
+
+        Raises:
+            EnvError: An environment failed.
+            RunError: Training diverged, or the disk refused.
+        """
+        run = self.record
+        try:
+            with self._interruptible():
+                self._loop(on_record)
+                if not self.stopping:
+                    final = self.evaluate(best=True)
+                    run.log({key.replace("evaluate", "final"): final[key] for key in final})
+                    run.finish("finished", final)
+        except (EnvError, RunError):
+            run.finish("failed")
+            raise
+        finally:
+            self.source.close()
+            run.finish("interrupted")
+        return run
+
+    def _loop(self, on_record: OnRecord | None) -> None:
+        run, agent, source, cfg, profile = self.record, self.agent, self.source, self.cfg, self.profile
+        while run.steps < cfg.total_steps and not self.stopping:
+            with profile("collect"):
+                rollout = source.next()
+            with profile("learn"):
+                metrics = agent.learn(rollout.to(agent.device))
+            with profile("publish"):
+                source.publish(agent.policy)
+            with profile("record"):
+                run.record(rollout, metrics)
+            if run.due("eval"):
+                with profile("evaluate"):
+                    run.log(self.evaluate())
+            if run.due("save"):
+                with profile("save"):
+                    run.save(agent, source)
+            if on_record is not None:
+                on_record(run)
+        run.save(agent, source)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the time of environments, acting, learning and the rest, the largest first."""
+        return self.profile.shares(self.source.env_seconds)
+
+    def evaluate(self, best: bool = False) -> dict[str, float]:
+        """Greedy episodes in environments of their own, with seeds that training never sees.
+
+        Args:
+            best: The final evaluation, of checkpoint `best` (what `load` gives): more episodes, and
+                others than those by which the best was chosen.
+        """
+        cfg, run = self.cfg, self.record
+        key = (2,) if best else (1, run.steps)
+        seed = int(np.random.SeedSequence(cfg.seed, spawn_key=key).generate_state(1)[0])
+        episodes = cfg.eval.final_episodes if best else cfg.eval.episodes
+        if best:
+            self.agent.policy.load_state_dict(run.read("best")["agent"]["policy"])
+        return evaluate(self.agent.policy, cfg.env, episodes, seed, cfg.num_envs)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Lets Ctrl-C and SIGTERM end the loop between two updates; a second Ctrl-C ends it at once."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopping = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def prepare(cfg: Config, resume_from: str | Path | None = None, checkpoint: str = "last") -> Session:
+    """Builds all that a run needs; nothing is on the disk before everything fits.
+
+    Args:
+        cfg: The configuration.
+        resume_from: Folder of the run to go on with.
+        checkpoint: From which of its checkpoints: `last`, `best` or `step_...`.
+
+    Raises:
+        ValueError: Something that was asked for cannot be had; says what, where and what can.
+        RunError: The run's folder is damaged.
+    """
+    torch.set_num_threads(cfg.threads)
+    torch.set_flush_denormal(True)  # moments that decay to denormals would make Adam 20 times slower
+    agent = build_agent(cfg)
+    source = LocalSource(cfg, agent.policy, agent.rollout_length)
+    if resume_from is None:
+        return Session(Run.create(cfg), agent, source)
+    run = Run.open(resume_from, cfg)
+    run.load(agent, source, checkpoint)
+    return Session(run, agent, source)
+
+
+def build_agent(cfg: Config) -> Agent:
+    """Builds the agent of a configuration, with fresh weights.
+
+    Raises:
+        ValueError: Agent, network, environment and settings do not go together.
+    """
+    probe = make(cfg.env, 1, cfg.seed)
+    spaces = probe.observation_space, probe.action_space
+    probe.close()
+    return agents.build(
+        cfg.agent,
+        cfg.network,
+        *spaces,
+        num_envs=cfg.num_envs,
+        total_steps=cfg.total_steps,
+        seed=cfg.seed,
+        device=choose_device(cfg.device),
+        compile=None if cfg.compile == "auto" else cfg.compile,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU if there is one.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: PyTorch finds no CUDA GPU here; use device=auto or device=cpu")
+    return torch.device(name)
+
+
+def train(*words: str, on_record: OnRecord | None = None, **overrides: Any) -> Run:
+    """Trains from Python as `neuraxis train` does.
+
+    Args:
+        words: As on the command line, `"agent=ppo"`, `"agent.learning_rate=1e-3"`.
+        on_record: Called with the run after each rollout that was learned from.
+        overrides: Further keys without a dot, `total_steps=50_000`.
+
+    Returns:
+        The finished run; `run.summary` holds its results.
+    """
+    named = [f"{key}={value}" for key, value in overrides.items()]
+    return prepare(load_config([*words, *named])).run(on_record)
+
+
+def load(run_dir: str | Path, which: str = "best") -> Policy:
+    """The policy of a run, in eval mode on the CPU.
+
+    Args:
+        run_dir: The run's folder.
+        which: Checkpoint `best`, `last` or `step_...`.
+
+    Raises:
+        ValueError: No such run or checkpoint.
+        RunError: It is damaged.
+    """
+    folder = find(run_dir)
+    cfg = load_file(folder / "config.yaml").model_copy(update={"device": "cpu"})
+    policy = build_agent(cfg).policy
+    policy.load_state_dict(Run.open(folder).read(which)["agent"]["policy"])
+    return policy.eval()

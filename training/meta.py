@@ -1,0 +1,85 @@
+"""What a result depends on besides its configuration: versions, commit, machine, command line."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = (
+    "neuraxis",
+    "torch",
+    "numpy",
+    "gymnasium",
+    "ray",
+    "wandb",
+    "stable-baselines3",
+    "safetensors",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Returns the content of meta.json; `git` is null where the code is not in a repository."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "time": now(),
+        "command": command(),
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in _PACKAGES},
+        "git": _git(Path(__file__).parent),
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpus": gpus,
+        },
+    }
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def command() -> str:
+    """The command line as one would type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Returns {"commit", "dirty"} of the repository around `folder`; dirty: with changed files."""
+    words = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=10, env=environment, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit, dash, _ = done.stdout.strip().partition("-")
+    return {"commit": commit, "dirty": bool(dash)}

@@ -1,0 +1,109 @@
+"""Metrics between two logs: means that stay tensors, the clock, and the file of JSON lines."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from .files import RunError, disk
+
+Number = torch.Tensor | float
+
+
+class Means:
+    """The plain mean of each metric, summed in float64 so that the order of devices doesn't matter.
+
+    Tensors are added on their own device and read only by `means`: no CPU-GPU sync per update.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Number] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, key: str, total: Number, count: int = 1) -> None:
+        """Adds one value, or `count` values by their total."""
+        value = total.detach().double() if isinstance(total, torch.Tensor) else float(total)
+        self._totals[key] = self._totals.get(key, 0.0) + value
+        self._counts[key] = self._counts.get(key, 0) + count
+
+    def count(self, key: str) -> int:
+        """How many values of `key` there are."""
+        return self._counts.get(key, 0)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each key; waits for the device."""
+        return {key: float(total) / self._counts[key] for key, total in self._totals.items()}
+
+    def clear(self) -> None:
+        """Forgets all values."""
+        self.__init__()
+
+    def state_dict(self) -> dict[str, list[float | int]]:
+        """The totals and counts, as numbers."""
+        return {key: [float(total), self._counts[key]] for key, total in self._totals.items()}
+
+    def load_state_dict(self, state: Mapping[str, list[float | int]]) -> None:
+        """Takes over the totals and counts of `state_dict`."""
+        self._totals = {key: total for key, (total, _) in state.items()}
+        self._counts = {key: int(count) for key, (_, count) in state.items()}
+
+
+class Clock:
+    """Seconds of a run, those of the processes before this one included."""
+
+    def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
+        self._start = (time.perf_counter() - seconds, time.process_time() - cpu_seconds)
+
+    def read(self) -> tuple[float, float]:
+        """Returns seconds on the wall and of the CPU."""
+        return time.perf_counter() - self._start[0], time.process_time() - self._start[1]
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a line, keys sorted, owned by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates the file. Raises RunError if another process trains in this run."""
+        self.path = path
+        with disk(path):
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self.close = weakref.finalize(self, os.close, self._file)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                self.close()
+                raise RunError(f"{path.parent}: another process is training in this run") from None
+            # A file system without locks (some network ones) is no reason not to train.
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Appends a line; numbers that JSON does not have become null."""
+        finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
+        line = f"{json.dumps(finite, sort_keys=True)}\n".encode()
+        with disk(self.path):
+            while line:
+                line = line[os.write(self._file, line) :]
+
+    def sync(self) -> int:
+        """Waits until the lines are on the disk and returns their size in bytes."""
+        with disk(self.path):
+            os.fsync(self._file)
+            return os.fstat(self._file).st_size
+
+    def truncate(self, size: int) -> None:
+        """Cuts what came after a checkpoint, be it half a line. Raises RunError if it is short."""
+        if (there := self.sync()) < size:
+            raise RunError(
+                f"{self.path}: {there} bytes where the checkpoint has seen {size}; restore the file"
+            )
+        with disk(self.path):
+            os.ftruncate(self._file, size)
