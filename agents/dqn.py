@@ -45,23 +45,23 @@ class DQN(Agent):
 
         name: str = "dqn"
         """This file."""
-        learning_rate: float = Field(1e-3, gt=0)
+        learning_rate: float = Field(default=1e-3, gt=0)
         """Step of Adam."""
-        buffer_size: int = Field(100_000, gt=0)
+        buffer_size: int = Field(default=100_000, gt=0)
         """Transitions that the replay holds, over all environments."""
-        learning_starts: int = Field(1_000, ge=0)
+        learning_starts: int = Field(default=1_000, ge=0)
         """Environment steps before the first update."""
-        batch_size: int = Field(64, gt=0)
+        batch_size: int = Field(default=64, gt=0)
         """Windows in a minibatch: single steps, or sequences with a memory network."""
-        train_freq: int = Field(8, gt=0)
+        train_freq: int = Field(default=8, gt=0)
         """Steps of each environment between two rounds of updates."""
-        gradient_steps: int = Field(-1, ge=-1)
+        gradient_steps: int = Field(default=-1, ge=-1)
         """Updates a round; -1: one for every environment step."""
-        target_update_interval: int = Field(500, gt=0)
+        target_update_interval: int = Field(default=500, gt=0)
         """Environment steps between two copies to the target network."""
-        gamma: float = Field(0.99, ge=0, le=1)
+        gamma: float = Field(default=0.99, ge=0, le=1)
         """Discount per step."""
-        n_step: int = Field(1, gt=0)
+        n_step: int = Field(default=1, gt=0)
         """Rewards summed before the bootstrap."""
         double: bool = True
         """The online network chooses the action that the target network values."""
@@ -69,31 +69,31 @@ class DQN(Agent):
         """Separate value and advantage heads."""
         prioritized: bool = False
         """Draw by the size of the last TD error."""
-        prioritized_alpha: float = Field(0.6, gt=0, le=1)
+        prioritized_alpha: float = Field(default=0.6, gt=0, le=1)
         """Exponent of the priorities."""
-        prioritized_beta: float = Field(0.4, ge=0, le=1)
+        prioritized_beta: float = Field(default=0.4, ge=0, le=1)
         """Exponent of the importance weights at the start; rises to 1 over the run."""
-        prioritized_eta: float = Field(0.9, ge=0, le=1)
+        prioritized_eta: float = Field(default=0.9, ge=0, le=1)
         """A sequence's priority is eta max|TD| + (1 - eta) mean|TD|."""
         noisy: bool = False
         """Noisy output layers instead of epsilon-greedy exploration."""
-        exploration_fraction: float = Field(0.1, ge=0, le=1)
+        exploration_fraction: float = Field(default=0.1, ge=0, le=1)
         """Share of the run over which epsilon falls."""
-        exploration_initial_eps: float = Field(1.0, ge=0, le=1)
+        exploration_initial_eps: float = Field(default=1.0, ge=0, le=1)
         """Epsilon at the start."""
-        exploration_final_eps: float = Field(0.05, ge=0, le=1)
+        exploration_final_eps: float = Field(default=0.05, ge=0, le=1)
         """Epsilon after the fall."""
-        max_grad_norm: float | None = Field(10.0, gt=0)
+        max_grad_norm: float | None = Field(default=10.0, gt=0)
         """Limit of the gradient's global norm."""
-        adam_eps: float = Field(1e-8, gt=0)
+        adam_eps: float = Field(default=1e-8, gt=0)
         """Adam's epsilon."""
-        weight_decay: float = Field(0.0, ge=0)
+        weight_decay: float = Field(default=0.0, ge=0)
         """Decoupled decay of weight matrices, per unit of learning rate."""
         normalize_observations: bool = False
         """Running mean and deviation of vector observations, kept in the policy."""
-        sequence_length: int = Field(20, gt=0)
+        sequence_length: int = Field(default=20, gt=0)
         """Steps that a memory network learns from at once (unused without memory)."""
-        burn_in: int = Field(0, ge=0)
+        burn_in: int = Field(default=0, ge=0)
         """Steps before them that only warm the memory, without gradient (unused without memory)."""
         value_rescaling: bool = False
         """Learn h(Q) instead of Q (Pohlen et al. 2018): for returns of very different size."""

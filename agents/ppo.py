@@ -41,41 +41,41 @@ class PPO(Agent):
 
         name: str = "ppo"
         """This file."""
-        learning_rate: float = Field(3e-4, gt=0)
+        learning_rate: float = Field(default=3e-4, gt=0)
         """Step of Adam."""
         learning_rate_schedule: Shape = "constant"
         """`linear` falls to 0 at the end of the run."""
-        n_steps: int = Field(128, gt=0)
+        n_steps: int = Field(default=128, gt=0)
         """Steps of each environment between two updates."""
-        batch_size: int = Field(256, gt=0)
+        batch_size: int = Field(default=256, gt=0)
         """Steps in a minibatch; with memory, rounded down to whole sequences (at least one)."""
-        n_epochs: int = Field(4, gt=0)
+        n_epochs: int = Field(default=4, gt=0)
         """Passes over each rollout."""
-        sequence_length: int | None = Field(None, gt=0)
+        sequence_length: int | None = Field(default=None, gt=0)
         """Steps that gradients run back through memory; None: the whole rollout."""
-        gamma: float = Field(0.99, ge=0, le=1)
+        gamma: float = Field(default=0.99, ge=0, le=1)
         """Discount per step."""
-        gae_lambda: float = Field(0.95, ge=0, le=1)
+        gae_lambda: float = Field(default=0.95, ge=0, le=1)
         """Weight of longer returns in the advantage: 0 one-step, 1 Monte Carlo."""
-        clip_range: float = Field(0.2, gt=0)
+        clip_range: float = Field(default=0.2, gt=0)
         """Half-width of the interval in which the probability ratio earns."""
         clip_range_schedule: Shape = "constant"
         """`linear` falls to 0 at the end of the run."""
-        clip_range_vf: float | None = Field(None, gt=0)
+        clip_range_vf: float | None = Field(default=None, gt=0)
         """How far an update may move a value; None: anywhere (clipping mostly hurts)."""
         normalize_advantage: bool = True
         """Mean 0 and deviation 1 in each minibatch."""
-        ent_coef: float = Field(0.0, ge=0)
+        ent_coef: float = Field(default=0.0, ge=0)
         """Weight of the entropy bonus."""
-        vf_coef: float = Field(0.5, ge=0)
+        vf_coef: float = Field(default=0.5, ge=0)
         """Weight of the value loss."""
-        max_grad_norm: float | None = Field(0.5, gt=0)
+        max_grad_norm: float | None = Field(default=0.5, gt=0)
         """Limit of the gradient's global norm."""
-        target_kl: float | None = Field(None, gt=0)
+        target_kl: float | None = Field(default=None, gt=0)
         """Stop a rollout's updates when the policy has moved 1.5 times this far; None: never."""
-        adam_eps: float = Field(1e-5, gt=0)
+        adam_eps: float = Field(default=1e-5, gt=0)
         """Adam's epsilon."""
-        weight_decay: float = Field(0.0, ge=0)
+        weight_decay: float = Field(default=0.0, ge=0)
         """Decoupled decay of weight matrices, per unit of learning rate."""
         normalize_observations: bool = False
         """Running mean and deviation of vector observations, kept in the policy."""

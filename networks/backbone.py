@@ -156,9 +156,7 @@ def _one_line(error: ValidationError, name: str, fields: list[str]) -> str:
         hint = f"did you mean {near!r}? " if near else ""
         return f"block {name!r} has no field {key!r}: {hint}the fields are {', '.join(fields)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"block {name!r}: {key}={first['input']!r}: {message}" if key else (
-        f"block {name!r}: {message}"
-    )
+    return f"block {name!r}: " + (f"{key}={first['input']!r}: {message}" if key else message)
 
 
 class NetworkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

@@ -33,7 +33,7 @@ class CNN(Backbone):
         """What follows the convolutions: 2x2 maximum or average, or the average of all pixels."""
         norm: Norm = "none"
         """Normalisation between each layer and its ReLU."""
-        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+        dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Part of the features set to 0 in the update, never when acting."""
         init: Init = "orthogonal"
         """Start weights: orthogonal (gain sqrt 2), xavier, kaiming, or PyTorch's default."""

@@ -19,13 +19,13 @@ class MLP(Backbone):
 
         name: Literal["mlp"] = "mlp"
         """The word that chooses this block."""
-        sizes: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
+        sizes: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
         """Units of each layer, from the first to the last."""
         activation: Activation = "tanh"
         """Function after each layer: tanh, relu, elu, silu or gelu."""
         norm: Norm = "none"
         """Normalisation between a layer and its activation (PQN wants `layer`)."""
-        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+        dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Part of each layer's outputs set to 0 in the update, never when acting."""
         init: Init = "orthogonal"
         """Start weights: orthogonal (gain sqrt 2), xavier, kaiming, or PyTorch's default."""

@@ -27,7 +27,7 @@ class RecurrentConfig(BlockConfig, frozen=True):
     """Layers, each fed by the one before."""
     norm: Literal["none", "layer"] = "none"
     """Normalisation of the output; the memory is not touched."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Part of each layer's outputs set to 0 in the update, never when acting."""
     init: Init = "orthogonal"
     """Start weights: orthogonal (gain 1), xavier, kaiming, or PyTorch's default; biases 0."""

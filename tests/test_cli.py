@@ -231,3 +231,25 @@ def test_a_terminal_gets_a_bar_with_steps_rate_return_and_time_left() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (7384, "2:03:04")])
 def test_time_is_shown_as_a_clock(seconds: float, text: str) -> None:
     assert console.clock(seconds) == text
+
+
+def test_train_resume_and_evaluate_really_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "my_agent.py").write_text(
+        "from neuraxis.agents.ppo import PPO\n"
+        "class Mine(PPO):\n"
+        "    class Config(PPO.Config):\n"
+        "        name: str = 'my_package.my_agent'\n"
+    )
+    small = ["num_envs=2", "agent.n_steps=16", "eval.final_episodes=2", "wandb.mode=disabled"]
+    words = ["agent=my_package.my_agent", *small, "run_dir=run"]
+    assert neuraxis("train", *words, "total_steps=64", "-q") == 0
+    assert neuraxis("resume", "run", "total_steps=128", "-q") == 0
+    assert neuraxis("evaluate", "run", "--episodes", "1", "--checkpoint", "last") == 0
+    assert "over 1 episode\n" in capsys.readouterr().out
+    assert neuraxis("train", *words) == 2
+    assert "neuraxis resume run" in capsys.readouterr().err

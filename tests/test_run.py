@@ -92,7 +92,7 @@ def train(run: Run, agent: Counter, source: Counter, turns: int = 10**9) -> None
 def end(run: Run, agent: Counter, source: Counter) -> None:
     run.save(agent, source)
     run.log({"evaluate/return": agent.next(), "evaluate/episodes": 100})
-    run.finish("finished")
+    run.finish("finished", {"evaluate/return": 12.5})
 
 
 def lines(folder: Path) -> list[str]:
@@ -204,7 +204,8 @@ def test_the_folder(whole: Path) -> None:
     assert (summary["status"], summary["steps"]) == ("finished", 420)
     assert summary["evaluate/episodes"] == 100
     assert summary["steps_per_second"] == summary["steps"] / summary["seconds"]
-    assert {"cpu_seconds", "episode/return", "evaluate/return"} <= summary.keys()
+    assert summary["evaluate/return"] == 12.5
+    assert {"cpu_seconds", "episode/return", "episode/length"} <= summary.keys()
     meta = json.loads((whole / "meta.json").read_text())
     assert meta["versions"]["torch"] == torch.__version__
     assert {"time", "command", "git", "host"} <= meta.keys()

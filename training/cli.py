@@ -106,8 +106,9 @@ Examples:
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--from", "checkpoint", default="last", show_default=True, help="last or step_...")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def resume(run: Path, words: tuple[str, ...], quiet: bool) -> int:
+def resume(run: Path, words: tuple[str, ...], checkpoint: str, quiet: bool) -> int:
     """Go on with RUN where it stopped.
 
     The last checkpoint holds all that the next update depends on: nothing is lost or repeated.
@@ -119,7 +120,7 @@ def resume(run: Path, words: tuple[str, ...], quiet: bool) -> int:
         from .loop import prepare
 
         config = load_resumed(folders.find(run) / "config.yaml", words)
-        session = prepare(config, resume_from=run)
+        session = prepare(config, run, checkpoint)
     return _run(session, config.total_steps, quiet)
 
 
@@ -199,6 +200,8 @@ def _run(session: "Session", total_steps: int, quiet: bool) -> int:
         return 130
     if not quiet:
         results(run.summary)
+        if session.cfg.profile:
+            columns([(f"time: {part}", f"{share:.0%}") for part, share in session.shares().items()])
         if run.cfg.profile:
             columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
         click.echo(f"run: {run.dir}")

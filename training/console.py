@@ -80,8 +80,10 @@ class Live:
             parts.append(f"{rate:,.0f} steps/s")
         if (value := run.latest.get("episode/return")) is not None:
             parts.append(f"return {value:.4g}")
-        if rate:
-            left = max(self.total_steps - run.steps, 0) / rate
+        if run.steps >= self.total_steps:
+            parts.append("final evaluation")
+        elif rate:
+            left = (self.total_steps - run.steps) / rate
             parts.append(f"ETA {clock(left)}")
         return "  ".join(parts)
 
@@ -98,8 +100,9 @@ def results(metrics: Mapping[str, float]) -> None:
     rows = []
     if "evaluate/return" in metrics:
         mean, std = metrics["evaluate/return"], metrics["evaluate/return_std"]
-        episodes = f"{metrics['evaluate/episodes']:.0f} episodes"
-        rows.append(("evaluate/return", f"{mean:.4g} ± {std:.4g} over {episodes}"))
+        count = round(metrics["evaluate/episodes"])
+        over = f"over {count} episode{'s' if count > 1 else ''}"
+        rows.append(("evaluate/return", f"{mean:.4g} ± {std:.4g} {over}"))
     for name, label, form in (
         ("evaluate/length", "evaluate/length", ".4g"),
         ("steps", "steps", ",.0f"),

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,9 @@ class Session:
             self.stopping = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        in_main = threading.current_thread() is threading.main_thread()  # others get no signals
+        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        before = {number: signal.getsignal(number) for number in numbers}
         for number in before:
             signal.signal(number, stop)
         try:
@@ -130,7 +133,7 @@ class Session:
 
 
 def prepare(cfg: Config, resume_from: str | Path | None = None, checkpoint: str = "last") -> Session:
-    """Builds all that a run needs; nothing is on the disk before everything fits.
+    """Builds all that a run needs; nothing is written before everything fits.
 
     Args:
         cfg: The configuration.
@@ -149,6 +152,7 @@ def prepare(cfg: Config, resume_from: str | Path | None = None, checkpoint: str 
         return Session(Run.create(cfg), agent, source)
     run = Run.open(resume_from, cfg)
     run.load(agent, source, checkpoint)
+    source.copy(agent.policy)
     return Session(run, agent, source)
 
 
@@ -197,8 +201,7 @@ def train(*words: str, on_record: OnRecord | None = None, **overrides: Any) -> R
     Returns:
         The finished run; `run.summary` holds its results.
     """
-    named = [f"{key}={value}" for key, value in overrides.items()]
-    return prepare(load_config([*words, *named])).run(on_record)
+    return prepare(load_config(words, **overrides)).run(on_record)
 
 
 def load(run_dir: str | Path, which: str = "best") -> Policy:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
-
 from ..agents.policies import Policy
 from ..configs import Config
 from ..envs import make
@@ -53,11 +51,14 @@ class LocalSource:
 
     def publish(self, policy: Policy) -> None:
         """Lets the collectors act with the newest weights and statistics."""
-        if policy is not self.policy:
-            with torch.no_grad():
-                self.policy.load_state_dict(policy.state_dict())
+        self.copy(policy)
         for collector in self.collectors:
             collector.version += 1
+
+    def copy(self, policy: Policy) -> None:
+        """Takes over the weights of `policy`, without counting a new version."""
+        if policy is not self.policy:
+            self.policy.load_state_dict(policy.state_dict())
 
     @property
     def env_seconds(self) -> float:
