@@ -1,5 +1,5 @@
 """Agents: policies that act, and how they learn from rollouts."""
 
-from .agent import Agent, AgentConfig, agent_class, agent_names, build
+from .agent import Agent, AgentConfig, Setup, agent_class, agent_names, build
 
-__all__ = ["Agent", "AgentConfig", "agent_class", "agent_names", "build"]
+__all__ = ["Agent", "AgentConfig", "Setup", "agent_class", "agent_names", "build"]

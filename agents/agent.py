@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from ..envs.errors import Guard
 from ..envs.rollout import Rollout
 from ..networks.backbone import NetworkConfig
 from .policies import Policy
@@ -30,19 +32,37 @@ class AgentConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """The agent's file in `agents/`, or `my_package.my_agent`."""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What an agent is built for, the same for every algorithm."""
+
+    network: NetworkConfig
+    """The backbone's blocks."""
+    observation_space: gymnasium.Space
+    """Of one environment."""
+    action_space: gymnasium.Space
+    """Of one environment."""
+    num_envs: int
+    """Columns of the whole run."""
+    total_steps: int
+    """Environment steps of the whole run; schedules end there."""
+    seed: int
+    """Of everything random in the agent."""
+    device: torch.device
+    """Where it learns."""
+    compile: bool | None
+    """Run updates as one compiled graph; None leaves that to the agent."""
+
+
 class Agent:
     """What learns. It owns its data policy: a replay, epochs, corrections.
 
     Args:
         config: Its own `Config`.
-        network: The backbone.
-        observation_space: Of one environment.
-        action_space: Of one environment.
-        num_envs: Columns of the whole run.
-        total_steps: Environment steps of the whole run; schedules end there.
-        seed: Of everything random in here.
-        device: Where it learns.
-        compile: Run updates as one compiled graph; None leaves that to the agent.
+        setup: What it is built for.
+
+    Raises:
+        ValueError: It cannot do this action space, network or combination of settings; says why.
     """
 
     Config: ClassVar[type[AgentConfig]]
@@ -50,41 +70,28 @@ class Agent:
     rollout_length: int
     """T of the rollouts that it learns from."""
 
-    def __init__(
-        self,
-        config: AgentConfig,
-        network: NetworkConfig,
-        observation_space: gymnasium.Space,
-        action_space: gymnasium.Space,
-        *,
-        num_envs: int,
-        total_steps: int,
-        seed: int,
-        device: torch.device,
-        compile: bool | None,
-    ) -> None:
-        self.device = device
-        self.total_steps = total_steps
+    def __init__(self, config: AgentConfig, setup: Setup) -> None:
+        self.setup = setup
+        self.device = setup.device
         self.steps = 0
-        self.rng = np.random.default_rng(seed)
-        torch.manual_seed(seed)
+        self.rng = np.random.default_rng(setup.seed)
+        torch.manual_seed(setup.seed)
 
     def learn(self, rollout: Rollout) -> dict[str, Tensor]:
         """Learns from a rollout of tensors on the agent's device; returns metrics as 0-dim tensors."""
         raise NotImplementedError
 
-    @staticmethod
-    def _compiles(wish: bool | None, updates: float, obstacle: str | None) -> bool:
+    def _compiles(self, updates: float, obstacle: str | None) -> bool:
         """Whether updates are compiled: as wished, and if left open where it repays and can be done.
 
         Args:
-            wish: true, false, or None for `compile=auto`.
             updates: How many the run will take.
             obstacle: What cannot be compiled, if anything.
 
         Raises:
             ValueError: It was wished and cannot be done.
         """
+        wish = self.setup.compile
         if wish and obstacle:
             raise ValueError(f"compile=true: {obstacle} cannot be compiled; use compile=auto")
         if wish is None:
@@ -94,7 +101,7 @@ class Agent:
     @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]."""
-        return min(self.steps / self.total_steps, 1.0)
+        return min(self.steps / self.setup.total_steps, 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next `learn` depends on: a tree of tensors, arrays and JSON scalars."""
@@ -132,12 +139,13 @@ def agent_class(name: str) -> type[Agent]:
         ValueError: No such agent; names the nearest.
     """
     if "." in name:
-        try:
-            found = next(_agents_in(importlib.import_module(name)), None)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"agent={name}: {error}") from error
-        if found is None:
-            raise ValueError(f"agent={name}: the module defines no subclass of neuraxis.agents.Agent")
+        with Guard(lambda: f"agent={name}", ValueError):
+            module = importlib.import_module(name)
+        found = next(_agents_in(module), None)
+        if found is None or not hasattr(found, "Config"):
+            raise ValueError(
+                f"agent={name}: expected a module with a subclass of neuraxis.agents.Agent and its Config"
+            )
         return found
     names = agent_names()
     if name not in names:
@@ -147,10 +155,10 @@ def agent_class(name: str) -> type[Agent]:
     return next(_agents_in(importlib.import_module(f".{name}", __package__)))
 
 
-def build(config: AgentConfig, *args: Any, **kwargs: Any) -> Agent:
-    """Builds the agent that `config` configures; see `Agent` for the arguments.
+def build(config: AgentConfig, setup: Setup) -> Agent:
+    """Builds the agent that `config` configures.
 
     Raises:
-        ValueError: The agent cannot do this action space, network or setting; says why.
+        ValueError: See `Agent`.
     """
-    return agent_class(config.name)(config, *args, **kwargs)
+    return agent_class(config.name)(config, setup)

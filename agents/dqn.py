@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
-from .agent import Agent, AgentConfig
+from .agent import Agent, AgentConfig, Setup
 from .losses import huber, masked_mean
 from .optimizer import Metrics, Optimizer
 from .policies import QPolicy
@@ -98,16 +98,18 @@ class DQN(Agent):
         value_rescaling: bool = False
         """Learn h(Q) instead of Q (Pohlen et al. 2018): for returns of very different size."""
 
-    def __init__(self, config: Config, network: Any, *spaces: Any, **kwargs: Any) -> None:
-        super().__init__(config, network, *spaces, **kwargs)
-        if not isinstance(spaces[1], gymnasium.spaces.Discrete):
-            raise ValueError(f"agent=dqn: needs a Discrete action space, got {spaces[1]}; try agent=ppo")
+    def __init__(self, config: Config, setup: Setup) -> None:
+        super().__init__(config, setup)
+        space = setup.action_space
+        if not isinstance(space, gymnasium.spaces.Discrete):
+            raise ValueError(f"agent=dqn: needs a Discrete action space, got {space}; try agent=ppo")
         self.config = config
-        num_envs = kwargs["num_envs"]
+        num_envs = setup.num_envs
         self.rollout_length = config.train_freq
         options = (config.normalize_observations, config.dueling, config.noisy)
-        self.policy = QPolicy(network, *spaces, *options).to(self.device).eval()
-        self.target = QPolicy(network, *spaces, *options).to(self.device).eval()
+        parts = (setup.network, setup.observation_space, space, *options)
+        self.policy = QPolicy(*parts).to(self.device).eval()
+        self.target = QPolicy(*parts).to(self.device).eval()
         self.target.requires_grad_(False)
         self.target.normalizer = self.policy.normalizer
         memory = self.policy.initial_state(1) != ()
@@ -120,6 +122,7 @@ class DQN(Agent):
             num_envs,
             window=self.burn_in + self.sequence_length + config.n_step - 1,
             stride=config.train_freq if memory else 1,
+            length=config.train_freq,
             rng=self.rng,
             alpha=config.prioritized_alpha if config.prioritized else 0.0,
         )
@@ -130,7 +133,7 @@ class DQN(Agent):
             max_grad_norm=config.max_grad_norm,
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
-            compile=self._compiles(kwargs["compile"], updates * self.total_steps, obstacle),
+            compile=self._compiles(updates * setup.total_steps, obstacle),
         )
         self.copy_target()
         self._explore()
@@ -142,10 +145,11 @@ class DQN(Agent):
         before = self.steps
         self.steps += rollout.steps
         metrics: Metrics = {}
-        if self.steps >= cfg.learning_starts and len(self.replay.starts):
+        count = rollout.steps if cfg.gradient_steps < 0 else cfg.gradient_steps
+        if count and self.steps >= cfg.learning_starts and len(self.replay.starts):
             if before // cfg.target_update_interval != self.steps // cfg.target_update_interval:
                 self.copy_target()
-            metrics = self._updates(rollout.steps if cfg.gradient_steps < 0 else cfg.gradient_steps)
+            metrics = self._updates(count)
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], rollout.obs))
         self._explore()
@@ -196,7 +200,7 @@ class DQN(Agent):
         """
         cfg, size = self.config, self.config.batch_size
         together = 1
-        if not (cfg.prioritized or cfg.double or cfg.noisy):
+        if not (cfg.prioritized or cfg.double or cfg.noisy or self.burn_in):
             together = max(1, GATHERED_BYTES // (size * self.replay.window_bytes))
         beta = ramp(cfg.prioritized_beta, 1.0, self.progress)
         while count > 0:

@@ -16,16 +16,19 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mean_weights(mask)).sum()
 
 
+def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
+    """Variance of x [T, B] (of the entries, not unbiased) where `mask` [T, B] is not 0."""
+    return masked_mean((x - masked_mean(x, mask)).square(), mask)
+
+
 def masked_normalize(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """Shifts and scales `x` [T, B] to mean 0 and (unbiased) deviation 1 over `mask`.
 
     A single valid entry is left as it is: it has no deviation.
     """
-    weight = mean_weights(mask)
-    centred = x - (x * weight).sum()
-    variance = (centred.square() * weight).sum()
     count = mask.sum()
-    scale = (variance * count / (count - 1)).sqrt() + eps
+    centred = x - (x * mask).sum() / count.clamp(min=1)
+    scale = ((centred.square() * mask).sum() / (count - 1)).sqrt() + eps
     return torch.where(count > 1, centred / scale, x)
 
 

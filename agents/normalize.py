@@ -111,9 +111,10 @@ class ReturnScale:
             acc = step + self.gamma * acc * ~opens
             rows.append(acc)
         self.running[columns.cpu()] = acc
-        returns = torch.stack(rows)
-        new = (float(returns.numel()), returns.mean(), returns.var(correction=0))
-        self.moments = merge(self.moments, new)
+        returns = torch.stack(rows)[~first[1:].cpu()]
+        if len(returns):
+            new = (float(len(returns)), returns.mean(), returns.var(correction=0))
+            self.moments = merge(self.moments, new)
         scale = float((self.moments[2] + 1e-8).rsqrt())
         return (reward * scale).clamp(-self.limit, self.limit)
 
@@ -123,6 +124,6 @@ class ReturnScale:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self.running = state["running"]
+        self.running.copy_(state["running"])
         count, mean, variance = state["moments"]
         self.moments = (count, mean, variance)

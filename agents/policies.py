@@ -35,6 +35,12 @@ class Policy(nn.Module):
         super().__init__()
         self.normalizer = Normalizer(observation_space) if normalize else None
 
+    @property
+    def trains_apart(self) -> bool:
+        """Whether `train()` changes what it computes: dropout, batch normalisation."""
+        kinds = nn.Dropout | nn.BatchNorm1d | nn.BatchNorm2d
+        return any(isinstance(m, kinds) or getattr(m, "dropout", 0) for m in self.modules())
+
     def initial_state(self, batch: int) -> Tree:
         """Memory of B columns before anything was seen: tree of [*, B, *], or ()."""
         raise NotImplementedError

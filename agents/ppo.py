@@ -6,11 +6,14 @@ Feed-forward networks learn from shuffled single steps; networks with memory fro
 feed-forward network has length 1 and no memory.
 
 Deviations: values and sequence-start memories are computed in `learn`, with the weights that acted,
-instead of during the rollout (the numbers are the same, acting is cheaper).
+instead of during the rollout (the numbers are the same, acting is cheaper). With dropout or batch
+normalisation the old log-probabilities are computed again for each minibatch, by the weights that
+acted under the masks and batch statistics of the update: else no ratio would begin at 1.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,8 +25,15 @@ from torch import Tensor
 
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
-from .agent import Agent, AgentConfig
-from .losses import clipped_surrogate, masked_mean, masked_normalize, mean_weights, value_loss
+from .agent import Agent, AgentConfig, Setup
+from .losses import (
+    clipped_surrogate,
+    masked_mean,
+    masked_normalize,
+    masked_variance,
+    mean_weights,
+    value_loss,
+)
 from .normalize import ReturnScale
 from .optimizer import Metrics, Optimizer
 from .policies import ActorCritic
@@ -82,12 +92,13 @@ class PPO(Agent):
         normalize_rewards: bool = False
         """Divide rewards by the running deviation of the discounted return."""
 
-    def __init__(self, config: Config, network: Any, *spaces: Any, **kwargs: Any) -> None:
-        super().__init__(config, network, *spaces, **kwargs)
+    def __init__(self, config: Config, setup: Setup) -> None:
+        super().__init__(config, setup)
         self.config = config
-        num_envs = kwargs["num_envs"]
+        num_envs = setup.num_envs
         self.rollout_length = config.n_steps
-        self.policy = ActorCritic(network, *spaces, config.normalize_observations)
+        spaces = setup.observation_space, setup.action_space
+        self.policy = ActorCritic(setup.network, *spaces, config.normalize_observations)
         self.policy.to(self.device).eval()
         self.has_memory = self.policy.initial_state(1) != ()
         self.sequence_length = (config.sequence_length or config.n_steps) if self.has_memory else 1
@@ -104,8 +115,10 @@ class PPO(Agent):
         obstacle = "a network with memory" if self.has_memory else None
         if config.target_kl is not None:
             obstacle = "agent.target_kl, which looks at each update before it is done,"
+        if self.policy.trains_apart:
+            obstacle = "PPO with dropout or batch normalisation"
         minibatches = -(-config.n_steps * num_envs // config.batch_size)
-        rounds = self.total_steps / (config.n_steps * num_envs)
+        rounds = setup.total_steps / (config.n_steps * num_envs)
         updates = rounds * config.n_epochs * minibatches
         self.optimizer = Optimizer(
             self.policy,
@@ -114,7 +127,7 @@ class PPO(Agent):
             max_grad_norm=config.max_grad_norm,
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
-            compile=self._compiles(kwargs["compile"], updates, obstacle),
+            compile=self._compiles(updates, obstacle),
         )
         self.return_scale = (
             ReturnScale(num_envs, config.gamma) if config.normalize_rewards else None
@@ -130,8 +143,11 @@ class PPO(Agent):
         clip = scheduled(cfg.clip_range, cfg.clip_range_schedule, self.progress)
         clip_range = torch.tensor(clip, device=self.device)
         self.policy.train()
+        old = copy.deepcopy(self.policy) if self.policy.trains_apart else None
         history: dict[str, list[Tensor]] = defaultdict(list)
         for minibatch in self.minibatches(batch):
+            if old is not None:
+                minibatch["log_prob"] = self._log_prob_under_same_masks(old, minibatch)
             minibatch["clip_range"] = clip_range
             trace = self.optimizer.update(minibatch, self.too_far if cfg.target_kl else None)
             for name, value in trace.items():
@@ -173,8 +189,8 @@ class PPO(Agent):
             "return": returns,
             "valid": valid.float(),
         }
-        spread = returns[valid].var()
-        explained = 1 - advantage[valid].var() / spread.clamp(min=1e-8)
+        spread = masked_variance(returns, valid).clamp(min=1e-8)
+        explained = 1 - masked_variance(advantage, valid) / spread
         return map_tree(self._cut, steps) | {"state": state}, explained
 
     def evaluate(self, rollout: Rollout) -> tuple[Tensor, Tree]:
@@ -214,6 +230,13 @@ class PPO(Agent):
         if self.config.normalize_advantage:
             advantage = masked_normalize(advantage, valid)
         return batch | {"advantage": advantage, "weight": mean_weights(valid)}
+
+    @torch.no_grad()
+    def _log_prob_under_same_masks(self, old: ActorCritic, batch: dict[str, Tree]) -> Tensor:
+        """Log-probabilities [L, N] of `old`, drawing what the update will draw (Hausknecht 2022)."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            params, _, _ = old(batch["obs"], batch["state"], batch["first"])
+        return old.head.log_prob(params, batch["action"])
 
     def loss(self, policy: ActorCritic, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
         """The clipped objective, the value error and the entropy bonus of a minibatch [L, N].

@@ -54,6 +54,7 @@ class Replay:
         window: W, transitions of a sample.
         stride: Rows between two starts. 1 without memory; with it the length of a rollout, because
             the memory is stored where rollouts begin.
+        length: Rows of a rollout.
         rng: Draws the samples.
         alpha: Exponent of the priorities; 0 draws uniformly and keeps no priorities.
     """
@@ -64,15 +65,19 @@ class Replay:
         num_envs: int,
         window: int,
         stride: int,
+        length: int,
         rng: np.random.Generator,
         alpha: float = 0.0,
     ) -> None:
         self.blocks = capacity // (num_envs * stride)  # starts of a column
-        if self.blocks * stride < window + stride:
+        needed = max(window + stride, length + 1)
+        if self.blocks * stride < needed:
             raise ValueError(
-                f"agent.buffer_size={capacity}: too small for {num_envs} environments and samples "
-                f"of {window} steps; expected at least {num_envs * (window + 2 * stride)}"
+                f"agent.buffer_size={capacity}: too small for {num_envs} environments, rollouts of "
+                f"{length} and samples of {window} steps; expected at least "
+                f"{num_envs * (needed + stride)}"
             )
+        self.capacity = capacity
         self.num_envs, self.window, self.stride = num_envs, window, stride
         self.rows = self.blocks * stride
         self.rng = rng
@@ -211,6 +216,9 @@ class Replay:
 
     def _ring(self, filled: Tensor) -> Tensor:
         """A ring [rows, B, *] that opens with what was filled."""
-        ring = filled.new_zeros((self.rows, *filled.shape[1:]))
+        try:
+            ring = filled.new_zeros((self.rows, *filled.shape[1:]))
+        except RuntimeError as error:  # PyTorch's, for the memory of the CPU and of a GPU
+            raise MemoryError(f"agent.buffer_size={self.capacity} does not fit") from error
         ring[: len(filled)] = filled
         return ring

@@ -44,15 +44,16 @@ def read(group: str, name: str) -> dict[str, Any] | None:
 
 def read_file(file: Path, word: str) -> dict[str, Any]:
     """The mapping in a YAML file; `word` opens the sentence of a ValueError."""
+    place = str(file) if word == str(file) else f"{word}: {file}"
     try:
         data = parse(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ValueError(f"{word}: cannot read {file}: {reason}") from error
+        raise ValueError(f"{place}: cannot read it: {reason}") from error
     except ValueError as error:
-        raise ValueError(f"{word}: {file}: {error}") from error
+        raise ValueError(f"{place}: {error}") from error
     if not isinstance(data, dict):
-        raise ValueError(f"{word}: {file}: expected a mapping (key: value)")
+        raise ValueError(f"{place}: expected a mapping (key: value)")
     return data
 
 

@@ -87,7 +87,8 @@ def put(data: dict[str, Any], word: Word) -> None:
         ValueError: the position isn't in the list, what stands above the key has no keys, or the
             value isn't finite (an environment's argument may be infinite).
     """
-    if isinstance(word.value, float) and not math.isfinite(word.value) and word.section != "env":
+    own = word.key.startswith("env.kwargs.")
+    if isinstance(word.value, float) and not math.isfinite(word.value) and not own:
         raise ValueError(f"{word.key}={word.text}: expected a finite number")
     *parents, last = word.key.split(".")
     node: Any = data

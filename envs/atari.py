@@ -10,7 +10,7 @@ from gymnasium import wrappers
 from pydantic import BaseModel, Field
 
 from .episodes import episode_seed
-from .errors import Guard
+from .errors import Guard, close
 from .tree import Tree
 from .vector import Envs, Step
 
@@ -57,8 +57,8 @@ class AtariEnvs(Envs):
         self._seed = seed
         self._columns = columns
         self._opened = -1
-        place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
-        self._guard = Guard(lambda: place)
+        self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
+        self._guard = Guard(lambda: self._place)
 
     def reset(self) -> Tree:
         """Opens a new episode in every column; returns the observations [B,*]."""
@@ -89,7 +89,7 @@ class AtariEnvs(Envs):
 
     def close(self) -> None:
         """Frees the emulators."""
-        self._vector.close()
+        close(self._vector.close, self._place)
 
 
 class FireReset(gymnasium.Wrapper[Any, Any, Any, Any]):

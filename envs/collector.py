@@ -80,7 +80,7 @@ class Collector:
         """Returns the next T steps.
 
         Raises:
-            EnvError: An environment raised, or gave a reward that is no finite number.
+            EnvError: An environment raised, or gave a number that is not finite.
         """
         steps, batch = self.length, self.envs.num_envs
         obs = map_tree(lambda x: np.empty((steps + 1, *x.shape), x.dtype), self.obs)
@@ -92,13 +92,14 @@ class Collector:
         before = map_tree(lambda x: x.numpy().copy(), self.state)
         _write(obs, 0, self.obs)
         first[0] = self.first
-        views = map_tree(torch.from_numpy, (obs, first, noise))
+        views = map_tree(torch.from_numpy, obs)
+        opens, uniforms = torch.from_numpy(first).unbind(0), torch.from_numpy(noise).unbind(0)
         actions, extras = [], []
         with torch.inference_mode():
             for t in range(steps):
-                now, opens, uniforms = map_tree(lambda x, t=t: x[t], views)
+                now = map_tree(lambda x, t=t: x[t], views)
                 action, extra, self.state = self.policy.act(
-                    now, self.state, opens, uniforms, self.greedy
+                    now, self.state, opens[t], uniforms[t], self.greedy
                 )
                 actions.append(action.numpy())
                 extras.append(extra)
@@ -110,7 +111,7 @@ class Collector:
                 done[t] = self.finished = terminated[t] | truncated
             stacked = {k: torch.stack([e[k] for e in extras]).numpy() for k in extras[0]}
         self.first = first[-1]
-        self._check(reward)
+        self._check(reward, obs)
         return Rollout(
             obs=obs,
             first=first,
@@ -124,14 +125,15 @@ class Collector:
             episodes=self._episodes(reward, ~first[1:], done),
         )
 
-    def _check(self, reward: np.ndarray) -> None:
-        """Refuses rewards that would poison the weights without a word."""
-        if not np.isfinite(reward).all():
-            t, b = np.argwhere(~np.isfinite(reward))[0]
-            raise EnvError(
-                f"the environment of column {self.columns[b]} gave the reward {reward[t, b]}; "
-                "rewards must be finite numbers"
-            )
+    def _check(self, reward: np.ndarray, obs: Tree) -> None:
+        """Refuses numbers that would poison the weights without a word."""
+        for what, leaf in [("reward", reward), *(("observation", leaf) for leaf in leaves(obs))]:
+            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                at = tuple(np.argwhere(~np.isfinite(leaf))[0])
+                raise EnvError(
+                    f"the environment of column {self.columns[at[1]]} gave {leaf[at]} as {what}; "
+                    f"{what}s must be finite numbers"
+                )
 
     def _shown(self, reward: np.ndarray) -> np.ndarray:
         """Rewards as the agent sees them."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 
 from gymnasium.error import DependencyNotInstalled
+
+_log = logging.getLogger(__name__)
 
 EXTRAS = {
     "ale_py": "atari",
@@ -49,6 +52,15 @@ class Guard:
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, EnvError):
             raise self._raises(f"{self._where()}: {one_line(error)}{_hint(error)}") from error
+
+
+def close(closing: Callable[[], None], where: str) -> None:
+    """Closes an environment; its failure is only logged: it must not hide an earlier one."""
+    try:
+        with Guard(lambda: f"{where}, close"):
+            closing()
+    except EnvError as error:
+        _log.warning("%s", error)
 
 
 def one_line(error: BaseException) -> str:

@@ -113,8 +113,8 @@ def _make_native(config: EnvConfig, spec: EnvSpec, seed: int, columns: range) ->
         vector: VectorEnv = creator(num_envs=len(columns), **{**kwargs, **config.kwargs})
     if vector.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
         raise ValueError(
-            f"env.vectorization=native: {config.id} does not reset itself in NEXT_STEP mode; "
-            "use env.vectorization=sync"
+            f"env.vectorization={config.vectorization}: {config.id}'s vector form does not reset "
+            "itself in NEXT_STEP mode; use env.vectorization=sync"
         )
     form = AtariEnvs if atari else NativeEnvs
     return form(vector, seed, columns, config.id)
@@ -136,7 +136,7 @@ def _make_sync(
                 env = gym_wrappers.RecordVideo(
                     env, video, episode_trigger=lambda _: True, disable_logger=True
                 )
-        made.append(Column(env, seed, number))
+            made.append(Column(env, seed, number))
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
     return SyncEnvs(made, space, config.id)
 

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from .episodes import episode_seed
-from .errors import Guard
+from .errors import Guard, close
+from .observations import check, empty, supported
 from .tree import Tree, map_tree
 from .vector import Envs, Step
 
@@ -67,21 +68,24 @@ class NativeEnvs(Envs):
 
     def __init__(self, vector: VectorEnv, seed: int, columns: range, env_id: str) -> None:
         self.num_envs = vector.num_envs
-        self.observation_space = vector.single_observation_space
+        space = vector.single_observation_space
+        self.observation_space = supported(space, f"{env_id}: observation_space")
         self.action_space = vector.single_action_space
         self.action_space.seed(episode_seed(seed, columns[0], 0))
         vector.action_space = _Unchecked()
         self._random = vector.np_random = ColumnRandom(seed, columns)
         self._vector = vector
         self._ended = np.zeros(self.num_envs, bool)
-        place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
-        self._guard = Guard(lambda: place)
+        self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
+        self._guard = Guard(lambda: self._place)
 
     def reset(self) -> Tree:
         """Opens a new episode in every column; returns the observations [B,*]."""
         self._random.open(np.arange(self.num_envs))
         with self._guard:
             obs, _ = self._vector.reset()
+            batch = empty(self.observation_space, self.num_envs)
+            check(map_tree(lambda leaf: leaf[None], batch), obs)
         self.obs = map_tree(_plain, obs)
         self._ended = np.zeros(self.num_envs, bool)
         return self.obs
@@ -123,7 +127,7 @@ class NativeEnvs(Envs):
 
     def close(self) -> None:
         """Frees what the environment holds."""
-        self._vector.close()
+        close(self._vector.close, self._place)
 
 
 def _plain(leaf: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from .episodes import Column
-from .errors import Guard
+from .errors import Guard, close
 from .observations import Space, check, empty, put
 from .tree import Tree, leaves, map_tree
 
@@ -120,6 +120,8 @@ class SyncEnvs(Envs):
                     continue
                 self._at = column
                 leaf, reward[index], ended, cut, _ = column.step(action[index])
+                if column.count == 1:  # of each episode: NumPy would broadcast a wrong shape
+                    check(obs, leaf)
                 write(obs, index, leaf)
                 terminated[index], truncated[index] = ended, cut
                 waiting[index] = bool(ended or cut)
@@ -167,7 +169,7 @@ class SyncEnvs(Envs):
     def close(self) -> None:
         """Closes every environment."""
         for column in self._columns:
-            column.env.close()
+            close(column.env.close, f"{self._id}, column {column.number}")
 
     def _where(self) -> str:
         at = self._at

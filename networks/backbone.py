@@ -112,13 +112,25 @@ def block_class(name: str) -> type[Backbone]:
             hint = f"did you mean {near!r}? " if near else ""
             raise ValueError(f"unknown block {name!r}: {hint}the blocks are {', '.join(choices)}")
         return block_classes()[name]
-    try:
+    with _Importing(name):
         blocks = _blocks_in(importlib.import_module(name))
-    except ImportError as error:
-        raise ValueError(f"block {name!r} cannot be imported: {error}") from error
     if len(blocks) != 1:
         raise ValueError(f"block {name!r}: expected one Backbone in this module, got {len(blocks)}")
     return blocks[0]
+
+
+class _Importing:
+    """Context manager that turns whatever a person's own module raises into one line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, Exception):
+            raise ValueError(f"block {self.name!r} cannot be imported: {error}") from error
 
 
 def _blocks_in(module: ModuleType) -> list[type[Backbone]]:

@@ -8,6 +8,7 @@ goes through its own copy of it.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,7 +40,10 @@ class Encoder(nn.Module):
             self.leaves.append(leaf)
             self.out_size += leaf.out_size
         if image_block and not any(isinstance(leaf, Image) for leaf in self.leaves):
-            raise ValueError(f"network.blocks.0 reads images, but there is no image in {space}")
+            brief = textwrap.shorten(str(space), 100, placeholder=" ...")
+            raise ValueError(f"network.blocks.0 reads images, but there is no image in {brief}")
+        if self.out_size == 0:
+            raise ValueError(f"observation space {space}: empty; expected at least one number")
 
     def forward(self, x: Any, first: Tensor) -> Tensor:
         """Maps a tree of leaves [T,B,*] and first [T,B] to features [T,B,out_size]."""

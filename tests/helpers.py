@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from neuraxis.agents import Agent
+from neuraxis.agents.policies import Policy
 from neuraxis.configs import Config, load
+from neuraxis.envs import EnvConfig, make
+from neuraxis.envs.collector import Collector
 from neuraxis.envs.rollout import Rollout
 from neuraxis.training.evaluate import evaluate
 from neuraxis.training.loop import build_agent
@@ -18,8 +20,9 @@ from neuraxis.training.sources import LocalSource
 
 
 def config(*words: str) -> Config:
-    """The configuration of `neuraxis train WORDS`, on the CPU and without W&B."""
-    return load(["wandb.mode=disabled", "device=cpu", *words])
+    """The configuration of `neuraxis train WORDS`, on the CPU and without W&B; the last word wins."""
+    words = ("wandb.mode=disabled", "device=cpu", "compile=false", *words)
+    return load(list({word.partition("=")[0]: word for word in words}.values()))
 
 
 @dataclass
@@ -57,3 +60,41 @@ def training(*words: str) -> Training:
     cfg = config(*words)
     agent: Agent = build_agent(cfg)
     return Training(cfg, agent, LocalSource(cfg, agent.policy, agent.rollout_length))
+
+
+class Counting(Policy):
+    """Chooses between two actions by its noise; its memory [1, B] counts the rows of the episode.
+
+    Extras tell what it was given: the noise, and the memory before.
+    """
+
+    noise_size = 2
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+    def initial_state(self, batch: int) -> Any:
+        return (torch.zeros(1, batch),)
+
+    def act(
+        self, obs: Any, state: Any, first: Any, noise: Any = None, greedy: bool = False
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], Any]:
+        before = torch.where(first, 0.0, state[0])
+        action = torch.zeros(len(first)) if greedy else noise[:, 0] * 2
+        return action.long(), {"noise": noise, "before": before[0]}, (before + 1,)
+
+
+def collector(
+    env_id: str = "neuraxis/Counter-v0",
+    num_envs: int = 3,
+    length: int = 8,
+    first_column: int = 0,
+    policy: Policy | None = None,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    **env: Any,
+) -> Collector:
+    """A collector of `num_envs` columns of an environment with these settings."""
+    envs = make(EnvConfig(id=env_id, **env), num_envs, seed, first_column)
+    policy = policy or Counting()
+    return Collector(envs, policy, length, seed, first_column, **(options or {}))

@@ -200,8 +200,6 @@ def _run(session: "Session", total_steps: int, quiet: bool) -> int:
         return 130
     if not quiet:
         results(run.summary)
-        if session.cfg.profile:
-            columns([(f"time: {part}", f"{share:.0%}") for part, share in session.shares().items()])
         if run.cfg.profile:
             columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
         click.echo(f"run: {run.dir}")

@@ -14,7 +14,7 @@ import click
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Turn what fails outside of our code, in environments and on disks, into exit code 1."""
+    """Turn what fails outside of our code (environments, disks, memory) into exit code 1."""
     from ..envs import EnvError
     from .files import RunError
 
@@ -22,6 +22,8 @@ def running() -> Iterator[None]:
         yield
     except (EnvError, RunError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    except MemoryError as error:
+        raise click.ClickException(f"out of memory: {error}") from error
 
 
 @contextmanager

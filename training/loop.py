@@ -29,7 +29,7 @@ from .evaluate import evaluate
 from .files import RunError
 from .folders import find
 from .profile import Profile
-from .run import Run
+from .run import Run, fitting
 from .sources import LocalSource
 
 OnRecord = Callable[[Run], None]
@@ -68,8 +68,8 @@ class Session:
             run.finish("failed")
             raise
         finally:
-            self.source.close()
             run.finish("interrupted")
+            self.source.close()
         return run
 
     def _loop(self, on_record: OnRecord | None) -> None:
@@ -163,18 +163,18 @@ def build_agent(cfg: Config) -> Agent:
         ValueError: Agent, network, environment and settings do not go together.
     """
     probe = make(cfg.env, 1, cfg.seed)
-    spaces = probe.observation_space, probe.action_space
     probe.close()
-    return agents.build(
-        cfg.agent,
+    setup = agents.Setup(
         cfg.network,
-        *spaces,
+        probe.observation_space,
+        probe.action_space,
         num_envs=cfg.num_envs,
         total_steps=cfg.total_steps,
         seed=cfg.seed,
         device=choose_device(cfg.device),
         compile=None if cfg.compile == "auto" else cfg.compile,
     )
+    return agents.build(cfg.agent, setup)
 
 
 def choose_device(name: str) -> torch.device:
@@ -218,5 +218,7 @@ def load(run_dir: str | Path, which: str = "best") -> Policy:
     folder = find(run_dir)
     cfg = load_file(folder / "config.yaml").model_copy(update={"device": "cpu"})
     policy = build_agent(cfg).policy
-    policy.load_state_dict(Run.open(folder).read(which)["agent"]["policy"])
+    tree = Run.open(folder).read(which)
+    with fitting(folder):
+        policy.load_state_dict(tree["agent"]["policy"])
     return policy.eval()

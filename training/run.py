@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from .. import configs
 from ..configs.config import Config
+from ..envs.errors import EnvError
 from ..envs.rollout import Rollout
 from . import checkpoint, folders, meta, rng
 from .files import RunError, disk, write_text
@@ -176,12 +179,9 @@ class Run:
         folders.repair(self.checkpoints)
         folder = folders.chosen(self.checkpoints, which)
         tree = checkpoint.read(folder)
-        try:
+        with fitting(folder):
             agent.load_state_dict(tree["agent"])
-        except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise RunError(f"{folder}: does not fit the agent: {reason}") from error
-        reopened = source.load_state_dict(tree["source"]) or 0
+            reopened = source.load_state_dict(tree["source"]) or 0
         self._progress.load_state_dict(tree["progress"])
         self._saved_steps = self.steps
         self._wandb_id = tree["wandb_id"]
@@ -248,9 +248,24 @@ class Run:
         with disk(path):
             text = path.read_text(encoding="utf-8") if path.exists() else "{}"
         try:
-            return json.loads(text)
+            content = json.loads(text)
         except ValueError as error:
             raise RunError(f"{path}: damaged, not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{path}: damaged, not a JSON object")
+        return content
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Turns what loading a checkpoint of another network or environment raises into a RunError."""
+    try:
+        yield
+    except (EnvError, RunError):
+        raise
+    except (KeyError, RuntimeError) as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise RunError(f"{folder}: does not fit what config.yaml describes: {reason}") from error
 
 
 def _name(steps: int) -> str:

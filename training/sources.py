@@ -17,6 +17,7 @@ from ..configs import Config
 from ..envs import make
 from ..envs.collector import Collector
 from ..envs.rollout import Rollout, join
+from .files import RunError
 
 
 class LocalSource:
@@ -70,7 +71,18 @@ class LocalSource:
         return {"collectors": [collector.state_dict() for collector in self.collectors]}
 
     def load_state_dict(self, state: dict[str, Any]) -> int:
-        """Takes back what `state_dict` gave; returns how many columns had to reopen."""
+        """Takes back what `state_dict` gave; returns how many columns had to reopen.
+
+        Raises:
+            RunError: It is that of another number of environments or groups.
+        """
+        sizes = [len(collector.columns) for collector in self.collectors]
+        found = [len(part["rngs"]) for part in state["collectors"]]
+        if found != sizes:
+            raise RunError(
+                f"the checkpoint has num_envs={sum(found)} in groups={len(found)}, config.yaml says "
+                f"num_envs={sum(sizes)} in groups={len(sizes)}; expected the same"
+            )
         saved = zip(self.collectors, state["collectors"], strict=True)
         return sum(collector.load_state_dict(part) for collector, part in saved)
 

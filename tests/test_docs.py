@@ -1,0 +1,211 @@
+"""Law 11: every command and every Python block that README.md, CONTRIBUTING.md and docs/ show runs.
+
+Each document runs from top to bottom in a folder of its own, by the word after its fences:
+
+    sh       each line is a command
+    console  lines that open with `$ ` are commands; they print what stands below, numbers apart
+    python   runs, in one namespace a document
+    yaml     is valid
+    text     holds no command
+
+A Python or YAML block under a line that is only a file's name (`my_package/my_agent.py`) is written
+to that file. `neuraxis ...` runs its entry point, in this process but shortened: total_steps is
+SHORT_STEPS (added if need be), episodes end after SHORT_EPISODE_STEPS, evaluations play
+SHORT_EPISODES, both if no number is given, and W&B is off where the command does not speak of it.
+What cannot run here is only looked at: `make` (a dry run), `pip install` (its extras), `wandb` (its
+files), `python FILE` (compiles).
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from neuraxis.agents import agent_names
+from neuraxis.configs import load
+from neuraxis.configs.groups import GROUPS
+from neuraxis.configs.text import parse
+from neuraxis.networks import block_classes
+from neuraxis.training import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHORT_STEPS = {"train": "1_100", "resume": "2_200"}
+SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
+FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"\d[\d,._]*(?:e[-+]?\d+)?")
+
+
+class Block(NamedTuple):
+    """A fenced block: the file that it is, its language, its text and the line where it begins."""
+
+    file: str | None
+    language: str
+    text: str
+    line: int
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    text = document.read_text(encoding="utf-8")
+    for found in FENCED.finditer(text):
+        file, language, body = found.groups()
+        yield Block(file, language, body, text.count("\n", 0, found.start(3)) + 1)
+
+
+def inline(document: Path) -> list[str]:
+    """What stands between single backticks."""
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+class Reader:
+    """Does what a document says, in the current folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch = monkeypatch
+        self.capsys = capsys
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+
+    def follow(self, block: Block, place: str) -> None:
+        if block.file is not None:
+            assert block.language in ("python", "yaml")
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            self.execute(block, place)
+        elif block.language == "sh":
+            for line in block.text.replace("\\\n", "").splitlines():
+                self.command(line)
+        elif block.language == "console":
+            for shown in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+                line, _, output = shown.partition("\n")
+                assert form(self.command(line)) == form(output)
+        elif block.language == "yaml":
+            assert parse(block.text)
+        else:
+            assert block.language == "text"
+            assert not re.search(r"^(\$|neuraxis|make|pip|python)\s", block.text, re.MULTILINE)
+
+    def execute(self, block: Block, place: str) -> None:
+        text = re.sub(r"\btotal_steps=[\d_]+", f"total_steps={SHORT_STEPS['train']}", block.text)
+        code = compile("\n" * (block.line - 1) + text, place, "exec")
+        with self.monkeypatch.context() as patch:
+            patch.syspath_prepend(".")
+            exec(code, self.names)
+
+    def command(self, line: str) -> str:
+        """Runs a command line and returns what it printed."""
+        program, *words = shlex.split(line, comments=True) or [""]
+        if program == "neuraxis":
+            return self.neuraxis(short(words))
+        if program == "make":
+            subprocess.run(["make", "-n", *words], cwd=ROOT, check=True, capture_output=True)
+        elif program == "pip":
+            extras = re.findall(r"\[([\w,]+)\]", line)
+            known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+            known = known["project"]["optional-dependencies"]
+            assert words[0] == "install" and extras and set(extras[0].split(",")) <= known.keys()
+        elif program == "wandb":
+            assert shutil.which(program, path=str(Path(sys.executable).parent))
+            assert list(Path().glob(words[-1])), "there is nothing to sync"
+        elif program == "python":
+            compile((ROOT / words[0]).read_text(encoding="utf-8"), words[0], "exec")
+        elif program == "source":
+            assert words == [".venv/bin/activate"], "the Makefile's"
+        else:
+            assert not program, f"{line}: nobody has said how this is tested"
+        return ""
+
+    def neuraxis(self, words: list[str]) -> str:
+        self.capsys.readouterr()
+        with self.monkeypatch.context() as patch, pytest.raises(SystemExit) as ending:
+            patch.setattr(sys, "argv", ["neuraxis", *words])
+            patch.setattr(sys, "path", [*sys.path])
+            cli.main()
+        out, err = self.capsys.readouterr()
+        assert ending.value.code == 0, f"neuraxis {shlex.join(words)}: {err}"
+        return out
+
+
+def short(words: list[str]) -> list[str]:
+    """The words of a `neuraxis` command, changed as the module says."""
+    name, *words = words
+    steps = f"total_steps={SHORT_STEPS.get(name)}"
+    words = [steps if word.startswith("total_steps=") else word for word in words]
+    missing = {
+        "train": {
+            "total_steps=": [steps],
+            "eval.final_episodes=": [f"eval.final_episodes={SHORT_EPISODES}"],
+            "env.time_limit=": [f"env.time_limit={SHORT_EPISODE_STEPS}"],
+            "wandb.": ["wandb.mode=disabled"],
+        },
+        "evaluate": {"--episodes": ["--episodes", SHORT_EPISODES]},
+    }
+    for opening, more in missing.get(name, {}).items():
+        if not any(word.startswith(opening) for word in words):
+            words += more
+    return [name, *words]
+
+
+def form(text: str) -> list[list[str]]:
+    """The words of each line, without numbers and the space that depends on them."""
+    return [NUMBER.sub("N", line).split() for line in text.splitlines()]
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty folder; the modules that come from there are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_all_that_is_shown_runs(
+    document: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = Reader(monkeypatch, capsys)
+    for block in blocks(document):
+        reader.follow(block, str(document))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_keys_and_commands_in_sentences_exist(document: Path) -> None:
+    configuration = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    keys = {*GROUPS, *re.findall(r"^\| `([\w.]+)`", configuration, re.MULTILINE)}
+    for text in inline(document):
+        program, *words = text.split()
+        if program == "neuraxis" and words:
+            assert words[0] in cli.neuraxis.commands, text
+            options = {o for p in cli.neuraxis.commands[words[0]].params for o in p.opts}
+            assert {word for word in words if word.startswith("-")} <= options, text
+        for key in re.findall(r"(?:^|\s)([a-z]\w*(?:\.\w+)*)=", text):
+            key = re.sub(r"\.\d+\.", ".N.", key)
+            assert key in keys or key.startswith("env.kwargs."), text
+
+
+def test_the_table_of_the_readme_has_every_agent_and_block() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    head = next(line for line in readme.splitlines() if line.startswith("| agent |"))
+    columns = re.findall(r"`(\w+)`", head)
+    rows = re.findall(r"^\| `(\w+)` \|.*$", readme, re.MULTILINE)
+    assert (sorted(columns), sorted(rows)) == (sorted(block_classes()), agent_names())
+
+
+def test_the_two_commands_come_first() -> None:
+    first = next(blocks(ROOT / "README.md")).text
+    assert re.findall(r"^make \w+", first, re.MULTILINE) == ["make train", "make test"]
+    assert load() == load(["agent=ppo", "env=CartPole-v1", "network=mlp"]), "what it says of them"

@@ -1,0 +1,148 @@
+"""Running statistics against NumPy, and when they may move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from neuraxis.agents.normalize import Normalizer, ReturnScale, merge
+
+from .helpers import training
+
+random = np.random.default_rng(0)
+VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+
+def rows(*shape: int) -> torch.Tensor:
+    scale, shift = np.array([1.0, 20.0, 0.1]), np.array([0.0, -300.0, 5.0])
+    return torch.from_numpy((random.normal(size=(*shape, 3)) * scale + shift).astype(np.float32))
+
+
+def test_merged_moments_are_those_of_all() -> None:
+    x = torch.from_numpy(random.normal(2, 3, (50, 3)))
+    total = (0.0, torch.zeros(3).double(), torch.ones(3).double())
+    for part in x.split([1, 30, 7, 12]):
+        total = merge(total, (float(len(part)), part.mean(0), part.var(0, correction=0)))
+    count, mean, variance = total
+    assert count == 50
+    assert torch.allclose(mean, x.mean(0)) and torch.allclose(variance, x.var(0, correction=0))
+
+
+def test_observations_have_mean_0_and_deviation_1() -> None:
+    normalizer = Normalizer(VECTOR)
+    x = rows(40, 6)
+    assert torch.equal(normalizer(x), x.clamp(-10, 10))  # nothing seen yet
+    for part in x.split(10):
+        normalizer.update(part)
+    flat = x.reshape(-1, 3).double().numpy()
+    expected = (flat - flat.mean(0)) / flat.std(0)
+    assert np.allclose(normalizer(x).reshape(-1, 3).numpy(), expected, atol=1e-3)
+    assert np.allclose(normalizer(x[0]).numpy(), expected[:6], atol=1e-3)  # any leading axes
+    far = normalizer(torch.full((1, 3), 1e9))
+    assert torch.equal(far, torch.full((1, 3), 10.0))
+
+
+def test_a_constant_number_stays_finite() -> None:
+    normalizer = Normalizer(VECTOR)
+    normalizer.update(torch.full((8, 2, 3), 5.0))
+    assert normalizer(torch.full((2, 3), 5.0)).abs().max() < 1e-2
+
+
+def test_only_vectors_are_normalised() -> None:
+    space = spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (8, 8, 3), np.uint8),
+            "pair": spaces.Tuple((VECTOR, spaces.Discrete(4))),
+        }
+    )
+    normalizer = Normalizer(space)
+    image = torch.randint(0, 255, (5, 2, 8, 8, 3), dtype=torch.uint8)
+    obs: Any = {"image": image, "pair": (rows(5, 2), torch.arange(10).reshape(5, 2))}
+    normalizer.update(obs)
+    out = normalizer(obs)
+    assert out["image"] is image and out["pair"][1] is obs["pair"][1]
+    assert out["pair"][0].mean((0, 1)).abs().max() < 1e-4
+    names = set(normalizer.state_dict())
+    assert "part_pair.part_0.mean" in names and not any("image" in name for name in names)
+
+
+def test_whole_numbers_are_normalised_too() -> None:
+    """A vector of bytes, as ALE's memory."""
+    normalizer = Normalizer(spaces.Box(0, 255, (3,), np.uint8))
+    obs = torch.randint(0, 255, (20, 4, 3), dtype=torch.uint8)
+    normalizer.update(obs)
+    assert normalizer(obs).mean((0, 1)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+def test_statistics_move_only_in_learn(agent: str) -> None:
+    """And take in each observation once."""
+    size = "agent.n_steps=8" if agent == "ppo" else "agent.train_freq=8"
+    run = training(f"agent={agent}", "agent.normalize_observations=true", "num_envs=3", size)
+    normalizer = run.agent.policy.normalizer
+    seen = []
+    for _ in range(4):
+        before = {name: value.clone() for name, value in normalizer.state_dict().items()}
+        rollout = run.rollout()
+        run.score(2)
+        assert all(torch.equal(before[name], x) for name, x in normalizer.state_dict().items())
+        run.agent.learn(rollout)
+        seen.append(rollout.obs[1:].reshape(-1, 4).double())
+    everything = torch.cat(seen)
+    assert float(normalizer.count) == len(everything) == 4 * 24
+    assert torch.allclose(normalizer.mean, everything.mean(0))
+    assert torch.allclose(normalizer.variance, everything.var(0, correction=0))
+
+
+def slow_returns(reward: np.ndarray, first: np.ndarray, gamma: float) -> np.ndarray:
+    """Discounted sums of the past, of each real step, column by column."""
+    out = []
+    for column, opens in zip(reward.T, first.T, strict=True):
+        total = 0.0
+        for t, r in enumerate(column):
+            total = r + gamma * (0.0 if opens[t] else total)
+            if not opens[t + 1]:
+                out.append(total)
+    return np.array(out)
+
+
+def test_rewards_are_divided_by_the_deviation_of_returns() -> None:
+    gamma, steps, columns = 0.9, 30, 4
+    first = random.random((steps + 1, columns)) < 0.2
+    reward = random.normal(3, 2, (steps, columns)) * ~first[1:]  # a reset has none
+    scale = ReturnScale(columns, gamma)
+    parts = []
+    for begin in range(0, steps, 10):
+        part = slice(begin, begin + 10)
+        opens = torch.from_numpy(first[begin : begin + 11])
+        parts.append(scale(torch.from_numpy(reward[part]), opens, torch.arange(columns)))
+    deviation = slow_returns(reward, first, gamma).std()
+    assert np.allclose(parts[-1].numpy(), reward[-10:] / deviation, atol=1e-6)
+
+
+def test_returns_belong_to_their_columns() -> None:
+    """Columns may come in any order and in parts."""
+    first = torch.zeros(6, 4, dtype=torch.bool)
+    reward = torch.from_numpy(random.normal(size=(5, 4)))
+    straight, shuffled = ReturnScale(4, 0.9), ReturnScale(4, 0.9)
+    order = torch.tensor([2, 0, 3, 1])
+    for _ in range(3):
+        one = straight(reward, first, torch.arange(4))
+        two = shuffled(reward[:, order], first, order)
+    assert torch.allclose(one[:, order], two)
+    assert torch.allclose(straight.running, shuffled.running)
+
+
+def test_return_scale_state_dict() -> None:
+    first = torch.zeros(6, 4, dtype=torch.bool)
+    reward = torch.from_numpy(random.normal(size=(5, 4)))
+    scale, again = ReturnScale(4, 0.9), ReturnScale(4, 0.9)
+    scale(reward, first, torch.arange(4))
+    again.load_state_dict(scale.state_dict())
+    for _ in range(2):
+        one = scale(reward, first, torch.arange(4))
+        assert torch.equal(one, again(reward, first, torch.arange(4)))

@@ -1,0 +1,327 @@
+"""PPO: the ratio begins at 1, invalid steps have no say, and values see the memory before a reset."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neuraxis.agents.ppo import PPO
+from neuraxis.agents.returns import gae
+from neuraxis.configs.groups import choices
+from neuraxis.envs.rollout import Rollout
+from neuraxis.envs.tree import map_tree
+
+from .helpers import Training, training
+
+WORDS = ("num_envs=4", "agent.n_steps=16", "agent.batch_size=32", "agent.learning_rate=0.01")
+SMALL = ("network.blocks.0.sizes=[16]", "network.blocks.1.size=16")
+SHORT = ("env.time_limit=5",)  # CartPole is then truncated all the time
+
+
+def build(network: str = "mlp", *words: str) -> Training:
+    small = {"mlp": SMALL[:1], "lstm": SMALL, "gru": SMALL, "transformer": SMALL}
+    size = 10 if "small" in network else 36
+    images = ("env=neuraxis/Dict-v0", f"env.kwargs.size={size}") if "cnn" in network else ()
+    return training(*WORDS, f"network={network}", *small.get(network, ()), *images, *words)
+
+
+def digest(module: torch.nn.Module) -> str:
+    arrays = (t.numpy().tobytes() for t in module.state_dict().values())
+    return hashlib.sha256(b"".join(arrays)).hexdigest()
+
+
+def traces(run: Training) -> list[dict[str, Tensor]]:
+    """What each update of one `learn` reported."""
+    optimizer = run.agent.optimizer
+    plain, seen = optimizer.update, []
+
+    def update(*args: Any) -> dict[str, Tensor]:
+        seen.append(plain(*args))
+        return seen[-1]
+
+    optimizer.update = update
+    run.step()
+    optimizer.update = plain
+    return seen
+
+
+def assert_first_ratio_is_1(run: Training) -> None:
+    for _ in range(3):  # away from the first weights, into the middle of episodes
+        seen = traces(run)
+        assert seen[0]["log_ratio"].abs().max() < 1e-5
+    assert seen[-1]["log_ratio"].abs().max() > 1e-3  # it moves then
+
+
+@pytest.mark.parametrize("network", choices("network"))
+def test_the_first_ratio_is_1(network: str) -> None:
+    """Law 3: memory, statistics and resets of the update are those of acting."""
+    assert_first_ratio_is_1(build(network, "agent.normalize_observations=true"))
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", "neuraxis/Identity-v0"])
+@pytest.mark.parametrize("network", ["mlp", "lstm"])
+def test_the_first_ratio_is_1_for_every_action_space(network: str, env: str) -> None:
+    kinds = ["box"] if env == "Pendulum-v1" else ["discrete", "multidiscrete", "multibinary"]
+    for kind in kinds:
+        kwargs = () if env == "Pendulum-v1" else (f"env.kwargs.action_space={kind}",)
+        assert_first_ratio_is_1(build(network, f"env={env}", *kwargs))
+
+
+@pytest.mark.parametrize(
+    ("network", "setting"),
+    [
+        ("mlp", "network.blocks.0.dropout=0.3"),
+        ("mlp", "network.blocks.0.norm=batch"),
+        ("mlp", "network.blocks.0.norm=layer"),
+        ("lstm", "network.blocks.1.dropout=0.3"),
+        ("transformer", "network.blocks.1.dropout=0.3"),
+        ("cnn_small", "network.blocks.0.norm=batch"),
+    ],
+)
+def test_the_first_ratio_is_1_with_dropout_and_norms(network: str, setting: str) -> None:
+    """Though acting has neither masks nor batch statistics."""
+    assert_first_ratio_is_1(build(network, setting))
+
+
+def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
+    """The ratio is taken under the masks of the update, which are others in the next one."""
+    run = build("mlp", "network.blocks.0.dropout=0.5")
+    batch, _ = run.agent.prepare(run.rollout())
+    batch = run.agent._weighed(batch) | {"clip_range": torch.tensor(0.2)}
+    old = copy.deepcopy(run.agent.policy.train())
+    log_probs = []
+    for _ in range(2):
+        batch["log_prob"] = run.agent._log_prob_under_same_masks(old, batch)
+        log_probs.append(batch["log_prob"])
+        _, trace = run.agent.loss(run.agent.policy, batch)
+        assert trace["log_ratio"].abs().max() < 1e-6
+    assert not torch.equal(*log_probs)
+
+
+def step_by_step(run: Training, rollout: Rollout) -> tuple[Tensor, list[Any]]:
+    """Values [T+1, B] one row at a time, and the memory before each row."""
+    state, values, before = rollout.state, [], []
+    with torch.no_grad():
+        for t in range(len(rollout.first)):
+            before.append(state)
+            obs = map_tree(lambda leaf, t=t: leaf[t : t + 1], rollout.obs)
+            _, value, state = run.agent.policy(obs, state, rollout.first[t : t + 1])
+            values.append(value[0])
+    return torch.stack(values), before
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+@pytest.mark.parametrize("network", ["lstm", "transformer"])
+def test_values_and_memories_are_those_of_acting(network: str, shared: str) -> None:
+    """Sequences begin with the memory that stood there; advantages use values seen with memory."""
+    words = ("agent.sequence_length=4", f"network.shared={shared}", "agent.gae_lambda=0.7")
+    run = build(network, *SHORT, *words)
+    for _ in range(2):
+        run.step()
+    rollout = run.rollout()
+    values, before = step_by_step(run, rollout)
+    batch, _ = run.agent.prepare(rollout)
+
+    starts = map_tree(lambda *leaves: torch.cat(leaves, 1), *before[:16:4])
+    for one, two in zip(flat(batch["state"]), flat(starts), strict=True):
+        assert torch.allclose(one.double(), two.double(), atol=1e-5)
+    advantage = gae(rollout.reward, rollout.discount, rollout.valid, values, 0.99, 0.7)
+    rows = advantage.reshape(4, 4, 4).transpose(0, 1).reshape(4, 16)  # [L, T/L * B]
+    assert torch.allclose(batch["advantage"], rows, atol=1e-5)
+    assert torch.allclose(batch["return"], batch["advantage"] + batch["value"])
+
+
+def flat(tree: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    map_tree(found.append, tree)
+    return found
+
+
+def test_truncation_is_valued_with_the_memory_before_the_reset() -> None:
+    run = build("lstm", *SHORT)
+    for _ in range(2):
+        run.step()
+    rollout = run.rollout()
+    (cut,) = torch.nonzero(rollout.first[1:, 0])[:1, 0].tolist()  # row `cut` is the true last one
+    assert rollout.discount[cut - 1, 0] == 1  # it was truncated
+    values, _ = step_by_step(run, rollout)
+    assert torch.allclose(run.agent.evaluate(rollout)[0], values, atol=1e-5)
+    obs, fresh = rollout.obs[cut : cut + 1], torch.ones(1, 4, dtype=torch.bool)
+    with torch.no_grad():
+        _, forgotten, _ = run.agent.policy(obs, run.agent.policy.initial_state(4), fresh)
+    assert (forgotten[0, 0] - values[cut, 0]).abs() > 1e-4  # memory matters here
+
+
+@pytest.mark.parametrize("network", ["mlp", "lstm"])
+def test_invalid_steps_have_no_say(network: str) -> None:
+    """The action and the log-probability of a reset may be anything."""
+
+    def learned(spoil: Callable[[Rollout], Rollout]) -> str:
+        run = build(network, *SHORT, "agent.ent_coef=0.1", "agent.normalize_rewards=true")
+        for _ in range(2):
+            rollout = run.rollout()
+            assert not rollout.valid.all()
+            run.agent.learn(spoil(rollout))
+        return digest(run.agent.policy)
+
+    def spoiled(rollout: Rollout) -> Rollout:
+        valid = rollout.valid
+        log_prob = torch.where(valid, rollout.extras["log_prob"], -3.0)
+        action = torch.where(valid, rollout.action, 1 - rollout.action)
+        return replace(rollout, action=action, extras={"log_prob": log_prob})
+
+    assert learned(lambda rollout: rollout) == learned(spoiled)
+
+
+def test_the_loss_is_the_papers() -> None:
+    """Against torch.distributions and the formula, written out."""
+    run = build("mlp", *SHORT, "agent.ent_coef=0.03", "agent.vf_coef=0.7", "agent.n_epochs=1")
+    agent: PPO = run.agent
+    run.step()
+    batch, _ = agent.prepare(run.rollout())
+    minibatch = next(iter(agent.minibatches(batch))) | {"clip_range": torch.tensor(0.2)}
+    minibatch["log_prob"] = minibatch["log_prob"] + torch.randn_like(minibatch["log_prob"]) / 3
+    loss, _ = agent.loss(agent.policy, minibatch)
+
+    keep = minibatch["valid"].bool()
+    assert 0 < keep.sum() < keep.numel()
+    log_probs, value, _ = agent.policy(minibatch["obs"], (), minibatch["first"])
+    pi = torch.distributions.Categorical(logits=log_probs)
+    ratio = (pi.log_prob(minibatch["action"]) - minibatch["log_prob"]).exp()[keep]
+    raw = minibatch["advantage"][keep]
+    assert raw.mean().abs() < 1e-6 and raw.std().item() == pytest.approx(1)
+    objective = torch.minimum(ratio * raw, ratio.clamp(0.8, 1.2) * raw).mean()
+    error = (value - minibatch["return"]).square()[keep].mean()
+    expected = -objective + 0.7 * error - 0.03 * pi.entropy()[keep].mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("network", ["mlp", "lstm"])
+def test_an_epoch_takes_each_sequence_once(network: str) -> None:
+    run = build(network, "agent.n_epochs=3", "agent.sequence_length=4", "agent.batch_size=24")
+    length = 1 if network == "mlp" else 4
+    batch, _ = run.agent.prepare(run.rollout())
+    count = 64 // length
+    batch["value"] = torch.arange(64.0).reshape(length, count)  # names each step
+    picked = [minibatch["value"] for minibatch in run.agent.minibatches(batch)]
+    sizes = [x.shape[1] * length for x in picked]
+    assert sizes == [24, 24, 16] * 3
+    epochs = [torch.cat(picked[i : i + 3], 1) for i in (0, 3, 6)]
+    orders = [epoch[0].tolist() for epoch in epochs]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    for epoch in epochs:  # sequences stay whole
+        assert torch.equal(epoch - epoch[:1], count * torch.arange(length)[:, None].expand_as(epoch))
+
+
+def test_minibatches_weigh_valid_steps_equally() -> None:
+    run = build("mlp", *SHORT)
+    batch, _ = run.agent.prepare(run.rollout())
+    for minibatch in run.agent.minibatches(batch):
+        valid = minibatch["valid"]
+        assert torch.allclose(minibatch["weight"], valid / valid.sum())
+        assert (minibatch["advantage"] * valid).sum().abs() < 1e-4
+
+
+def test_schedules_fall_to_0_at_the_end() -> None:
+    schedules = ("agent.learning_rate_schedule=linear", "agent.clip_range_schedule=linear")
+    run = build("mlp", *schedules, "total_steps=200")
+    rates, clips = [], []
+    update = run.agent.optimizer.update
+
+    def seen(batch: dict[str, Any], veto: Any) -> Any:
+        rates.append(run.agent.optimizer.learning_rate)
+        clips.append(float(batch["clip_range"]))
+        return update(batch, veto)
+
+    run.agent.optimizer.update = seen
+    starts = []
+    for _ in range(5):
+        starts += [run.agent.steps] * 8  # 4 epochs of 2 minibatches
+        run.step()
+    shares = [max(0.0, 1 - steps / 200) for steps in starts]
+    assert rates == pytest.approx([0.01 * share for share in shares])
+    assert clips == pytest.approx([0.2 * share for share in shares])
+    assert shares[-1] < 0.5
+
+
+def test_target_kl_stops_before_the_step_that_is_too_far() -> None:
+    free = build("mlp", "agent.n_epochs=20")
+    bound = build("mlp", "agent.n_epochs=20", "agent.target_kl=0.002")
+    taken = []
+    for run in (free, bound):
+        run.step()
+        taken.append(run.agent.optimizer.count)
+    assert taken[0] == 40 and 0 < taken[1] < 40
+    # the same weights as the unbound run had after as many updates
+    other = build("mlp", "agent.n_epochs=20")
+    batch, _ = other.agent.prepare(other.rollout())
+    other.agent.policy.train()
+    for minibatch, _ in zip(other.agent.minibatches(batch), range(taken[1]), strict=False):
+        other.agent.optimizer.update(minibatch | {"clip_range": torch.tensor(0.2)})
+    assert digest(other.agent.policy) == digest(bound.agent.policy)
+
+
+def test_value_clipping_bounds_the_move() -> None:
+    """With a tiny range no error beyond it earns a gradient."""
+    moved = []
+    for setting in ("null", "1e-6"):
+        run = build("mlp", f"agent.clip_range_vf={setting}", "agent.n_epochs=8")
+        before = run.agent.policy.value.bias.detach().clone()
+        run.step()
+        moved.append((run.agent.policy.value.bias - before).abs().item())
+    assert moved[1] < moved[0] / 2
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    def learned(seed: int) -> str:
+        run = build("lstm", f"seed={seed}")
+        for _ in range(3):
+            run.step()
+        return digest(run.agent.policy)
+
+    assert learned(1) == learned(1) != learned(2)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_few_valid_steps_do_no_harm(num_envs: int) -> None:
+    """Rollouts with one valid step, or none, of episodes of a single step."""
+    words = ("env=neuraxis/Counter-v0", "env.kwargs.length=1", "agent.normalize_rewards=true")
+    run = build("mlp", *words, f"num_envs={num_envs}", f"agent.n_steps={3 - num_envs}")
+    for _ in range(5):
+        run.step()
+    assert all(p.isfinite().all() for p in run.agent.policy.parameters())
+
+
+def test_acting_is_in_eval_mode() -> None:
+    run = build("mlp", "network.blocks.0.dropout=0.5")
+    modes = []
+    act = run.agent.policy.act
+    run.agent.policy.act = lambda *args: (modes.append(run.agent.policy.training), act(*args))[1]
+    for _ in range(2):
+        run.step()
+    assert modes and not any(modes)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("network=lstm", "agent.sequence_length=5"), "sequence_length=5: must divide agent.n_step"),
+        (("agent.n_steps=1", "num_envs=1"), "one step has no deviation"),
+        (("network=lstm", "compile=true"), "memory cannot be compiled; use compile=auto"),
+        (("compile=true", "agent.target_kl=0.1"), "target_kl"),
+        (("compile=true", "network.blocks.0.dropout=0.1"), "dropout"),
+        (("network=cnn",), "image"),
+    ],
+)
+def test_what_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        training("agent=ppo", *words)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,121 @@
+"""docs/configuration.md and docs/metrics.md say what the code says.
+
+python tests/test_reference.py    # writes the tables of docs/configuration.md anew
+"""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from neuraxis.agents import agent_class, agent_names
+from neuraxis.configs import CheckpointConfig, Config, EvalConfig, WandbConfig, load
+from neuraxis.configs.errors import expected, schema_of
+from neuraxis.configs.text import brief, plain
+from neuraxis.envs import AtariConfig, EnvConfig
+from neuraxis.networks import NetworkConfig, block_classes
+from neuraxis.training import train
+
+ROOT = Path(__file__).parents[1]
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+METRICS = ROOT / "docs" / "metrics.md"
+MARK = "<!-- What follows is written by `python tests/test_reference.py`. -->\n"
+KIND = r"(?:episode|evaluate|final|loss|policy|q|replay|time|train|value)"
+
+
+def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
+    """Title, prefix of the keys and class of each section of the configuration."""
+    yield "The run", "", Config
+    yield "env", "env.", EnvConfig
+    yield "env.atari", "env.atari.", AtariConfig
+    for name in agent_names():
+        yield f"agent={name}", "agent.", agent_class(name).Config
+    yield "network", "network.", NetworkConfig
+    for name, block in sorted(block_classes().items()):
+        yield f"A block {{name: {name}}}", "network.blocks.N.", block.Config
+    yield "eval", "eval.", EvalConfig
+    yield "checkpoint", "checkpoint.", CheckpointConfig
+    yield "wandb", "wandb.", WandbConfig
+
+
+def reference() -> str:
+    """The tables of all keys, in Markdown."""
+    parts = []
+    for title, prefix, model in sections():
+        properties = schema_of(model)["properties"]
+        rows = [
+            (f"`{prefix}{name}`", f"`{_default(field)}`", expected(properties[name]), _line(field))
+            for name, field in model.model_fields.items()
+            if name != "name" and not isinstance(_value(field), BaseModel)
+        ]
+        heading = ("key", "default", "takes", "meaning")
+        lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (heading, *rows)]
+        lines.insert(1, "--- | --- | --- | ---")
+        parts.append("\n".join([f"### {title}", "", *(f"| {line} |" for line in lines), ""]))
+    return "\n".join(parts)
+
+
+def _value(field: Any) -> Any:
+    return field.get_default(call_default_factory=True)
+
+
+def _default(field: Any) -> str:
+    value = _value(field)
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):  # blocks
+        value = [{"name": dict(block)["name"]} for block in value]
+    return brief(plain(value))
+
+
+def _line(field: Any) -> str:
+    return " ".join(field.description.split())
+
+
+def test_configuration_md_has_every_key() -> None:
+    _, mark, written = CONFIGURATION.read_text(encoding="utf-8").partition(MARK)
+    assert mark and written.strip() == reference().strip(), "python tests/test_reference.py"
+
+
+def documented() -> set[str]:
+    """The metrics in the tables of docs/metrics.md."""
+    return set(re.findall(r"^\| `([\w/]+)`", METRICS.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_metrics_md_has_every_metric_that_the_code_names_and_no_other() -> None:
+    named = {
+        node.value
+        for folder in ("agents", "training")
+        for file in (ROOT / folder).glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(rf"{KIND}/[a-z_]+", node.value)
+    }
+    final = {name.replace("evaluate", "final") for name in named if name.startswith("evaluate/")}
+    assert documented() == named | final | {"steps"}
+
+
+@pytest.mark.parametrize("agent", agent_names())
+def test_metrics_md_has_every_metric_that_a_run_logs(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"agent={agent}", "network=mlp", "eval.interval_steps=500", "eval.episodes=1"]
+    if "learning_starts" in dict(load(words).agent):
+        words.append("agent.learning_starts=100")
+    words += ["eval.final_episodes=1", "log_interval_steps=100", "wandb.mode=disabled"]
+    run = train(*words, total_steps=1_100)
+    lines = (run.dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    logged = {key for line in lines for key in json.loads(line)}
+    assert {"final/return", "evaluate/return", "steps"} < logged <= documented()
+
+
+if __name__ == "__main__":
+    text, mark, _ = CONFIGURATION.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        sys.exit(f"{CONFIGURATION}: the line {MARK!r} is gone")
+    CONFIGURATION.write_text(f"{text}{mark}\n{reference()}", encoding="utf-8")

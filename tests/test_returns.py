@@ -1,0 +1,161 @@
+"""Law 2: returns equal hand-written numbers, and a stream is its episodes computed apart."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from neuraxis.agents.returns import backward_recursion, gae, n_step_returns, rescale, unscale
+
+ENDS = ("terminated", "truncated", "open")
+GAMMA = 0.9
+
+
+def stream(*episodes: tuple[int, str], seed: int = 0) -> dict[str, Tensor]:
+    """One column of episodes (length, end), NEXT_STEP: after each end comes a step that is none."""
+    random = np.random.default_rng(seed)
+    first, discount = [], []
+    for length, end in episodes:
+        first += [True] + [False] * length  # one row a state
+        discount += [1.0] * (length - 1) + [float(end != "terminated"), 1.0]  # and its reset's
+    steps = len(first) - 1
+    valid = ~np.array(first[1:])
+    rows = {
+        "reward": random.normal(size=steps) * valid,
+        "discount": np.array(discount[:steps]),
+        "valid": valid,
+        "value": random.normal(size=steps + 1),
+    }
+    return {name: torch.from_numpy(row)[:, None] for name, row in rows.items()}
+
+
+def column(values: list[Any]) -> Tensor:
+    return torch.tensor(values)[:, None]
+
+
+# Rows 0-2 are an episode that terminates, row 3 its reset; rows 4-5 one that is truncated, row 6 its
+# reset; row 7 belongs to one that is still open. Gamma 0.5.
+HAND = {
+    "reward": column([1.0, 2.0, 4.0, 0.0, 8.0, 2.0, 0.0, 1.0]),
+    "discount": column([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    "valid": column([True, True, True, False, True, True, False, True]),
+    "value": column([1.0, 2.0, 4.0, 9.0, 2.0, 4.0, 8.0, 2.0, 4.0]),
+}
+
+
+def test_gae_by_hand() -> None:
+    advantage = gae(**HAND, gamma=0.5, gae_lambda=0.5)  # a step's weight on the next is 0.25
+    expected = [
+        1.5,  # (1 + 0.5 * 2 - 1) + 0.25 * 2
+        2.0,  # (2 + 0.5 * 4 - 2) + 0.25 * 0
+        0.0,  # 4 - 4: terminated, the value 9 of the last observation does not count
+        0.0,  # reset
+        8.5,  # (8 + 0.5 * 4 - 2) + 0.25 * 2
+        2.0,  # 2 + 0.5 * 8 - 4: truncated, the value 8 of the last observation counts
+        0.0,  # reset
+        1.0,  # 1 + 0.5 * 4 - 2: the rollout ends, the episode does not
+    ]
+    assert advantage[:, 0].tolist() == expected
+
+
+def test_gae_with_lambda_0_is_the_td_error() -> None:
+    advantage = gae(**HAND, gamma=0.5, gae_lambda=0.0)
+    assert advantage[:, 0].tolist() == [1.0, 2.0, 0.0, 0.0, 8.0, 2.0, 0.0, 1.0]
+
+
+def test_gae_with_lambda_1_is_monte_carlo() -> None:
+    returns = gae(**HAND, gamma=0.5, gae_lambda=1.0) + HAND["value"][:-1]
+    expected = [
+        3.0,  # 1 + 0.5 * 2 + 0.25 * 4
+        4.0,  # 2 + 0.5 * 4
+        4.0,
+        11.0,  # 8 + 0.5 * 2 + 0.25 * 8, from the true last observation
+        6.0,  # 2 + 0.5 * 8
+        3.0,  # 1 + 0.5 * 4
+    ]
+    assert returns[HAND["valid"]].tolist() == expected
+
+
+def slow_n_step(row: dict[str, Tensor], t: int, n: int) -> float:
+    """Sums at most n rewards, ahead from step t."""
+    total, factor = 0.0, 1.0
+    for k in range(t, t + n):
+        total += factor * float(row["reward"][k])
+        factor *= GAMMA
+        if row["discount"][k] == 0:
+            return total
+        if k + 1 < len(row["valid"]) and not row["valid"][k + 1]:
+            return total + factor * float(row["value"][k + 1])  # truncated: its last observation
+    return total + factor * float(row["value"][t + n])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+@pytest.mark.parametrize("end", ENDS)
+def test_n_step_returns_at_every_kind_of_end(end: str, length: int, n: int) -> None:
+    after: list[tuple[int, str]] = [] if end == "open" else [(4, "truncated"), (1, "open")]
+    row = stream((2, "terminated"), (length, end), *after)
+    steps = len(row["reward"])
+    if n > steps:
+        return
+    returns = n_step_returns(**row, gamma=GAMMA, n=n)
+    assert returns.shape == (steps - n + 1, 1)
+    checked = 0
+    for t in range(steps - n + 1):
+        if row["valid"][t]:
+            assert float(returns[t]) == pytest.approx(slow_n_step(row, t, n), abs=1e-12)
+            checked += 1
+    assert checked
+
+
+def test_one_step_returns_are_td_targets() -> None:
+    one = n_step_returns(**HAND, gamma=0.5, n=1)
+    td = gae(**HAND, gamma=0.5, gae_lambda=0.0) + HAND["value"][:-1]
+    assert torch.equal(one[HAND["valid"]], td[HAND["valid"]])
+
+
+def test_n_step_over_the_whole_episode_is_monte_carlo() -> None:
+    row = stream((6, "terminated"))
+    returns = n_step_returns(**row, gamma=GAMMA, n=6)
+    discounted = sum(GAMMA**k * float(row["reward"][k]) for k in range(6))
+    assert returns.item() == pytest.approx(discounted)
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.7, 1.0])
+def test_a_stream_is_its_episodes(gae_lambda: float) -> None:
+    episodes = [(3, "truncated"), (1, "terminated"), (4, "terminated"), (1, "truncated"), (2, "open")]
+    row = stream(*episodes)
+    whole = gae(**row, gamma=GAMMA, gae_lambda=gae_lambda)
+    begin = 0
+    for length, _ in episodes:
+        steps, states = slice(begin, begin + length), slice(begin, begin + length + 1)
+        apart = {name: x[states if name == "value" else steps] for name, x in row.items()}
+        alone = gae(**apart, gamma=GAMMA, gae_lambda=gae_lambda)
+        assert torch.equal(whole[steps], alone)
+        begin += length + 1  # over the reset
+
+
+def test_columns_are_apart() -> None:
+    rows = [stream((3, "terminated"), (4, "open"), seed=1), stream((8, "truncated"), seed=2)]
+    both = {name: torch.cat([row[name] for row in rows], 1) for name in rows[0]}
+    for i, row in enumerate(rows):
+        assert torch.equal(gae(**both, gamma=GAMMA, gae_lambda=0.8)[:, i : i + 1],
+                           gae(**row, gamma=GAMMA, gae_lambda=0.8))
+        assert torch.equal(n_step_returns(**both, gamma=GAMMA, n=3)[:, i : i + 1],
+                           n_step_returns(**row, gamma=GAMMA, n=3))
+
+
+def test_backward_recursion() -> None:
+    # acc[1] = 3 + 0.5 * 8 = 7, acc[0] = 1 + 2 * 7 = 15
+    acc = backward_recursion(column([1.0, 3.0]), column([2.0, 0.5]), torch.tensor([8.0]))
+    assert acc[:, 0].tolist() == [15.0, 7.0]
+
+
+def test_unscale_inverts_rescale() -> None:
+    x = torch.tensor([-1e4, -33.0, -1.0, -1e-3, 0.0, 1e-3, 0.5, 1.0, 7.0, 500.0, 1e5])
+    assert torch.allclose(unscale(rescale(x.double())), x.double(), rtol=1e-9, atol=1e-9)
+    assert torch.allclose(unscale(rescale(x)), x, rtol=1e-3, atol=1e-3)
+    assert rescale(torch.tensor(3.0)).item() == pytest.approx(1.003)  # sqrt(4) - 1 + 0.001 * 3
+    assert rescale(torch.tensor(-3.0)).item() == pytest.approx(-1.003)
