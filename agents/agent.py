@@ -78,11 +78,11 @@ class Agent:
         torch.manual_seed(setup.seed)
 
     def learn(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Learns from a rollout of tensors on the agent's device; returns metrics as 0-dim tensors."""
+        """Learns from a rollout on the agent's device; returns metrics as 0-dim tensors."""
         raise NotImplementedError
 
     def _compiles(self, updates: float, obstacle: str | None) -> bool:
-        """Whether updates are compiled: as wished, and if left open where it repays and can be done.
+        """Whether updates are compiled: as wished; if left open, where it repays and can be.
 
         Args:
             updates: How many the run will take.
@@ -104,7 +104,7 @@ class Agent:
         return min(self.steps / self.setup.total_steps, 1.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next `learn` depends on: a tree of tensors, arrays and JSON scalars."""
+        """All that the next `learn` depends on: a tree of tensors, arrays and JSON scalars."""
         return {
             "policy": dict(self.policy.state_dict()),
             "steps": self.steps,
@@ -122,12 +122,18 @@ def agent_names() -> list[str]:
     """Names of the agents in this folder."""
     package = importlib.import_module(__package__ or "")
     names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return [name for name in names if any(_agents_in(importlib.import_module(f".{name}", __package__)))]
+    return [
+        name for name in names if any(_agents_in(importlib.import_module(f".{name}", __package__)))
+    ]
 
 
 def _agents_in(module: ModuleType) -> Iterator[type[Agent]]:
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Agent) and value.__module__ == module.__name__:
+        if (
+            isinstance(value, type)
+            and issubclass(value, Agent)
+            and value.__module__ == module.__name__
+        ):
             if value is not Agent:
                 yield value
 
@@ -144,7 +150,7 @@ def agent_class(name: str) -> type[Agent]:
         found = next(_agents_in(module), None)
         if found is None or not hasattr(found, "Config"):
             raise ValueError(
-                f"agent={name}: expected a module with a subclass of neuraxis.agents.Agent and its Config"
+                f"agent={name}: expected a module with an Agent subclass and its Config"
             )
         return found
     names = agent_names()

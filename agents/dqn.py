@@ -1,13 +1,13 @@
 """Deep Q-learning: double, dueling, n-step, prioritised and noisy as independent switches.
 
-Mnih et al. 2015, van Hasselt et al. 2016, Wang et al. 2016, Schaul et al. 2016, Fortunato et al. 2018.
-With a network that has memory it is R2D2 (Kapturowski et al. 2019): sequences with the memory stored
-at their start, a burn-in without gradient, sequence priorities. One code does both: without memory a
-sequence has length 1 and nothing to burn in.
+Mnih et al. 2015, van Hasselt et al. 2016, Wang et al. 2016, Schaul et al. 2016, Fortunato et al.
+2018. With a network that has memory it is R2D2 (Kapturowski et al. 2019): sequences with the
+memory stored at their start, a burn-in without gradient, sequence priorities. One code does both:
+without memory a sequence has length 1 and nothing to burn in.
 
-Deviations: sequences begin where rollouts began (memory is stored there) and may run over the ends of
-episodes, which `first` resets, where R2D2 pads. The target network is copied between rollouts, not
-within one. Noise is drawn per update and, for acting, per rollout.
+Deviations: sequences begin where rollouts began (memory is stored there) and may run over the ends
+of episodes, which `first` resets, where R2D2 pads. The target network is copied between rollouts,
+not within one. Noise is drawn per update and, for acting, per rollout.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ class DQN(Agent):
         super().__init__(config, setup)
         space = setup.action_space
         if not isinstance(space, gymnasium.spaces.Discrete):
-            raise ValueError(f"agent=dqn: needs a Discrete action space, got {space}; try agent=ppo")
+            raise ValueError(
+                f"agent=dqn: needs a Discrete action space, got {space}; try agent=ppo"
+            )
         self.config = config
         num_envs = setup.num_envs
         self.rollout_length = config.train_freq
@@ -195,8 +197,9 @@ class DQN(Agent):
     def _samples(self, count: int) -> Iterator[tuple[np.ndarray, dict[str, Tree]]]:
         """Yields `count` minibatches with the starts of their windows.
 
-        Where neither priorities nor the online network have a say in the next minibatch, several are
-        gathered and their targets computed at once: the numbers are the same, the products larger.
+        Where neither priorities nor the online network have a say in the next minibatch, several
+        are gathered and their targets computed at once: the numbers are the same, the products
+        larger.
         """
         cfg, size = self.config, self.config.batch_size
         together = 1
@@ -222,8 +225,8 @@ class DQN(Agent):
     def targets(self, sample: Sample) -> dict[str, Tree]:
         """Turns windows [W, N] into the L steps to learn from and their n-step targets.
 
-        Row `burn_in` is the first that is learned from; states from the row after it on are valued by
-        the target network, whose memory is its own.
+        Row `burn_in` is the first that is learned from; states from the row after it on are valued
+        by the target network, whose memory is its own.
         """
         cfg, begin = self.config, self.burn_in
         rows = slice(begin, begin + self.sequence_length)
@@ -260,7 +263,7 @@ class DQN(Agent):
         return policy(obs, sample.state, sample.first[:rows])[1]
 
     def loss(self, policy: QPolicy, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
-        """The importance-weighted Huber loss of a minibatch [L, N], and its TD errors and values."""
+        """The weighted Huber loss of a minibatch [L, N], and its TD errors and values."""
         q, _ = policy(batch["obs"], batch["state"], batch["first"])
         taken = q.gather(-1, batch["action"][..., None]).squeeze(-1)
         error, valid = batch["target"] - taken, batch["valid"]
@@ -269,7 +272,7 @@ class DQN(Agent):
         return loss, trace
 
     def _priority(self, trace: dict[str, Tensor]) -> np.ndarray:
-        """Priorities [N] of the windows that were learned from: eta max|TD| + (1 - eta) mean|TD|."""
+        """Priorities [N] of the windows learned from: eta max|TD| + (1 - eta) mean|TD|."""
         size = trace["error"].abs() * trace["valid"]
         mean = size.sum(0) / trace["valid"].sum(0).clamp(min=1)
         eta = self.config.prioritized_eta

@@ -1,4 +1,4 @@
-"""Losses: pure and elementwise, [T, B] in and [T, B] out; the agent reduces once with `masked_mean`."""
+"""Losses: pure and elementwise, [T, B] in and [T, B] out; the agent reduces once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def mean_weights(mask: Tensor) -> Tensor:
-    """Weights whose product with x sums to the mean of x over `mask` [T, B]; all 0 if it is empty."""
+    """Weights that sum x to its mean over `mask` [T, B]; all 0 if that is empty."""
     return mask / mask.sum().clamp(min=1)
 
 
@@ -52,8 +52,9 @@ def value_loss(
 ) -> Tensor:
     """Squared error, [T, B]; with `clip_range` the new value may leave the old by that much only.
 
-    Clipping takes the smaller step, not the larger error, as Stable-Baselines3 and unlike the original
-    `baselines`, which takes the maximum of both errors. Off by default: it hurts (Andrychowicz 2021).
+    Clipping takes the smaller step, not the larger error, as Stable-Baselines3 and unlike the
+    original `baselines`, which takes the maximum of both errors. Off by default: it hurts
+    (Andrychowicz 2021).
     """
     if clip_range is not None:
         value = old_value + (value - old_value).clamp(-clip_range, clip_range)

@@ -23,11 +23,11 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 class Normalizer(nn.Module):
-    """Shifts and scales each vector (1-dim Box) of an observation to mean 0, deviation 1, within +-10.
+    """Shifts and scales each vector (1-dim Box) to mean 0 and deviation 1, within +-10.
 
-    Images and discrete parts pass unchanged. Statistics are buffers, so they travel with the policy's
-    weights; they move in `update` only, after the learner has used the rollout, and so the policy that
-    learns sees what the policy that acted saw.
+    Images and discrete parts pass unchanged. Statistics are buffers, so they travel with the
+    policy's weights; they move in `update` only, after the learner has used the rollout, and so
+    the policy that learns sees what the policy that acted saw.
     """
 
     limit = 10.0

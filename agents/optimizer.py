@@ -1,7 +1,7 @@
 """The one place where weights change: zero, backward, clip, Adam, on one flat buffer each.
 
-All trained parameters are views into `flat`; gradients and moments are vectors of the same length. So
-clipping and Adam are a dozen operations whatever the network, and `compile` puts forward, loss,
+All trained parameters are views into `flat`; gradients and moments are vectors of the same length.
+So clipping and Adam are a dozen operations whatever the network, and `compile` puts forward, loss,
 backward, clip and step into a single graph of the very same functions.
 """
 
@@ -56,7 +56,7 @@ class _Loss(nn.Module):
 
 
 class Optimizer:
-    """Adam(W) with a global gradient-norm limit, over the parameters of `module` that need a gradient.
+    """Adam(W) with a limit of the gradient norm, over the parameters that need a gradient.
 
     Args:
         module: What is trained; its parameters become views of one buffer, so move it before.
@@ -108,7 +108,7 @@ class Optimizer:
         )
 
     def update(self, batch: Any, veto: Callable[[Metrics], bool] | None = None) -> Metrics:
-        """Takes one step down the loss of `batch`; returns the loss's metrics and the gradient norm.
+        """Takes one step down the loss of `batch`; returns what the loss does, and `grad_norm`.
 
         Args:
             batch: What the loss takes; a tree of tensors.
@@ -125,9 +125,7 @@ class Optimizer:
                 return metrics
             grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
             grad = torch.cat([g.reshape(-1) for g in grads])
-            metrics["grad_norm"] = self._apply(
-                self.flat, grad, self.mean, self.square, scalars
-            )
+            metrics["grad_norm"] = self._apply(self.flat, grad, self.mean, self.square, scalars)
         self.count += 1
         return metrics
 
@@ -140,7 +138,12 @@ class Optimizer:
 
     @torch.no_grad()
     def _apply(
-        self, flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, scalars: tuple[Any, Any, Any]
+        self,
+        flat: Tensor,
+        grad: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        scalars: tuple[Any, Any, Any],
     ) -> Tensor:
         """Clips, decays and steps in place; returns the gradient's norm before the clip."""
         step_size, eps, decay = scalars

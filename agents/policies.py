@@ -1,4 +1,4 @@
-"""Policies: all that a worker needs to act (weights, statistics, exploration), in one `state_dict`."""
+"""Policies: all that a worker needs to act (weights, statistics, exploration) in one place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,12 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def act(
-        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None = None, greedy: bool = False
+        self,
+        obs: Tree,
+        state: Tree,
+        first: Tensor,
+        noise: Tensor | None = None,
+        greedy: bool = False,
     ) -> tuple[Tensor, Extras, Tree]:
         """Chooses one action a column.
 
@@ -116,7 +121,12 @@ class ActorCritic(Policy):
         return self.head(actor), self.value(critic).squeeze(-1), state
 
     def act(
-        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None = None, greedy: bool = False
+        self,
+        obs: Tree,
+        state: Tree,
+        first: Tensor,
+        noise: Tensor | None = None,
+        greedy: bool = False,
     ) -> tuple[Tensor, Extras, Tree]:
         """See `Policy.act`; extras are {log_prob: [B]}. A critic without memory does not run."""
         obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
@@ -185,7 +195,12 @@ class QPolicy(Policy):
         return q, state
 
     def act(
-        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None = None, greedy: bool = False
+        self,
+        obs: Tree,
+        state: Tree,
+        first: Tensor,
+        noise: Tensor | None = None,
+        greedy: bool = False,
     ) -> tuple[Tensor, Extras, Tree]:
         """See `Policy.act`: with chance epsilon, drawn per column, an action at random."""
         obs = map_tree(lambda leaf: leaf[None], obs)

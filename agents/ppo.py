@@ -2,8 +2,8 @@
 
 Schulman et al. 2017 with the details of Huang et al. 2022 ("The 37 implementation details of PPO").
 Feed-forward networks learn from shuffled single steps; networks with memory from sequences of
-`sequence_length` steps with the memory that stood at their start. Both are one code: a sequence of a
-feed-forward network has length 1 and no memory.
+`sequence_length` steps with the memory that stood at their start. Both are one code: a sequence of
+a feed-forward network has length 1 and no memory.
 
 Deviations: values and sequence-start memories are computed in `learn`, with the weights that acted,
 instead of during the rollout (the numbers are the same, acting is cheaper). With dropout or batch
@@ -14,7 +14,6 @@ acted under the masks and batch statistics of the update: else no ratio would be
 from __future__ import annotations
 
 import copy
-import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +38,7 @@ from .optimizer import Metrics, Optimizer
 from .policies import ActorCritic
 from .returns import gae
 from .schedules import Shape, scheduled
+from .sequences import cut, minibatches, unroll
 
 
 class PPO(Agent):
@@ -158,7 +158,8 @@ class PPO(Agent):
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], rollout.obs))
         self.steps += rollout.steps
-        return self._metrics({name: torch.cat([value.reshape(-1) for value in values]) for name, values in history.items()}, clip) | {
+        whole = {name: torch.cat([v.reshape(-1) for v in parts]) for name, parts in history.items()}
+        return self._metrics(whole, clip) | {
             "value/explained_variance": explained,
             "train/learning_rate": torch.tensor(self.optimizer.learning_rate),
         }
@@ -172,7 +173,7 @@ class PPO(Agent):
             [*, N, *]; and the variance that the values explained, a scalar.
         """
         cfg = self.config
-        value, state = self.evaluate(rollout)
+        value, state = unroll(self.policy, rollout, self.sequence_length)
         reward = rollout.reward
         if self.return_scale is not None:
             reward = self.return_scale(reward, rollout.first, rollout.columns)
@@ -191,41 +192,20 @@ class PPO(Agent):
         }
         spread = masked_variance(returns, valid).clamp(min=1e-8)
         explained = 1 - masked_variance(advantage, valid) / spread
-        return map_tree(self._cut, steps) | {"state": state}, explained
-
-    def evaluate(self, rollout: Rollout) -> tuple[Tensor, Tree]:
-        """Values [T+1, B] with the weights that acted, and the memory at each sequence's start."""
-        length = self.sequence_length if self.has_memory else self.rollout_length
-        state, values, starts = rollout.state, [], []
-        for begin in range(0, self.rollout_length + 1, length):
-            rows = slice(begin, begin + length)
-            starts.append(state)
-            obs = map_tree(lambda leaf, rows=rows: leaf[rows], rollout.obs)
-            _, value, state = self.policy(obs, state, rollout.first[rows])
-            values.append(value)
-        return torch.cat(values), map_tree(lambda *leaves: torch.cat(leaves, 1), *starts[:-1])
-
-    def _cut(self, x: Tensor) -> Tensor:
-        """Cuts [T, B, *] into sequences [L, T/L * B, *], in the order of `evaluate`'s memories."""
-        length = self.sequence_length
-        parts = x.reshape(-1, length, *x.shape[1:])
-        return parts.transpose(0, 1).reshape(length, -1, *x.shape[2:])
+        cuts = map_tree(lambda x: cut(x, self.sequence_length), steps)
+        return cuts | {"state": state}, explained
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
-        """Yields minibatches of whole sequences, shuffled anew in each epoch; the last may be short."""
+        """Yields minibatches with normalised advantages, whose valid steps weigh 1 together."""
         count = batch["valid"].shape[1]
         size = max(1, self.config.batch_size // self.sequence_length)
-        if size >= count:  # one minibatch, the same in each epoch: order does not matter
-            yield from [self._weighed(batch)] * self.config.n_epochs
-            return
-        for _ in range(self.config.n_epochs):
-            order = torch.from_numpy(self.rng.permutation(count)).to(self.device)
-            for picked in order.split(size):
-                pick = functools.partial(torch.index_select, dim=1, index=picked)
-                yield self._weighed(map_tree(pick, batch))
+        weighed: dict[str, Tree] = {}
+        for picked in minibatches(batch, count, size, self.config.n_epochs, self.rng):
+            if picked is not batch or not weighed:  # the same minibatch again needs no second look
+                weighed = self._weigh(picked)
+            yield dict(weighed)
 
-    def _weighed(self, batch: dict[str, Tree]) -> dict[str, Tree]:
-        """Normalises a minibatch's advantages over its valid steps, which then weigh 1 together."""
+    def _weigh(self, batch: dict[str, Tree]) -> dict[str, Tree]:
         advantage, valid = batch["advantage"], batch["valid"]
         if self.config.normalize_advantage:
             advantage = masked_normalize(advantage, valid)
@@ -233,7 +213,7 @@ class PPO(Agent):
 
     @torch.no_grad()
     def _log_prob_under_same_masks(self, old: ActorCritic, batch: dict[str, Tree]) -> Tensor:
-        """Log-probabilities [L, N] of `old`, drawing what the update will draw (Hausknecht 2022)."""
+        """Log-probabilities [L, N] of `old`, with the draws of the update (Hausknecht 2022)."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             params, _, _ = old(batch["obs"], batch["state"], batch["first"])
         return old.head.log_prob(params, batch["action"])

@@ -1,7 +1,7 @@
 """Replay: one ring per column of the very stream that the collector emits.
 
-A sample is again rollout-shaped: W transitions and W+1 states of N windows. So n-step returns are the
-sample's length, sequences for memory are longer samples, and no next_obs is stored.
+A sample is again rollout-shaped: W transitions and W+1 states of N windows. So n-step returns are
+the sample's length, sequences for memory are longer samples, and no next_obs is stored.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ class Replay:
     def starts(self) -> range:
         """Block numbers (ever counted) at which a whole window can begin, in any column."""
         oldest = max(0, self.written - self.rows + 1)
-        return range(
-            -(-oldest // self.stride), (self.written - self.window) // self.stride + 1
-        )
+        return range(-(-oldest // self.stride), (self.written - self.window) // self.stride + 1)
 
     def add(self, rollout: Rollout) -> None:
         """Appends a rollout of T steps, T a multiple of `stride`, of all columns in order."""
@@ -161,7 +159,7 @@ class Replay:
             weight = np.ones(count, np.float32)
         else:
             starts, share = self.tree.sample(self.rng.random(count))
-            weight = share ** -beta
+            weight = share**-beta
             weight = (weight / weight.max()).astype(np.float32)
         return self._gather(starts, torch.from_numpy(weight))
 
@@ -178,7 +176,8 @@ class Replay:
 
         picked = {
             name: map_tree(
-                lambda leaf, flat=long if name in ("obs", "first") else short: pick(leaf, flat), tree
+                lambda leaf, flat=long if name in ("obs", "first") else short: pick(leaf, flat),
+                tree,
             )
             for name, tree in self.steps.items()
         }

@@ -1,8 +1,8 @@
 """Returns and advantages: one backward recursion, `acc[t] = delta[t] + decay[t] * acc[t+1]`.
 
 Shapes: T transitions, B columns, time first; values have T+1 rows, one a state. `valid[t]` is False
-where step t was a reset (see `Rollout`): there obs[t] is the true last observation of an episode, so
-its value is the bootstrap of step t-1 and nothing flows back across it. `discount` is 0 at
+where step t was a reset (see `Rollout`): there obs[t] is the true last observation of an episode,
+so its value is the bootstrap of step t-1 and nothing flows back across it. `discount` is 0 at
 termination and 1 elsewhere; `gamma` enters here.
 """
 

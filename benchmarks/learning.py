@@ -4,8 +4,8 @@
     python benchmarks/learning.py --only cartpole_ppo  # experiments whose name contains this
     python benchmarks/learning.py --report             # only write the tables and curves again
 
-A run that was cut off is resumed, a finished one is kept: call it again until nothing is left. Runs lie
-in `benchmarks/runs/` (not committed), tables and curves in `benchmarks/results/`.
+A run that was cut off is resumed, a finished one is kept: call it again until nothing is left.
+Runs lie in `benchmarks/runs/` (not committed), tables and curves in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -62,9 +62,7 @@ class Experiment:
 def experiments() -> list[Experiment]:
     """Reads `learning.yaml`."""
     rows = yaml.safe_load((HERE / "learning.yaml").read_text())
-    return [
-        Experiment(name, tuple(row.pop("words").split()), **row) for name, row in rows.items()
-    ]
+    return [Experiment(name, tuple(row.pop("words").split()), **row) for name, row in rows.items()]
 
 
 def run(experiment: Experiment, seed: int) -> str:
@@ -99,11 +97,12 @@ def report(rows: list[Experiment]) -> None:
     lines = [
         "# Learning results",
         "",
-        "Mean and 95 % interval over seeds; each seed is the mean of 100 greedy episodes of checkpoint",
-        "`best`, in environments seeded apart from those of training and of the evaluations that chose",
-        "it. `newest` is the last evaluation during training, of the newest weights.",
+        "Mean and 95 % interval over seeds; each seed is the mean of 100 greedy episodes of",
+        "checkpoint `best`, in environments seeded apart from those of training and of the",
+        "evaluations that chose it. `newest` is the last evaluation during training, of the",
+        "newest weights.",
         "",
-        "| experiment | seeds | steps | return | bar | holds | newest | CPU s a seed | seeds' means |",
+        "| experiment | seeds | steps | return | bar | holds | newest | CPU s | seeds' means |",
         "|---|--:|--:|--:|--:|---|--:|--:|---|",
     ]
     for row in rows:
@@ -120,13 +119,19 @@ def report(rows: list[Experiment]) -> None:
             bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
         newest = sum(last_return(row, seed) for seed, _ in done) / len(done)
         cpu = sum(summary["cpu_seconds"] for _, summary in done) / len(done)
+        each = ", ".join(f"{value:.1f}" for value in values)
         steps = max(summary["steps"] for _, summary in done)
         lines.append(
-            f"| {row.name} | {len(done)} | {steps:,} | {mean:.2f} ± {interval(values):.2f} | {bar} | "
-            f"{holds} | {newest:.2f} | {cpu:.0f} | {', '.join(f'{v:.1f}' for v in values)} |"
+            f"| {row.name} | {len(done)} | {steps:,} | {mean:.2f} ± {interval(values):.2f} | "
+            f"{bar} | {holds} | {newest:.2f} | {cpu:.0f} | {each} |"
         )
         plot(row, [seed for seed, _ in done])
-    lines += ["", "Commands (seeds 0, 1, ...), all from `python benchmarks/learning.py`:", "", "```"]
+    lines += [
+        "",
+        "Commands (seeds 0, 1, ...), all from `python benchmarks/learning.py`:",
+        "",
+        "```",
+    ]
     lines += [f"neuraxis train {' '.join(row.words)}  # {row.name}" for row in rows]
     lines += ["```", "", f"{versions()}.", ""]
     (RESULTS / "learning.md").write_text("\n".join(lines))
@@ -141,8 +146,8 @@ def versions() -> str:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
     ).stdout.strip()
     return (
-        f"Commit {commit}, Python {platform.python_version()}, torch {torch.__version__}, gymnasium "
-        f"{gymnasium.__version__}, two cores of {platform.machine()}, one thread a run, two runs at once"
+        f"Commit {commit}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"gymnasium {gymnasium.__version__}, {platform.machine()}, one thread a run"
     )
 
 
@@ -172,7 +177,9 @@ def plot(row: Experiment, seeds: list[int]) -> None:
 
 def main() -> None:
     """Runs what is missing, two at a time, then reports."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", default=[""], help="parts of experiments' names")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once (default 2)")
     parser.add_argument("--report", action="store_true", help="run nothing, write the results")

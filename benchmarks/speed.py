@@ -3,10 +3,10 @@
     make bench                                         # all cases, five rounds each
     python benchmarks/speed.py --only ppo_cartpole_zoo --rounds 3
 
-Both sides have the same hyper-parameters, network, environment and one thread; each turn is a process of
-its own, which warms up (imports, compilation, first rollouts) before its CPU seconds are counted. The
-share of the arithmetic limit is the time that the products alone would take at this core's `torch.mm`
-peak over the time taken. The table goes to `benchmarks/results/speed.md`.
+Both sides have the same hyper-parameters, network, environment and one thread; each turn is a
+process of its own, which warms up (imports, compilation, first rollouts) before its CPU seconds
+are counted. The share of the arithmetic limit is the time that the products alone would take at
+this core's `torch.mm` peak over the time taken. The table goes to `benchmarks/results/speed.md`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def _sb3_model(name: str) -> Any:
     env = make_atari_env("ALE/Pong-v5", 8, env_kwargs={"frameskip": 1})
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    return sb3.PPO("CnnPolicy", VecFrameStack(env, 4), learning_rate=2.5e-4, device="cpu", **rollout)
+    return sb3.PPO(
+        "CnnPolicy", VecFrameStack(env, 4), learning_rate=2.5e-4, device="cpu", **rollout
+    )
 
 
 def _rates(begin: tuple[int, float, float], end: tuple[int, float, float]) -> dict[str, float]:
@@ -220,7 +222,9 @@ def measure(names: list[str], rounds: int) -> list[dict[str, Any]]:
         for number in range(rounds):
             for side in sides:
                 found[side].append(child([name, side], env))
-                print(f"{name} {number + 1}/{rounds} {side}: {found[side][-1]['cpu']:.0f}", flush=True)
+                print(
+                    f"{name} {number + 1}/{rounds} {side}: {found[side][-1]['cpu']:.0f}", flush=True
+                )
         most = child([name, "limit"], env)["cpu"] if "lstm" not in name else None
         for side in sides:
             cpu = statistics.median(rate["cpu"] for rate in found[side])
@@ -237,11 +241,14 @@ def measure(names: list[str], rounds: int) -> list[dict[str, Any]]:
 def memory() -> float:
     """Peak resident MiB of a whole CartPole run from the command line, W&B offline."""
     with tempfile.TemporaryDirectory() as folder:
-        program = [str(Path(sys.executable).parent / "neuraxis"), "train", "-q", "total_steps=20000"]
-        code = "import os,sys; pid=os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]); print(os.wait4(pid,0)[2].ru_maxrss)"
-        command = [sys.executable, "-c", code, *program, f"run_dir={folder}/run"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return int(done.stdout.split()[-1]) / 1024
+        program = [
+            str(Path(sys.executable).parent / "neuraxis"),
+            "train",
+            "-q",
+            "total_steps=20000",
+        ]
+        process = subprocess.Popen([*program, f"run_dir={folder}/run"])
+        return os.wait4(process.pid, 0)[2].ru_maxrss / 1024
 
 
 def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
@@ -266,7 +273,7 @@ def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
         )
     lines += [
         "",
-        f"Peak memory of a CartPole run of 20,000 steps, W&B offline: {peak_memory:.0f} MiB (bar 300).",
+        f"Peak memory of a CartPole run, W&B offline: {peak_memory:.0f} MiB (bar 300).",
         "",
         f"`python benchmarks/speed.py --rounds {rounds}`, torch {torch.__version__}, "
         f"stable-baselines3 {stable_baselines3.__version__}, one thread, one core of two.",
@@ -279,7 +286,9 @@ def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
 
 def main() -> None:
     """Measures and writes the table, or is one of its turns."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

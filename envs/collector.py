@@ -33,8 +33,8 @@ class Acts(Protocol):
 class Collector:
     """Steps B environments T times with a policy, rollout after rollout.
 
-    Random numbers belong to the column, not to the worker: each column draws its actions' noise from a
-    generator of its own, so how columns are spread over collectors changes nothing.
+    Random numbers belong to the column, not to the worker: each column draws its actions' noise
+    from a generator of its own, so how columns are spread over collectors changes nothing.
 
     Args:
         envs: The environments; their columns are `first_column`, `first_column + 1`, ...

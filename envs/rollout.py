@@ -1,4 +1,4 @@
-"""The rollout: T steps of B environments, time-major, and the only form in which experience moves."""
+"""The rollout: T steps of B environments, the only form in which experience moves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .tree import Tree, map_tree
 class Rollout:
     """T steps of B environments; states have T+1 rows, transitions T. NumPy until `to(device)`.
 
-    Environments run in NEXT_STEP autoreset: a finished one returns its true last observation, and its
-    next step is the reset. That step is no transition (`valid` is False there), so truncation
+    Environments run in NEXT_STEP autoreset: a finished one returns its true last observation, and
+    its next step is the reset. That step is no transition (`valid` is False there), so truncation
     bootstraps from `obs[t + 1]` by itself, and a restarted worker is nothing but `first = True`.
     """
 

@@ -13,7 +13,6 @@ Norm = Literal["none", "layer", "batch"]
 Init = Literal["orthogonal", "xavier", "kaiming", "default"]
 
 
-
 class Tanh(nn.Module):
     """The hyperbolic tangent."""
 

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 
 class NoisyLinear(nn.Module):
-    """A linear layer with factorised Gaussian noise on its weights (Fortunato et al. 2018, section 3).
+    """A linear layer with factorised Gaussian noise on its weights.
 
-    The noise is two buffers, so it travels with the weights to every worker and all columns act on the
-    same sample. `resample` draws a new one; a fresh or greedy layer has none.
+    "Noisy networks for exploration" by Fortunato et al. (2018), section 3.
+
+    The noise is two buffers, so it travels with the weights to every worker and all columns act on
+    the same sample. `resample` draws a new one; a fresh or greedy layer has none.
 
     Args:
         in_size: Inputs.

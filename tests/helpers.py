@@ -20,7 +20,7 @@ from neuraxis.training.sources import LocalSource
 
 
 def config(*words: str) -> Config:
-    """The configuration of `neuraxis train WORDS`, on the CPU and without W&B; the last word wins."""
+    """The configuration of `neuraxis train WORDS`, on the CPU, no W&B; the last word wins."""
     words = ("wandb.mode=disabled", "device=cpu", "compile=false", *words)
     return load(list({word.partition("=")[0]: word for word in words}.values()))
 

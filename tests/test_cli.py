@@ -35,7 +35,9 @@ class FakeLoop(types.ModuleType):
         self.ending: Exception | str = "finished"
         self.prepared: list[tuple[Config, Path | None]] = []
 
-    def prepare(self, cfg: Config, resume_from: Path | None = None) -> "FakeLoop":
+    def prepare(
+        self, cfg: Config, resume_from: Path | None = None, checkpoint: str = "last"
+    ) -> "FakeLoop":
         self.prepared.append((cfg, resume_from))
         return self
 

@@ -1,4 +1,4 @@
-"""The collector's bookkeeping, with an environment that counts and policies that tell what they saw."""
+"""The collector's bookkeeping: an environment that counts, policies that tell what they saw."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def same(one: Rollout, other: Rollout) -> bool:
     """Bit for bit, all but the time."""
     trees = ((vars(one)[name], vars(other)[name]) for name in vars(one))
     pairs = (pair for a, b in trees for pair in zip(leaves(a), leaves(b), strict=True))
-    return all(np.array_equal(a, b) and np.asarray(a).dtype == np.asarray(b).dtype for a, b in pairs)
+    arrays = ((np.asarray(a), np.asarray(b)) for a, b in pairs)
+    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays)
 
 
 def counted(length: int, truncate: bool, rollouts: int = 7, size: int = 8) -> list[Rollout]:
@@ -51,7 +52,7 @@ def counted(length: int, truncate: bool, rollouts: int = 7, size: int = 8) -> li
 @pytest.mark.parametrize("truncate", [False, True])
 @pytest.mark.parametrize("length", [1, 5, 100])
 def test_rows_of_a_counter(length: int, truncate: bool) -> None:
-    """A stream of an environment that counts to 5 reads 0 1 2 3 4 5 0 1 ..., rollout after rollout."""
+    """A stream of an environment that counts to 5 reads 0 1 2 3 4 5 0 1 ..., on and on."""
     t = 0
     for rollout in counted(length, truncate):
         rows = np.arange(t, t + 9) % (length + 1)  # T+1 states
@@ -202,7 +203,7 @@ class Fixed(Counting):
 
 
 def test_actions_are_stored_as_chosen() -> None:
-    """The policy's density is of the unclipped action; the environment gets it within its bounds."""
+    """The density is of the unclipped action; the environment gets it within its bounds."""
     gymnasium.register("test/Leaping-v0", Leaping)
     rollout = collector("test/Leaping-v0", policy=Fixed()).collect()
     assert (rollout.action[:, :, 0] == [0.25, -7.0, 0.25]).all()

@@ -38,7 +38,7 @@ from neuraxis.training import cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT_STEPS = {"train": "1_100", "resume": "2_200"}
+SHORT_STEPS = {"train": "1_000", "resume": "1_500"}
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
 FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,._]*(?:e[-+]?\d+)?")

@@ -122,7 +122,7 @@ def unroll(policy: Any, sample: Sample) -> Tensor:
 @pytest.mark.parametrize("burn_in", [0, 3])
 @pytest.mark.parametrize("double", ["true", "false"])
 def test_targets_of_sequences(double: str, burn_in: int) -> None:
-    """Each network runs with its own memory over the burn-in; then n-step targets as without memory."""
+    """Each network has its own memory over the burn-in; then n-step targets as without."""
     words = (f"agent.burn_in={burn_in}", f"agent.double={double}", "agent.n_step=2")
     run = build(*LSTM, *words, "agent.gamma=0.9", "env.time_limit=6", "agent.learning_rate=0.05")
     sample = warm(run)
@@ -222,7 +222,10 @@ def test_updates_are_in_train_mode() -> None:
     run = build(*BATCH_NORM)
     modes = []
     update = run.agent.optimizer.update
-    run.agent.optimizer.update = lambda batch: (modes.append(run.agent.policy.training), update(batch))[1]
+    run.agent.optimizer.update = lambda batch: (
+        modes.append(run.agent.policy.training),
+        update(batch),
+    )[1]
     warm(run, 5)
     assert modes and all(modes)
 
@@ -255,7 +258,8 @@ def test_exploration_is_drawn_per_column() -> None:
     policy = build("env=Acrobot-v1").agent.policy
     policy.epsilon.fill_(0.3)
     obs, first = torch.randn(1, 6).expand(6, 6), torch.zeros(6, dtype=torch.bool)
-    noise = torch.tensor([[0.29, 0.0], [0.29, 0.34], [0.29, 0.99], [0.3, 0.0], [0.3, 0.5], [0.9, 0.9]])
+    pairs = [[0.29, 0.0], [0.29, 0.34], [0.29, 0.99], [0.3, 0.0], [0.3, 0.5], [0.9, 0.9]]
+    noise = torch.tensor(pairs)
     action, _, _ = policy.act(obs, (), first, noise)
     greedy, _, _ = policy.act(obs, (), first, noise, greedy=True)
     assert action[:3].tolist() == [0, 1, 2]

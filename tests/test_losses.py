@@ -69,7 +69,8 @@ def test_few_valid_entries(valid: int) -> None:
 
 
 def test_equal_entries_are_normalised_to_zero() -> None:
-    assert torch.equal(masked_normalize(torch.full((3, 2), 5.0), torch.ones(3, 2)), torch.zeros(3, 2))
+    same = masked_normalize(torch.full((3, 2), 5.0), torch.ones(3, 2))
+    assert torch.equal(same, torch.zeros(3, 2))
 
 
 def test_value_loss() -> None:
@@ -87,4 +88,5 @@ def test_huber() -> None:
     loss.sum().backward()
     assert error.grad is not None
     assert error.grad.tolist() == [-1.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.0]  # the error, clipped
-    assert torch.equal(huber(error), torch.nn.functional.huber_loss(error, 0 * error, reduction="none"))
+    expected = torch.nn.functional.huber_loss(error, 0 * error, reduction="none")
+    assert torch.equal(huber(error), expected)

@@ -1,4 +1,4 @@
-"""PPO: the ratio begins at 1, invalid steps have no say, and values see the memory before a reset."""
+"""PPO: the ratio begins at 1, invalid steps have no say, values see the memory before a reset."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from neuraxis.agents.ppo import PPO
 from neuraxis.agents.returns import gae
+from neuraxis.agents.sequences import unroll
 from neuraxis.configs.groups import choices
 from neuraxis.envs.rollout import Rollout
 from neuraxis.envs.tree import map_tree
@@ -152,7 +153,8 @@ def test_truncation_is_valued_with_the_memory_before_the_reset() -> None:
     (cut,) = torch.nonzero(rollout.first[1:, 0])[:1, 0].tolist()  # row `cut` is the true last one
     assert rollout.discount[cut - 1, 0] == 1  # it was truncated
     values, _ = step_by_step(run, rollout)
-    assert torch.allclose(run.agent.evaluate(rollout)[0], values, atol=1e-5)
+    found, _ = unroll(run.agent.policy, rollout, run.agent.sequence_length)
+    assert torch.allclose(found, values, atol=1e-5)
     obs, fresh = rollout.obs[cut : cut + 1], torch.ones(1, 4, dtype=torch.bool)
     with torch.no_grad():
         _, forgotten, _ = run.agent.policy(obs, run.agent.policy.initial_state(4), fresh)
@@ -218,7 +220,8 @@ def test_an_epoch_takes_each_sequence_once(network: str) -> None:
     assert all(sorted(order) == list(range(count)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
     for epoch in epochs:  # sequences stay whole
-        assert torch.equal(epoch - epoch[:1], count * torch.arange(length)[:, None].expand_as(epoch))
+        rows = torch.arange(length)[:, None].expand_as(epoch)
+        assert torch.equal(epoch - epoch[:1], count * rows)
 
 
 def test_minibatches_weigh_valid_steps_equally() -> None:
@@ -313,7 +316,10 @@ def test_acting_is_in_eval_mode() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("network=lstm", "agent.sequence_length=5"), "sequence_length=5: must divide agent.n_step"),
+        (
+            ("network=lstm", "agent.sequence_length=5"),
+            "sequence_length=5: must divide agent.n_step",
+        ),
         (("agent.n_steps=1", "num_envs=1"), "one step has no deviation"),
         (("network=lstm", "compile=true"), "memory cannot be compiled; use compile=auto"),
         (("compile=true", "agent.target_kl=0.1"), "target_kl"),

@@ -35,7 +35,7 @@ def column(values: list[Any]) -> Tensor:
     return torch.tensor(values)[:, None]
 
 
-# Rows 0-2 are an episode that terminates, row 3 its reset; rows 4-5 one that is truncated, row 6 its
+# Rows 0-2: an episode that terminates, row 3 its reset; rows 4-5: one truncated, row 6 its
 # reset; row 7 belongs to one that is still open. Gamma 0.5.
 HAND = {
     "reward": column([1.0, 2.0, 4.0, 0.0, 8.0, 2.0, 0.0, 1.0]),
@@ -125,7 +125,8 @@ def test_n_step_over_the_whole_episode_is_monte_carlo() -> None:
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.7, 1.0])
 def test_a_stream_is_its_episodes(gae_lambda: float) -> None:
-    episodes = [(3, "truncated"), (1, "terminated"), (4, "terminated"), (1, "truncated"), (2, "open")]
+    episodes = [(3, "truncated"), (1, "terminated"), (4, "terminated"), (1, "truncated")]
+    episodes.append((2, "open"))
     row = stream(*episodes)
     whole = gae(**row, gamma=GAMMA, gae_lambda=gae_lambda)
     begin = 0
@@ -141,10 +142,14 @@ def test_columns_are_apart() -> None:
     rows = [stream((3, "terminated"), (4, "open"), seed=1), stream((8, "truncated"), seed=2)]
     both = {name: torch.cat([row[name] for row in rows], 1) for name in rows[0]}
     for i, row in enumerate(rows):
-        assert torch.equal(gae(**both, gamma=GAMMA, gae_lambda=0.8)[:, i : i + 1],
-                           gae(**row, gamma=GAMMA, gae_lambda=0.8))
-        assert torch.equal(n_step_returns(**both, gamma=GAMMA, n=3)[:, i : i + 1],
-                           n_step_returns(**row, gamma=GAMMA, n=3))
+        assert torch.equal(
+            gae(**both, gamma=GAMMA, gae_lambda=0.8)[:, i : i + 1],
+            gae(**row, gamma=GAMMA, gae_lambda=0.8),
+        )
+        assert torch.equal(
+            n_step_returns(**both, gamma=GAMMA, n=3)[:, i : i + 1],
+            n_step_returns(**row, gamma=GAMMA, n=3),
+        )
 
 
 def test_backward_recursion() -> None:

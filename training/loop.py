@@ -1,8 +1,8 @@
 """The one loop: every agent, every environment, every source of rollouts.
 
-    run = train("env=CartPole-v1", "agent=ppo", "network=lstm", total_steps=50_000)
-    run.summary["evaluate/return"]
-    policy = load(run.dir)
+run = train("env=CartPole-v1", "agent=ppo", "network=lstm", total_steps=50_000)
+run.summary["evaluate/return"]
+policy = load(run.dir)
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from ..agents.policies import Policy
 from ..configs import Config, load_file
 from ..configs import load as load_config
 from ..envs import make
-from ..envs.errors import EnvError
 from .evaluate import evaluate
-from .files import RunError
 from .folders import find
 from .profile import Profile
 from .run import Run, fitting
@@ -64,16 +62,19 @@ class Session:
                     final = self.evaluate(best=True)
                     run.log({key.replace("evaluate", "final"): final[key] for key in final})
                     run.finish("finished", final)
-        except (EnvError, RunError):
-            run.finish("failed")
-            raise
         finally:
-            run.finish("interrupted")
+            run.finish("interrupted" if self.stopping else "failed")
             self.source.close()
         return run
 
     def _loop(self, on_record: OnRecord | None) -> None:
-        run, agent, source, cfg, profile = self.record, self.agent, self.source, self.cfg, self.profile
+        run, agent, source, cfg, profile = (
+            self.record,
+            self.agent,
+            self.source,
+            self.cfg,
+            self.profile,
+        )
         while run.steps < cfg.total_steps and not self.stopping:
             with profile("collect"):
                 rollout = source.next()
@@ -114,7 +115,7 @@ class Session:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Lets Ctrl-C and SIGTERM end the loop between two updates; a second Ctrl-C ends it at once."""
+        """Lets Ctrl-C and SIGTERM end the loop between updates; a second Ctrl-C ends it at once."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopping = True
@@ -132,7 +133,9 @@ class Session:
                 signal.signal(number, handler)
 
 
-def prepare(cfg: Config, resume_from: str | Path | None = None, checkpoint: str = "last") -> Session:
+def prepare(
+    cfg: Config, resume_from: str | Path | None = None, checkpoint: str = "last"
+) -> Session:
     """Builds all that a run needs; nothing is written before everything fits.
 
     Args:
@@ -145,7 +148,9 @@ def prepare(cfg: Config, resume_from: str | Path | None = None, checkpoint: str 
         RunError: The run's folder is damaged.
     """
     torch.set_num_threads(cfg.threads)
-    torch.set_flush_denormal(True)  # moments that decay to denormals would make Adam 20 times slower
+    torch.set_flush_denormal(
+        True
+    )  # moments that decay to denormals would make Adam 20 times slower
     agent = build_agent(cfg)
     source = LocalSource(cfg, agent.policy, agent.rollout_length)
     if resume_from is None:
@@ -186,7 +191,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda: PyTorch finds no CUDA GPU here; use device=auto or device=cpu")
+        raise ValueError(
+            "device=cuda: PyTorch finds no CUDA GPU here; use device=auto or device=cpu"
+        )
     return torch.device(name)
 
 

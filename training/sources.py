@@ -80,8 +80,8 @@ class LocalSource:
         found = [len(part["rngs"]) for part in state["collectors"]]
         if found != sizes:
             raise RunError(
-                f"the checkpoint has num_envs={sum(found)} in groups={len(found)}, config.yaml says "
-                f"num_envs={sum(sizes)} in groups={len(sizes)}; expected the same"
+                f"the checkpoint has num_envs={sum(found)} in groups={len(found)}, the "
+                f"configuration num_envs={sum(sizes)} in groups={len(sizes)}; expected the same"
             )
         saved = zip(self.collectors, state["collectors"], strict=True)
         return sum(collector.load_state_dict(part) for collector, part in saved)

@@ -1,0 +1,691 @@
+"""Bad input, kind by kind: one line that says what and what is expected, and nothing left behind.
+
+Exit code 2: refused before anything ran, no run folder. Exit code 1: it failed while running, the
+last good checkpoint stays and no temporary file. `refused` lets a traceback through, as a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from neuraxis.training import checkpoint, cli, exits
+
+SMALL = "num_envs=2 total_steps=64 eval.final_episodes=1 wandb.mode=disabled".split()
+LATE = 20  # steps of an environment; its run has saved by then
+
+OBSERVATIONS: dict[str, spaces.Space[Any] | None] = {
+    "text obs": spaces.Dict({"said": spaces.Tuple([spaces.Text(5)])}),
+    "graph obs": spaces.Graph(spaces.Box(0, 1, (2,)), None),
+    "no obs": None,
+    "empty obs": spaces.Dict({}),
+    "bytes": spaces.Box(0, 255, (3,), np.uint8),
+}
+ACTIONS: dict[str, spaces.Space[Any] | None] = {
+    "dict action": spaces.Dict({"move": spaces.Discrete(2)}),
+    "sequence action": spaces.Sequence(spaces.Discrete(2)),
+    "matrix action": spaces.Box(-1, 1, (2, 2)),
+    "no action": None,
+}
+
+
+class Broken(gymnasium.Env[Any, Any]):
+    """Somebody's environment, with the fault that is asked for."""
+
+    def __init__(self, fault: str = "", render_mode: str | None = None) -> None:
+        self.fault = fault
+        self.observation_space: Any = OBSERVATIONS.get(fault, spaces.Box(-1, 1, (3,)))
+        self.action_space: Any = ACTIONS.get(fault, spaces.Discrete(2))
+        self.steps = self.resets = 0
+        self.fail_at("make")
+
+    def fail_at(self, phase: str) -> None:
+        if self.fault == phase:
+            raise KeyError(f"sensor\nof {phase}")
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        self.resets += 1
+        self.fail_at("reset" if self.resets == 1 else "autoreset")
+        return self.observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        late = self.steps > LATE
+        if late:
+            self.fail_at("step")
+        rewards = {"nan reward": np.nan, "inf reward": -np.inf, "text reward": "good"}
+        reward = rewards.get(self.fault, 1.0) if late else 1.0
+        return self.observe(), reward, False, self.steps % 5 == 0, {}
+
+    def observe(self) -> Any:
+        late = self.steps > LATE
+        if self.fault == "shape" or (late and self.fault == "late shape"):
+            return np.zeros(1, np.float32)
+        value = np.nan if late and self.fault == "nan obs" else 0.5
+        return np.full(3, value, np.float32)
+
+    def close(self) -> None:
+        self.fail_at("close")
+
+
+class BrokenVector(VectorEnv[Any, Any, Any]):
+    """Somebody's vector environment."""
+
+    def __init__(self, fault: str = "", num_envs: int = 1) -> None:
+        self.fault, self.num_envs = fault, num_envs
+        mode = AutoresetMode.SAME_STEP if fault == "same step" else AutoresetMode.NEXT_STEP
+        self.metadata = {"autoreset_mode": mode}
+        text, box = spaces.Text(4), spaces.Box(-1, 1, (3,))
+        self.single_observation_space = text if fault == "text obs" else box
+        self.single_action_space = spaces.Discrete(2)
+        if fault == "make":
+            raise MemoryError("the GPU is full")
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        return np.zeros((self.num_envs, 5 if self.fault == "shape" else 3), np.float32), {}
+
+    def step(self, actions: Any) -> Any:
+        raise RuntimeError("kernel\nlaunch failed")
+
+
+make_one: Any = Broken
+make_many: Any = BrokenVector
+gymnasium.register("bad/Env-v0", make_one, disable_env_checker=True)
+gymnasium.register("bad/Vector-v0", vector_entry_point=make_many)
+
+MODULES = {
+    "syntax": "def f(:\n",
+    "crash": "import numpy\nnumpy.nothing\n",
+    "empty": "x = 1\n",
+    "bare": "from neuraxis.agents import Agent\nclass Mine(Agent):\n    pass\n",
+}
+FILES = {
+    "two.yaml": b"seed: 1\nseed: 2\n",
+    "list.yaml": b"- seed\n",
+    "bytes.yaml": b"\xff\xfe",
+    "full/of": b"something",
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a person's modules and files in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in FILES.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(text)
+    Path("bad_user").mkdir()
+    for name, text in MODULES.items():
+        Path("bad_user", f"{name}.py").write_text(text)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    for name in [name for name in sys.modules if name.startswith("bad_user")]:
+        del sys.modules[name]
+
+
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Every file and link below the folder."""
+    found: dict[str, bytes | str] = {}
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        else:
+            found[name] = path.read_bytes() if path.is_file() else "folder"
+    return found
+
+
+def refused(line: str, code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs a command line: it must end with the code and one line with all of `says`, `a | b`."""
+    capsys.readouterr()
+    words = shlex.split(line)
+    if words[0] == "train":
+        given = {word.partition("=")[0] for word in words}
+        words += ["-q", *(word for word in SMALL if word.partition("=")[0] not in given)]
+    assert exits.exit_code(cli.neuraxis, words) == code
+    one_line(*capsys.readouterr(), says)
+
+
+def one_line(out: str, err: str, says: str) -> None:
+    assert out == "" and err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
+    missing = [part for part in says.split(" | ") if part not in err]
+    assert not missing, f"{err!r} does not say {missing}"
+    assert len(err) < 500, "a line to read"
+
+
+USAGE = {
+    # commands and options
+    "trian": "trian: no such command; did you mean train? | resume, evaluate, list",
+    "train --seed 3": "No such option '--seed'",
+    "resume": "Missing argument 'RUN'",
+    "list agnts": "'agnts' is not one of 'agents', 'envs'",
+    "evaluate full --episodes 0": "--episodes | 0 is not in the range x>=1",
+    "evaluate full --video film.gif": "--video film.gif: expected a file that ends in .mp4",
+    # words
+    "train seed": "seed: expected KEY=VALUE, like seed=3",
+    "train CartPole-v1": "did you mean env=CartPole-v1?",
+    "train =3": "=3: expected KEY=VALUE",
+    "train seed=1 seed=2": "seed=2: given twice (before: 1)",
+    "train num_env=3": "num_env=3: unknown key; did you mean num_envs?",
+    "train agent.n_step=3": "agent.n_step=3: unknown key; did you mean agent.n_steps?",
+    "train network.blocks=[{name": "network.blocks=[{name: not valid YAML",
+    # values
+    "train num_envs=two": "num_envs=two: expected an integer greater than 0",
+    "train num_envs=0": "num_envs=0: expected an integer greater than 0",
+    "train total_steps=-5": "total_steps=-5: expected an integer greater than 0",
+    "train agent.n_epochs=1.5": "agent.n_epochs=1.5: expected an integer",
+    "train seed=9223372036854775808": "expected an integer of at least 0 and less than",
+    "train agent.learning_rate=0": "agent.learning_rate=0: expected a number greater than 0",
+    "train agent.learning_rate=.nan": "agent.learning_rate=.nan: expected a finite number",
+    "train agent.ent_coef=1e400": "agent.ent_coef=1e400: expected a finite number",
+    "train env.reward_scale=.nan": "env.reward_scale=.nan: expected a finite number",
+    "train agent.gamma=1.01": "agent.gamma=1.01: expected a number from 0 to 1",
+    "train network.blocks.0.sizes=[64,-1]": "network.blocks.0.sizes.1=-1: expected an integer",
+    "train wandb.mode=on": "wandb.mode=on: expected one of offline, online, disabled",
+    "train device=cuda": "device=cuda | no CUDA GPU | use device=auto or device=cpu",
+    # names
+    "train agent=ppoo": "agent=ppoo: no such agent; did you mean ppo? (choices: dqn, ppo)",
+    "train network=lstmm": "network=lstmm: no such network; did you mean lstm?",
+    "train env=Nope-v0": "env.id='Nope-v0' is not a registered environment",
+    "train env=CartPole-v9": "'CartPole-v9' | did you mean CartPole-v0, CartPole-v1?",
+    "train experiment=nope": "experiment=nope: no such experiment (choices: ",
+    # files
+    "train experiment=two.yaml": "experiment=two.yaml: | seed: given twice (line 2)",
+    "train experiment=list.yaml": "experiment=list.yaml: | expected a mapping",
+    "train --from bytes.yaml": "bytes.yaml: cannot read it: not UTF-8 text",
+    "train --from nowhere.yaml": "nowhere.yaml: cannot read it: No such file",
+    "train run_dir=full": "run_dir=full: exists and is not an empty folder; give another one",
+    "train run_dir=two.yaml": "run_dir=two.yaml: exists and is not an empty folder",
+    "resume nowhere": "nowhere: no such run",
+    "evaluate full": "full: not a run, it has no config.yaml",
+    # what does not go together
+    "train agent=dqn env=Pendulum-v1": "agent=dqn: | Discrete action space, got Box | try agent=ppo",
+    "train network=cnn": "network.blocks.0 reads images, but there is no image in Box(",
+    "train network=cnn env=minigrid_doorkey": "7x7 pixels | too small | `small` takes 5x5",
+    "train network=cnn_small env=minigrid_doorkey env.flatten=true": "no image in Box(",
+    "train network=lstm compile=true": "compile=true: a network with memory | use compile=auto",
+    "train groups=3 num_envs=8": "groups=3: expected a divisor of num_envs=8",
+    "train network=lstm agent.sequence_length=7": "agent.sequence_length=7: must divide | n_steps",
+    "train agent.n_steps=1 num_envs=1": "agent.n_steps=1 with num_envs=1 | raise either",
+    "train agent=dqn agent.buffer_size=9": "agent.buffer_size=9: too small | expected at least",
+    "train network=transformer network.blocks.1.heads=5": "size=64 is not a multiple of heads=5",
+    "train env=Acrobot-v1 env.vectorization=native": "env.vectorization=native: | Acrobot-v1",
+    "train env=Acrobot-v1 env.mask_velocity=true env.kwargs.x=1": "env.kwargs={'x': 1}: TypeError",
+    "train env=BipedalWalker-v3 env.mask_velocity=true": "env.mask_velocity=true: not known for",
+    # other people's modules
+    "train agent=bad_user.nothing": "agent=bad_user.nothing: | No module named",
+    "train agent=bad_user.syntax": "agent=bad_user.syntax: SyntaxError: | (syntax.py, line 1)",
+    "train agent=bad_user.crash": "agent=bad_user.crash: AttributeError: | nothing",
+    "train agent=bad_user.empty": "agent=bad_user.empty: expected a module with a subclass of",
+    "train agent=bad_user.bare": "agent=bad_user.bare: | and its Config",
+    "train network=bad_user.syntax": "network.blocks.0: block 'bad_user.syntax' | line 1",
+    "train network=bad_user.crash": "block 'bad_user.crash' cannot be imported: | nothing",
+    "train network=bad_user.empty": "block 'bad_user.empty': expected one Backbone",
+    "train env=bad_user.syntax:X-v0": "env.id='bad_user.syntax:X-v0': SyntaxError",
+    # environments that cannot be made or used
+    "train env=bad/Env-v0 env.kwargs.fault=make": "'bad/Env-v0' | KeyError | sensor",
+    "train env=bad/Env-v0 'env.kwargs.fault=text obs'": "['said'][0] is a Text; expected Box,",
+    "train env=bad/Env-v0 'env.kwargs.fault=graph obs'": "observation_space is a Graph; expected",
+    "train env=bad/Env-v0 'env.kwargs.fault=no obs'": "observation_space is a NoneType; expected",
+    "train env=bad/Env-v0 'env.kwargs.fault=empty obs'": "Dict(): empty; expected at least one",
+    "train env=bad/Env-v0 'env.kwargs.fault=dict action'": "action_space is a Dict; flatten it",
+    "train env=bad/Env-v0 'env.kwargs.fault=sequence action'": "action_space is a Sequence; expected",
+    "train env=bad/Env-v0 'env.kwargs.fault=matrix action'": "(2, 2) | no head; expected Discrete",
+    "train env=bad/Env-v0 'env.kwargs.fault=no action'": "'bad/Env-v0' | 'no action' | NoneType",
+    "train env=bad/Vector-v0 'env.kwargs.fault=same step'": "bad/Vector-v0 | NEXT_STEP | sync",
+    "train env=bad/Vector-v0 'env.kwargs.fault=text obs'": "bad/Vector-v0: | is a Text; expected",
+    "train env=bad/Vector-v0 env.kwargs.fault=make": "'bad/Vector-v0' | the GPU is full",
+}
+
+
+@pytest.mark.parametrize("line", USAGE)
+def test_wrong_words_are_refused_before_anything_is_written(
+    line: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = contents(here)
+    refused(line, 2, USAGE[line], capsys)
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(("module", "extra"), [("ale_py", "atari"), ("minigrid", "minigrid")])
+def test_a_missing_extra_is_named(
+    module: str,
+    extra: str,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    env = {"ale_py": "atari", "minigrid": "minigrid_empty"}[module]
+    refused(f"train env={env}", 2, f"{module} | pip install 'neuraxis[{extra}]'", capsys)
+
+
+# --- environments that fail while they run
+
+FAULTS = {
+    "Env-v0 reset": "bad/Env-v0, column 0, seed | reset: KeyError: | sensor",
+    "Env-v0 shape": "column 0 | reset: | shape (1,) | its observation_space says (3,)",
+    "Env-v0 bytes": "column 0 | reset: | dtype float32 | says (3,) and uint8",
+    "Env-v0 autoreset": "bad/Env-v0, column 0, seed | reset: KeyError: | sensor",
+    "Env-v0 step": "bad/Env-v0, column 0, seed | step: KeyError: | sensor",
+    "Env-v0 late shape": "column 0 | step: | shape (1,) | its observation_space says (3,)",
+    "Env-v0 nan obs": "column 0 gave nan as observation; observations must be finite numbers",
+    "Env-v0 nan reward": "column 0 gave nan as reward; rewards must be finite numbers",
+    "Env-v0 inf reward": "column 0 gave -inf as reward; rewards must be finite numbers",
+    "Env-v0 text reward": "bad/Env-v0, column 0 | step: ValueError: | 'good'",
+    "Vector-v0 shape": "bad/Vector-v0, columns 0 to 1 | shape (2, 5) | says (2, 3)",
+    "Vector-v0 step": "bad/Vector-v0, columns 0 to 1, run seed 0: RuntimeError: kernel launch",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_environment_that_fails_is_named_and_what_was_saved_stays(
+    fault: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env, _, kind = fault.partition(" ")
+    words = f"env=bad/{env} 'env.kwargs.fault={kind}' agent.n_steps=16 total_steps=200"
+    refused(f"train {words} checkpoint.interval_steps=20 run_dir=run", 1, FAULTS[fault], capsys)
+    run = here / "run"
+    assert not list(run.rglob(".*")), "temporary files"
+    if kind in ("reset", "shape", "bytes"):
+        assert not run.exists()
+        return
+    assert '"status": "failed"' in (run / "summary.json").read_text()
+    saved = kind not in ("step", "autoreset") or (kind == "step" and env == "Env-v0")
+    assert (run / "checkpoints" / "last").exists() == saved
+    if saved:
+        assert checkpoint.read(run / "checkpoints" / "last")["progress"]["steps"] > 20
+
+
+def test_an_environment_that_fails_to_close_is_only_warned_of(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["env=bad/Env-v0", "env.kwargs.fault=close", "agent.n_steps=16", *SMALL]
+    assert exits.exit_code(cli.neuraxis, ["train", "-q", *words]) == 0
+    assert "bad/Env-v0, column 1, close: KeyError: 'sensor" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("agent.n_steps=100_000_000_000_000", "out of memory: Unable to allocate"),
+        ("agent=dqn agent.buffer_size=100_000_000_000_000", "agent.buffer_size=1000000"),
+    ],
+)
+def test_what_does_not_fit_into_memory_is_said(
+    words: str, says: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(f"train {words} run_dir=run", 1, f"out of memory: | {says}", capsys)
+    assert '"status": "failed"' in Path("run/summary.json").read_text()
+
+
+# --- runs on disk
+
+RESUME, EVALUATE = "resume run -q total_steps=128", "evaluate run --episodes 1 --checkpoint last"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run, `run`, of two checkpoints."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = "agent.n_steps=16 log_interval_steps=16 checkpoint.interval_steps=32 checkpoint.keep=1"
+    words = [*SMALL, *words.split(), f"run_dir={folder / 'run'}"]
+    assert exits.exit_code(cli.neuraxis, ["train", "-q", *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, here: Path) -> Path:
+    """A copy of the run, `run` in the current folder."""
+    shutil.copytree(trained / "run", here / "run", symlinks=True)
+    return here / "run"
+
+
+def last(run: Path) -> Path:
+    return (run / "checkpoints" / "last").resolve()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def replace_by_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+ANOTHER = "take another one, `resume --from step_000000032`"
+# what is done to the run; the lines refused; exit code; what is said
+DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
+    "arrays cut": (
+        lambda run: cut(last(run) / "state.safetensors"),
+        [RESUME, EVALUATE],
+        1,
+        f"state.safetensors: damaged | SHA-256 | {ANOTHER}",
+    ),
+    "arrays tampered with": (
+        lambda run: flip(last(run) / "state.safetensors"),
+        [RESUME, EVALUATE],
+        1,
+        f"state.safetensors: damaged, its SHA-256 differs | {ANOTHER}",
+    ),
+    "arrays missing": (
+        lambda run: (last(run) / "state.safetensors").unlink(),
+        [RESUME],
+        1,
+        f"state.safetensors: missing | {ANOTHER}",
+    ),
+    "structure cut": (
+        lambda run: cut(last(run) / "state.json"),
+        [RESUME],
+        1,
+        f"state.json: damaged, not the JSON that was written | {ANOTHER}",
+    ),
+    "structure tampered with": (
+        lambda run: edit(last(run) / "state.json", '"steps"', '"stepz"'),
+        [RESUME, EVALUATE],
+        1,
+        f"state.json: damaged, its SHA-256 differs | {ANOTHER}",
+    ),
+    "newer format": (
+        lambda run: edit(last(run) / "state.json", '"format":1', '"format":99'),
+        [RESUME, EVALUATE],
+        1,
+        "state.json: format 99, this neuraxis reads 1: update neuraxis",
+    ),
+    "checkpoint deleted": (
+        lambda run: shutil.rmtree(last(run)),
+        [RESUME, EVALUATE],
+        1,
+        f"state.json: missing | {ANOTHER}",
+    ),
+    "no checkpoints": (
+        lambda run: shutil.rmtree(run / "checkpoints"),
+        [RESUME, EVALUATE],
+        1,
+        "run/checkpoints: no checkpoint was saved; start the run anew",
+    ),
+    "no such checkpoint": (
+        lambda run: None,
+        ["resume run --from step_5", "evaluate run --checkpoint step_5"],
+        2,
+        "checkpoint step_5: expected last, best, step_000000032",
+    ),
+    "another network": (
+        lambda run: edit(run / "config.yaml", "    - 64\n", "    - 32\n"),
+        [RESUME, EVALUATE],
+        1,
+        "does not fit what config.yaml describes | size mismatch",
+    ),
+    "another environment": (
+        lambda run: edit(run / "config.yaml", "CartPole-v1", "Acrobot-v1"),
+        [RESUME, EVALUATE],
+        1,
+        "does not fit what config.yaml describes | size mismatch",
+    ),
+    "another form of environment": (
+        lambda run: edit(run / "config.yaml", "vectorization: auto", "vectorization: sync"),
+        [RESUME],
+        1,
+        "does not fit what config.yaml describes",
+    ),
+    "another number of environments": (
+        lambda run: edit(run / "config.yaml", "num_envs: 2", "num_envs: 4"),
+        [RESUME],
+        1,
+        "the checkpoint has num_envs=2 in groups=1 | num_envs=4",
+    ),
+    "config.yaml empty": (
+        lambda run: (run / "config.yaml").write_text(""),
+        [RESUME, EVALUATE],
+        2,
+        "run/config.yaml: expected a mapping",
+    ),
+    "config.yaml not text": (
+        lambda run: (run / "config.yaml").write_bytes(b"\xff"),
+        [RESUME, EVALUATE],
+        2,
+        "run/config.yaml: cannot read it: not UTF-8 text",
+    ),
+    "config.yaml cut": (
+        lambda run: cut(run / "config.yaml"),
+        [RESUME, EVALUATE],
+        2,
+        "run/config.yaml: ",
+    ),
+    "config.yaml with another key": (
+        lambda run: edit(run / "config.yaml", "total_steps:", "total_step:"),
+        [RESUME, EVALUATE],
+        2,
+        "run/config.yaml: total_step=64: unknown key; did you mean total_steps?",
+    ),
+    "config.yaml a folder": (
+        lambda run: replace_by_folder(run / "config.yaml"),
+        [RESUME, EVALUATE],
+        2,
+        "run: not a run, it has no config.yaml",
+    ),
+    "meta.json": (
+        lambda run: (run / "meta.json").write_text("[]"),
+        [RESUME],
+        1,
+        "run/meta.json: damaged, not a JSON object",
+    ),
+    "summary.json": (
+        lambda run: cut(run / "summary.json"),
+        [RESUME, EVALUATE],
+        1,
+        "run/summary.json: damaged, not JSON",
+    ),
+    "metrics.jsonl short": (
+        lambda run: cut(run / "metrics.jsonl"),
+        [RESUME],
+        1,
+        "run/metrics.jsonl: 100 bytes where the checkpoint has seen | restore the file",
+    ),
+    "metrics.jsonl a folder": (
+        lambda run: replace_by_folder(run / "metrics.jsonl"),
+        [RESUME],
+        1,
+        "run/metrics.jsonl: Is a directory",
+    ),
+    "what may not change": (
+        lambda run: None,
+        ["resume run agent.gamma=0.5 -q", "resume run num_envs=4 -q", "resume run env=Acrobot-v1"],
+        2,
+        "cannot change in a resumed run; what can: total_steps, device",
+    ),
+    "a run there": (
+        lambda run: None,
+        ["train run_dir=run"],
+        2,
+        "run_dir=run: exists | `neuraxis resume run` continues it",
+    ),
+    "a video below a file": (
+        lambda run: None,
+        ["evaluate run --episodes 1 --video run/meta.json/film.mp4"],
+        1,
+        "run/meta.json/film.mp4: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_run_is_named_and_not_touched(
+    kind: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage, lines, code, says = DAMAGE[kind]
+    damage(run)
+    before = contents(run)
+    for line in lines:
+        refused(line, code, says, capsys)
+        after = contents(run)
+        changed = {name for name in before | after if before.get(name) != after.get(name)}
+        assert changed <= {"metrics.jsonl"}, "cut back to the checkpoint before it goes on"
+
+
+def test_a_run_that_another_process_trains_is_left_alone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import fcntl; file = open('run/metrics.jsonl', 'a'); fcntl.lockf(file, fcntl.LOCK_EX);"
+        "print('there', flush=True); input()"
+    )
+    words = [sys.executable, "-c", code]
+    before = contents(run)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"there\n"
+        refused(RESUME, 1, "run: another process is training in this run", capsys)
+        other.communicate(b"\n")
+    assert contents(run) == before
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk with room for files of so many bytes: a real write fails, for root too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    """Not root, for whom no file is read-only."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with largest_file(20_000):
+        refused(RESUME, 1, "run/checkpoints/step_ | File too large", capsys)
+    assert not list(run.rglob(".*"))
+    assert len(list((run / "checkpoints").glob("step_*"))) == 2
+    assert exits.exit_code(cli.neuraxis, RESUME.split()) == 0, "with room again it goes on"
+    with largest_file(100):
+        refused("train run_dir=new", 1, "new/config.yaml: File too large", capsys)
+    assert not list(Path("new").iterdir())
+
+
+def test_a_disk_that_is_full_at_the_sync(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(checkpoint, "fsync", full)
+    before = contents(run / "checkpoints")
+    refused(RESUME, 1, "run/checkpoints/step_ | No space left on device", capsys)
+    assert contents(run / "checkpoints") == before
+
+
+@pytest.mark.parametrize("folder", ["two.yaml/run", "/dev/full/run", "/proc/run"])
+def test_a_folder_that_cannot_be_made(
+    folder: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(here)
+    refused(f"train run_dir={folder}", 1, f"{folder}: ", capsys)
+    assert contents(here) == before
+
+
+def test_folders_that_may_not_be_written_or_read(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run.parent)
+    for path in (run.parent, run, run / "metrics.jsonl"):
+        path.chmod(0o555)
+    with without_privileges():
+        refused("train run_dir=new", 1, "new: Permission denied", capsys)
+        refused("train", 1, "runs/CartPole-v1 | Permission denied", capsys)
+        refused(RESUME, 1, "run/metrics.jsonl: Permission denied", capsys)
+    run.chmod(0)
+    with without_privileges():
+        for line in (RESUME, EVALUATE):
+            refused(line, 1, "run/config.yaml | Permission denied", capsys)
+        refused("train --from run/config.yaml", 2, "run/config.yaml: cannot read it", capsys)
+    for path in (run.parent, run):
+        path.chmod(0o755)
+    assert contents(run.parent) == before
+
+
+# --- real processes
+
+PROGRAM = """
+    import sys
+    for module in ("mujoco", "Box2D", "moviepy"):
+        sys.modules[module] = None
+    from neuraxis.training.cli import main
+    for line in sys.argv[1:]:
+        sys.argv = line.split()
+        try:
+            main()
+        except SystemExit as end:
+            print(end.code, flush=True)
+"""
+
+
+def test_the_program_itself(run: Path) -> None:
+    cut(last(run) / "state.json")
+    lines = {
+        "neuraxis train num_envs=0": "2: num_envs=0: expected an integer greater than 0",
+        f"neuraxis {RESUME}": "1: state.json: damaged, not the JSON that was written",
+        "neuraxis train env=HalfCheetah-v5": "2: HalfCheetah-v5 | pip install 'neuraxis[mujoco]'",
+        "neuraxis train env=LunarLander-v3": "2: LunarLander-v3 | pip install 'neuraxis[box2d]'",
+        "neuraxis evaluate run --checkpoint step_000000032 --video film.mp4": (
+            "2: CartPole-v1 | pip install 'neuraxis[video]'"
+        ),
+    }
+    words = [sys.executable, "-c", textwrap.dedent(PROGRAM), *lines]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    codes, errors = ended.stdout.splitlines(), ended.stderr.splitlines()
+    assert len(codes) == len(errors) == len(lines), ended.stderr
+    for code, error, expected in zip(codes, errors, lines.values(), strict=True):
+        wanted, _, says = expected.partition(": ")
+        assert code == wanted
+        one_line("", f"{error}\n", says)
+    assert not Path("film.mp4").exists() and not list(run.parent.glob(".*"))
