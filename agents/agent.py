@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,7 @@ from ..envs.rollout import Rollout
 from ..networks.backbone import NetworkConfig
 from .policies import Policy
 
+P = TypeVar("P", bound=Policy)
 WORTH_COMPILING = 60_000  # updates; each saves about a millisecond, compiling takes up to a minute
 
 
@@ -54,7 +55,7 @@ class Setup:
     """Run updates as one compiled graph; None leaves that to the agent."""
 
 
-class Agent:
+class Agent(Generic[P]):
     """What learns. It owns its data policy: a replay, epochs, corrections.
 
     Args:
@@ -66,7 +67,7 @@ class Agent:
     """
 
     Config: ClassVar[type[AgentConfig]]
-    policy: Policy
+    policy: P
     rollout_length: int
     """T of the rollouts that it learns from."""
 
@@ -127,7 +128,7 @@ def agent_names() -> list[str]:
     ]
 
 
-def _agents_in(module: ModuleType) -> Iterator[type[Agent]]:
+def _agents_in(module: ModuleType) -> Iterator[type[Agent[Any]]]:
     for value in vars(module).values():
         if (
             isinstance(value, type)
@@ -138,7 +139,7 @@ def _agents_in(module: ModuleType) -> Iterator[type[Agent]]:
                 yield value
 
 
-def agent_class(name: str) -> type[Agent]:
+def agent_class(name: str) -> type[Agent[Any]]:
     """Finds the agent in `agents/<name>.py`, or in the module `my_package.my_agent`.
 
     Raises:
@@ -161,7 +162,7 @@ def agent_class(name: str) -> type[Agent]:
     return next(_agents_in(importlib.import_module(f".{name}", __package__)))
 
 
-def build(config: AgentConfig, setup: Setup) -> Agent:
+def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
     """Builds the agent that `config` configures.
 
     Raises:

@@ -35,12 +35,10 @@ from .schedules import ramp
 GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
 
 
-class DQN(Agent):
+class DQN(Agent[QPolicy]):
     """Deep Q-learning on discrete actions; with a memory network, R2D2."""
 
-    policy: QPolicy
-
-    class Config(AgentConfig):
+    class Config(AgentConfig, frozen=True):
         """DQN's settings; names as in Stable-Baselines3 where it has them."""
 
         name: str = "dqn"
@@ -232,22 +230,22 @@ class DQN(Agent):
         rows = slice(begin, begin + self.sequence_length)
         late = slice(begin + 1, None)
         after = map_tree(lambda leaf: leaf[late], sample.obs)
-        memory = self._warm(self.target, sample, begin + 1)
+        memory = self._warm(self.target, sample, sample.state, 0, begin + 1)
         q, _ = self.target(after, memory, sample.first[late])
-        chosen = q
+        chosen, state = q, self._warm(self.policy, sample, sample.state, 0, begin)
         if cfg.double:
-            memory = self._warm(self.policy, sample, begin + 1)
+            memory = self._warm(self.policy, sample, state, begin, begin + 1)
             chosen, _ = self.policy(after, memory, sample.first[late])
         value = q.gather(-1, chosen.argmax(-1, keepdim=True)).squeeze(-1)
         if cfg.value_rescaling:
             value = unscale(value)
         value = torch.cat((torch.zeros_like(value[:1]), value))
-        stream = (x[begin:] for x in (sample.reward, sample.discount, sample.valid))
+        stream = sample.reward[begin:], sample.discount[begin:], sample.valid[begin:]
         target = n_step_returns(*stream, value, cfg.gamma, cfg.n_step)
         return {
             "obs": map_tree(lambda leaf: leaf[rows], sample.obs),
             "first": sample.first[rows],
-            "state": self._warm(self.policy, sample, begin),
+            "state": state,
             "action": sample.action[rows],
             "target": rescale(target) if cfg.value_rescaling else target,
             "valid": sample.valid[rows].float(),
@@ -255,12 +253,12 @@ class DQN(Agent):
         }
 
     @staticmethod
-    def _warm(policy: QPolicy, sample: Sample, rows: int) -> Tree:
-        """The memory of `policy` after the first rows of the windows; () without memory."""
-        if sample.state == () or rows == 0:
-            return sample.state
-        obs = map_tree(lambda leaf: leaf[:rows], sample.obs)
-        return policy(obs, sample.state, sample.first[:rows])[1]
+    def _warm(policy: QPolicy, sample: Sample, state: Tree, begin: int, end: int) -> Tree:
+        """The memory of `policy` after rows begin to end - 1, from `state`; () without memory."""
+        if state == () or begin == end:
+            return state
+        obs = map_tree(lambda leaf: leaf[begin:end], sample.obs)
+        return policy(obs, state, sample.first[begin:end])[1]
 
     def loss(self, policy: QPolicy, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
         """The weighted Huber loss of a minibatch [L, N], and its TD errors and values."""

@@ -43,6 +43,11 @@ class Normalizer(nn.Module):
         self.active = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
         if self.active:
             shape = space.shape or ()
+            self.count: Tensor
+            self.mean: Tensor
+            self.variance: Tensor
+            self.scale: Tensor
+            self.shift: Tensor
             self.register_buffer("count", torch.tensor(0.0, dtype=torch.float64))
             self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
             self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))

@@ -117,7 +117,8 @@ class Optimizer:
         scalars = self._scalars()
         if self._compiled is not None:
             assert veto is None, "a compiled update cannot be vetoed"
-            tensors = torch.tensor(scalars, device=self.flat.device).unbind(0)
+            size, eps, decay = torch.tensor(scalars, device=self.flat.device).unbind(0)
+            tensors = (size, eps, decay)
             metrics = self._compiled(self.flat, self.mean, self.square, tensors, batch)
         else:
             loss, metrics = self.loss(self.module, batch)

@@ -174,6 +174,7 @@ class QPolicy(Policy):
         self.noisy = noisy
         self.advantage = self._layer(size, self.num_actions)
         self.value = self._layer(size, 1) if dueling else None
+        self.epsilon: Tensor
         self.register_buffer("epsilon", torch.tensor(0.0))
 
     def _layer(self, in_size: int, out_size: int) -> nn.Module:

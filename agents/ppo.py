@@ -41,12 +41,10 @@ from .schedules import Shape, scheduled
 from .sequences import cut, minibatches, unroll
 
 
-class PPO(Agent):
+class PPO(Agent[ActorCritic]):
     """Proximal policy optimisation, discrete and continuous."""
 
-    policy: ActorCritic
-
-    class Config(AgentConfig):
+    class Config(AgentConfig, frozen=True):
         """PPO's settings; names as in Stable-Baselines3."""
 
         name: str = "ppo"

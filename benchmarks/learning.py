@@ -162,11 +162,13 @@ def plot(row: Experiment, seeds: list[int]) -> None:
     for seed in seeds:
         text = (row.folder(seed) / "metrics.jsonl").read_text()
         lines = [json.loads(line) for line in text.splitlines()]
-        for key, style in (("episode/return", {"alpha": 0.25}), ("evaluate/return", {"lw": 1.8})):
+        styles: dict[str, Any] = {"episode/return": {"alpha": 0.25}, "evaluate/return": {"lw": 1.8}}
+        for key, style in styles.items():
             points = [(line["steps"], line[key]) for line in lines if key in line]
             if points:
                 label = f"seed {seed}" if key == "evaluate/return" else None
-                axes.plot(*zip(*points, strict=True), color=f"C{seed}", label=label, **style)
+                steps, returns = zip(*points, strict=True)
+                axes.plot(steps, returns, color=f"C{seed}", label=label, **style)
     if row.at_least is not None:
         axes.axhline(row.at_least, color="0.4", ls="--", lw=1, label="bar")
     axes.set(xlabel="environment steps", ylabel="episode return", title=row.name)

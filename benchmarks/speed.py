@@ -116,7 +116,7 @@ def _sb3_model(name: str) -> Any:
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from torch import nn
 
-    rollout = {
+    rollout: dict[str, Any] = {
         "ppo_cartpole_zoo": {"n_steps": 32, "batch_size": 256, "n_epochs": 20},
         "ppo_cartpole_128": {"n_steps": 128, "batch_size": 256, "n_epochs": 4},
         "ppo_lstm_cartpole": {"n_steps": 128, "batch_size": 128, "n_epochs": 10},
@@ -149,7 +149,7 @@ def _sb3_model(name: str) -> Any:
 
             def __init__(self, env: gymnasium.Env) -> None:
                 super().__init__(env)
-                box = env.observation_space
+                box: Any = env.observation_space
                 self.observation_space = gymnasium.spaces.Box(box.low[[0, 2]], box.high[[0, 2]])
 
             def observation(self, observation: Any) -> Any:
@@ -187,7 +187,7 @@ def limit(case: dict[str, Any]) -> float:
     seconds = []
     for _ in range(20):
         begin = time.perf_counter()
-        a @ a
+        _ = a @ a
         seconds.append(time.perf_counter() - begin)
     peak = 2 * 512**3 / min(seconds)
     with tempfile.TemporaryDirectory() as folder:

@@ -29,6 +29,8 @@ class NoisyLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_size).uniform_(-bound, bound))
         self.weight_sigma = nn.Parameter(torch.full((out_size, in_size), sigma * bound))
         self.bias_sigma = nn.Parameter(torch.full((out_size,), sigma * bound))
+        self.noise_in: Tensor
+        self.noise_out: Tensor
         self.register_buffer("noise_in", torch.zeros(in_size))
         self.register_buffer("noise_out", torch.zeros(out_size))
 
