@@ -1,6 +1,6 @@
 """Every agent with every network on every kind of environment: it trains, or says why not.
 
-    python benchmarks/matrix.py                        # all of it, about ten minutes of one core
+    python benchmarks/matrix.py                        # all of it, about eight minutes of one core
     python benchmarks/matrix.py --only Pong ppo        # rows whose name has all of these
 
 Each pair trains for a few thousand steps in this process. `ok`: it ran to its end, every weight
@@ -33,7 +33,7 @@ COMMON = ("wandb.mode=disabled", "device=cpu", "eval.interval_steps=0", "eval.fi
 AGENTS = {
     "ppo": ("num_envs=4", "agent.n_steps=64", "agent.batch_size=128"),
     "dqn": (
-        *("num_envs=4", "agent.train_freq=16", "agent.gradient_steps=8", "agent.batch_size=32"),
+        *("num_envs=4", "agent.train_freq=16", "agent.gradient_steps=4", "agent.batch_size=32"),
         *("agent.buffer_size=2_000", "agent.learning_starts=200", "agent.sequence_length=16"),
     ),
 }

@@ -605,7 +605,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         refused(RESUME, 1, "run/checkpoints/step_ | File too large", capsys)
     assert not list(run.rglob(".*"))
     assert len(list((run / "checkpoints").glob("step_*"))) == 2
-    assert exits.exit_code(cli.neuraxis, RESUME.split()) == 0, "with room again it goes on"
+    assert exits.exit_code(cli.neuraxis, [*RESUME.split()]) == 0, "with room again it goes on"
     with largest_file(100):
         refused("train run_dir=new", 1, "new/config.yaml: File too large", capsys)
     assert not list(Path("new").iterdir())

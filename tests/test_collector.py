@@ -120,7 +120,7 @@ def test_each_column_has_its_own_noise() -> None:
 
 @pytest.mark.parametrize("policy", [Counting, None])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "neuraxis/Memory-v0"])
-def test_two_collectors_are_one(env_id: str, policy: type[Policy] | None) -> None:
+def test_two_collectors_are_one(env_id: str, policy: type[Counting] | None) -> None:
     """Four columns, and twice two of them: the same, bit for bit."""
 
     def build(num_envs: int, first_column: int) -> Any:
@@ -204,7 +204,7 @@ class Fixed(Counting):
 
 def test_actions_are_stored_as_chosen() -> None:
     """The density is of the unclipped action; the environment gets it within its bounds."""
-    gymnasium.register("test/Leaping-v0", Leaping)
+    gymnasium.register("test/Leaping-v0", lambda **kwargs: Leaping(**kwargs))
     rollout = collector("test/Leaping-v0", policy=Fixed()).collect()
     assert (rollout.action[:, :, 0] == [0.25, -7.0, 0.25]).all()
     assert (rollout.obs[1:, :, 0] == [0.5, -2.0, 0.5]).all()  # [-1, 1] to the agent, [-2, 2] to it

@@ -245,6 +245,7 @@ def test_epsilon_falls_over_its_share_of_the_run() -> None:
     words = ("total_steps=1000", "agent.exploration_fraction=0.2")
     run = build(*words, "agent.exploration_initial_eps=0.9", "agent.exploration_final_eps=0.1")
     assert float(run.agent.policy.epsilon) == pytest.approx(0.9)
+    share = 0.0
     for _ in range(20):
         run.step()
         share = min(run.agent.steps / 200, 1.0)

@@ -444,7 +444,8 @@ def test_dict_is_solved_by_reading_every_part() -> None:
     for _ in range(6):
         bits = [obs["image"][:, 0, 0, 0] > 0, obs["vector"][:, 0] > 0]
         bits += [obs["number"] > 0, obs["tuple"][0] > 0]
-        obs, reward, _, _ = envs.step(sum(bit.astype(int) << i for i, bit in enumerate(bits)))
+        action = np.sum([bit.astype(int) << i for i, bit in enumerate(bits)], 0)
+        obs, reward, _, _ = envs.step(action)
         total += reward
     np.testing.assert_allclose(total, 6)
 

@@ -106,12 +106,12 @@ def test_the_mlp_cannot_remember(agent: str) -> None:
 
 
 def test_stored_memory_is_needed() -> None:
-    """The cue is out of each sequence's sight: only the memory stored at its start tells of it."""
+    """Rows 1 to 4 answer, the cue is in row 0: only the memory stored before them tells of it."""
 
     def run(forget: bool) -> bool:
         words = ("agent.sequence_length=4", "agent.train_freq=4", "agent.learning_starts=300")
         budget = 4_000 if forget else 12_000
-        task = ("env.kwargs.delay=6", "env.kwargs.cues=2", f"total_steps={budget}")
+        task = ("env.kwargs.delay=4", "env.kwargs.cues=2", f"total_steps={budget}")
         run = remembers("dqn", "lstm", *SMALL, *words, *task)
         gather = run.agent.replay._gather
 

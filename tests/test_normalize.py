@@ -133,7 +133,7 @@ def test_returns_belong_to_their_columns() -> None:
     for _ in range(3):
         one = straight(reward, first, torch.arange(4))
         two = shuffled(reward[:, order], first, order)
-    assert torch.allclose(one[:, order], two)
+        assert torch.allclose(one[:, order], two)
     assert torch.allclose(straight.running, shuffled.running)
 
 

@@ -19,7 +19,8 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 3))
+        self.linear, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.layers = nn.Sequential(self.linear, nn.LayerNorm(8), nn.Tanh(), self.last)
         self.log_std = nn.Parameter(torch.ones(3))
         self.unused = nn.Parameter(torch.ones(4, 2))
 
@@ -116,13 +117,13 @@ def test_the_learning_rate_may_change() -> None:
 
 def test_frozen_parameters_never_change() -> None:
     net = Net()
-    first = net.layers[0].requires_grad_(False)
+    first = net.linear.requires_grad_(False)
     net.log_std.requires_grad_(False)
-    frozen, rest = digest(first), net.layers[3].weight.clone()
+    frozen, rest = digest(first), net.last.weight.clone()
     net, optimizer = trained(net=net, weight_decay=0.1, max_grad_norm=1.0)
     assert digest(first) == frozen and torch.equal(net.log_std, torch.ones(3))
     assert first.weight.grad is None
-    assert not torch.equal(net.layers[3].weight, rest)
+    assert not torch.equal(net.last.weight, rest)
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
     assert len(optimizer.flat) == trainable
 
@@ -178,7 +179,7 @@ def test_weights_stay_views_of_one_buffer() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_update_is_the_plain_one() -> None:
-    settings = {"max_grad_norm": 2.0, "weight_decay": 0.1}
+    settings: dict[str, Any] = {"max_grad_norm": 2.0, "weight_decay": 0.1}
     plain, _ = trained(**settings)
     compiled, optimizer = trained(**settings, compile=True)
     assert close(compiled, plain, 1e-5)

@@ -54,6 +54,7 @@ def traces(run: Training) -> list[dict[str, Tensor]]:
 
 
 def assert_first_ratio_is_1(run: Training) -> None:
+    seen = []
     for _ in range(3):  # away from the first weights, into the middle of episodes
         seen = traces(run)
         assert seen[0]["log_ratio"].abs().max() < 1e-5

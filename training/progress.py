@@ -77,8 +77,8 @@ class Progress:
         return row
 
     def scored(self, score: float) -> bool:
-        """Whether this evaluation is the best so far."""
-        if not score > self.best:
+        """Whether no evaluation was better; of equals the newest counts, it has learnt most."""
+        if not score >= self.best:
             return False
         self.best, self.best_steps = score, self.steps
         return True
