@@ -57,7 +57,7 @@ class PPO(Agent[ActorCritic]):
         """Steps of each environment between two updates."""
         batch_size: int = Field(default=256, gt=0)
         """Steps in a minibatch; with memory, rounded down to whole sequences (at least one)."""
-        n_epochs: int = Field(default=4, gt=0)
+        n_epochs: int = Field(default=10, gt=0)
         """Passes over each rollout."""
         sequence_length: int | None = Field(default=None, gt=0)
         """Steps that gradients run back through memory; None: the whole rollout."""
