@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def mean_weights(mask: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def value_loss(
     """
     if clip_range is not None:
         value = old_value + (value - old_value).clamp(-clip_range, clip_range)
-    return (value - target).square()
+    return F.mse_loss(value, target, reduction="none")
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:

@@ -17,6 +17,14 @@ from torch.func import functional_call, grad_and_value
 Metrics = dict[str, Tensor]
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
 
+# An optimizer's module and settings never change and no graph is shared between two of them, so
+# that only tensors need a second look in each call (a fifth of a small update); the graph's calls
+# are made from C++ (a tenth).
+COMPILE_OPTIONS = {
+    "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
+    "cpp_wrapper": True,
+}
+
 
 def adam(
     flat: Tensor,
@@ -40,7 +48,7 @@ def adam(
     """
     mean.lerp_(grad, 1 - betas[0])
     square.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
-    flat.sub_(mean / (square.sqrt() + eps) * step_size)
+    flat.addcdiv_(mean, (square.sqrt() + eps) / -step_size)
 
 
 class _Loss(nn.Module):
@@ -102,7 +110,13 @@ class Optimizer:
         self.decayed = torch.cat(decayed).to(self.flat.device)
         self._wrapped = _Loss(module, loss)
         self._compiled = (
-            torch.compile(self._functional_update, fullgraph=True, dynamic=False)
+            torch.compile(
+                self._functional_update,
+                fullgraph=True,
+                dynamic=False,
+                isolate_recompiles=True,
+                options=COMPILE_OPTIONS,
+            )
             if compile
             else None
         )

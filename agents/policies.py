@@ -29,7 +29,7 @@ class Policy(nn.Module):
     """What acts. Memory is an argument and a result, random numbers are an argument."""
 
     noise_size: int
-    """K: uniform random numbers that one action takes."""
+    """K: random numbers that one action takes."""
 
     def __init__(self, observation_space: gymnasium.Space, normalize: bool) -> None:
         super().__init__()
@@ -45,6 +45,10 @@ class Policy(nn.Module):
         """Memory of B columns before anything was seen: tree of [*, B, *], or ()."""
         raise NotImplementedError
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """What `act` takes as noise, from uniforms [..., K] in [0, 1): for a rollout at once."""
+        return uniform
+
     def act(
         self,
         obs: Tree,
@@ -59,7 +63,7 @@ class Policy(nn.Module):
             obs: Tree of [B, *obs].
             state: Memory, tree of [*, B, *].
             first: [B] bool: the observation opens an episode.
-            noise: [B, K] uniforms in [0, 1); drawn from torch's generator when None.
+            noise: [B, K], of the method `noise`; drawn from torch's generator when None.
             greedy: The most likely (or most valued) action, without exploration.
 
         Returns:
@@ -72,7 +76,7 @@ class Policy(nn.Module):
 
     def _noise(self, noise: Tensor | None, first: Tensor) -> Tensor:
         if noise is None:
-            return torch.rand(len(first), self.noise_size, device=first.device)
+            return self.noise(torch.rand(len(first), self.noise_size, device=first.device))
         return noise
 
 
@@ -107,6 +111,10 @@ class ActorCritic(Policy):
             return actor
         return actor, self.critic.initial_state(batch)
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """See `Policy.noise`: Gumbel or normal numbers, as the head wants them."""
+        return self.head.noise(uniform)
+
     def forward(self, obs: Tree, state: Tree, first: Tensor) -> tuple[Tensor, Tensor, Tree]:
         """Distribution parameters [T, B, P], values [T, B] and the memory after row T-1."""
         obs = self._inputs(obs)
@@ -128,7 +136,7 @@ class ActorCritic(Policy):
         noise: Tensor | None = None,
         greedy: bool = False,
     ) -> tuple[Tensor, Extras, Tree]:
-        """See `Policy.act`; extras are {log_prob: [B]}. A critic without memory does not run."""
+        """See `Policy.act`; no extras. A critic without memory does not run."""
         obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
         first = first[None]
         if self.critic is None or state == ():
@@ -141,7 +149,7 @@ class ActorCritic(Policy):
             action = self.head.mode(params)
         else:
             action = self.head.sample(params, self._noise(noise, first[0]))
-        return action, {"log_prob": self.head.log_prob(params, action)}, state
+        return action, {}, state
 
 
 class QPolicy(Policy):

@@ -5,10 +5,11 @@ Feed-forward networks learn from shuffled single steps; networks with memory fro
 `sequence_length` steps with the memory that stood at their start. Both are one code: a sequence of
 a feed-forward network has length 1 and no memory.
 
-Deviations: values and sequence-start memories are computed in `learn`, with the weights that acted,
-instead of during the rollout (the numbers are the same, acting is cheaper). With dropout or batch
-normalisation the old log-probabilities are computed again for each minibatch, by the weights that
-acted under the masks and batch statistics of the update: else no ratio would begin at 1.
+Deviations: values, log-probabilities and sequence-start memories are computed in `learn`, with the
+weights that acted, instead of during the rollout (the numbers are the same, acting is cheaper).
+With dropout or batch normalisation the old log-probabilities are computed again for each minibatch,
+by the weights that acted under the masks and batch statistics of the update: else no ratio would
+begin at 1.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class PPO(Agent[ActorCritic]):
             [*, N, *]; and the variance that the values explained, a scalar.
         """
         cfg = self.config
-        value, state = unroll(self.policy, rollout, self.sequence_length)
+        value, log_prob, state = unroll(self.policy, rollout, self.sequence_length)
         reward = rollout.reward
         if self.return_scale is not None:
             reward = self.return_scale(reward, rollout.first, rollout.columns)
@@ -182,7 +183,7 @@ class PPO(Agent[ActorCritic]):
             "obs": map_tree(lambda leaf: leaf[:-1], rollout.obs),
             "first": rollout.first[:-1],
             "action": rollout.action,
-            "log_prob": rollout.extras["log_prob"],
+            "log_prob": log_prob,
             "advantage": advantage,
             "value": value[:-1],
             "return": returns,

@@ -25,23 +25,26 @@ def cut(x: Tensor, length: int) -> Tensor:
 
 
 @torch.no_grad()
-def unroll(policy: ActorCritic, rollout: Rollout, length: int) -> tuple[Tensor, Tree]:
-    """Values of every state, and the memory at the start of each sequence of `length` steps.
+def unroll(policy: ActorCritic, rollout: Rollout, length: int) -> tuple[Tensor, Tensor, Tree]:
+    """What the weights that acted think of a rollout.
 
     Returns:
-        Values [T+1, B]; memories, a tree of [*, T/L * B, *] in the order of `cut`.
+        Values of every state [T+1, B]; log-probabilities of the actions [T, B]; and the memory at
+        the start of each sequence of `length` steps, a tree of [*, T/L * B, *] in the order of
+        `cut`.
     """
-    steps = rollout.action.shape[0]
-    if rollout.state == ():
-        return policy(rollout.obs, (), rollout.first)[1], ()
-    state, values, starts = rollout.state, [], []
-    for begin in range(0, steps + 1, length):
-        rows = slice(begin, begin + length)
+    actions = torch.cat((rollout.action, rollout.action[-1:]))  # any for the last state
+    state, values, log_probs, starts = rollout.state, [], [], []
+    stride = length if state != () else len(actions)
+    for begin in range(0, len(actions), stride):
+        rows = slice(begin, begin + stride)
         starts.append(state)
         obs = map_tree(lambda leaf, rows=rows: leaf[rows], rollout.obs)
-        _, value, state = policy(obs, state, rollout.first[rows])
+        params, value, state = policy(obs, state, rollout.first[rows])
         values.append(value)
-    return torch.cat(values), map_tree(lambda *parts: torch.cat(parts, 1), *starts[:-1])
+        log_probs.append(policy.head.log_prob(params, actions[rows]))
+    memories = map_tree(lambda *parts: torch.cat(parts, 1), *starts[:-1]) if state != () else ()
+    return torch.cat(values), torch.cat(log_probs)[:-1], memories
 
 
 def minibatches(

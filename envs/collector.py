@@ -23,6 +23,10 @@ class Acts(Protocol):
         """Memory before anything was seen."""
         ...
 
+    def noise(self, uniform: torch.Tensor) -> torch.Tensor:
+        """What `act` takes as noise, from uniforms [T, B, K]."""
+        ...
+
     def act(
         self, obs: Tree, state: Tree, first: torch.Tensor, noise: torch.Tensor, greedy: bool
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], Tree]:
@@ -88,18 +92,19 @@ class Collector:
         reward = np.empty((steps, batch), np.float32)
         terminated, done = np.empty((steps, batch), bool), np.empty((steps, batch), bool)
         size = self.policy.noise_size
-        noise = np.stack([rng.random((steps, size), np.float32) for rng in self.rngs], 1)
+        uniform = np.stack([rng.random((steps, size), np.float32) for rng in self.rngs], 1)
         before = map_tree(lambda x: x.numpy().copy(), self.state)
         _write(obs, 0, self.obs)
         first[0] = self.first
         views = map_tree(torch.from_numpy, obs)
-        opens, uniforms = torch.from_numpy(first).unbind(0), torch.from_numpy(noise).unbind(0)
+        opens = torch.from_numpy(first).unbind(0)
         actions, extras = [], []
         with torch.inference_mode():
+            noise = self.policy.noise(torch.from_numpy(uniform)).unbind(0)
             for t in range(steps):
                 now = map_tree(lambda x, t=t: x[t], views)
                 action, extra, self.state = self.policy.act(
-                    now, self.state, opens[t], uniforms[t], self.greedy
+                    now, self.state, opens[t], noise[t], self.greedy
                 )
                 actions.append(action.numpy())
                 extras.append(extra)

@@ -1,9 +1,9 @@
 """Action heads: features to the parameters of a distribution, and what is asked of it.
 
 Shapes: y [...,D], params [...,*], noise [...,noise_size], action [...,*action]; log_prob and
-entropy [...]. Sampling is a pure function of `noise`, uniforms in [0,1) drawn for each
-column. Nothing here is `torch.distributions`, which costs more than the network; tests
-compare the two.
+entropy [...]. Sampling is a pure function of `noise`, made from uniforms in [0,1) that are drawn
+for each column, a whole rollout at once. Nothing here is `torch.distributions`, which costs more
+than the network; tests compare the two.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ class ActionHead(nn.Module, Generic[P]):
         """The parameters of the distribution for features y [...,D]."""
         raise NotImplementedError
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """What `sample` takes, from uniforms [...,noise_size] in [0,1)."""
+        return uniform
+
     def sample(self, params: P, noise: Tensor) -> Tensor:
-        """The action that the uniforms `noise` [...,noise_size] choose."""
+        """The action that `noise` [...,noise_size] chooses."""
         raise NotImplementedError
 
     def mode(self, params: P) -> Tensor:
@@ -66,9 +70,13 @@ class Categorical(ActionHead[Tensor]):
         """Log-probabilities [...,n]."""
         return self.linear(y).log_softmax(-1)
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Gumbel numbers [...,n]."""
+        return gumbel(uniform)
+
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Gumbel-max."""
-        return self._named(_perturb(params, noise).argmax(-1))
+        return self._named((params + noise).argmax(-1))
 
     def mode(self, params: Tensor) -> Tensor:
         """The choice with the highest probability."""
@@ -112,9 +120,13 @@ class MultiCategorical(ActionHead[Tensor]):
             logits = logits.masked_fill(self.missing, INVALID)
         return logits.log_softmax(-1)
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Gumbel numbers [...,k*n]."""
+        return gumbel(uniform)
+
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Gumbel-max in each part."""
-        return self._named(_perturb(params, noise.view_as(params)).argmax(-1))
+        return self._named((params + noise.view_as(params)).argmax(-1))
 
     def mode(self, params: Tensor) -> Tensor:
         """The choice with the highest probability in each part."""
@@ -176,11 +188,14 @@ class Gaussian(ActionHead[tuple[Tensor, Tensor]]):
         """Mean [...,A] and log standard deviation [A]."""
         return self.linear(y), self.log_std
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Normal numbers [...,A], the quantiles of the uniforms."""
+        return torch.special.ndtri(uniform.clamp(EPSILON, 1.0 - EPSILON))
+
     def sample(self, params: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:
-        """Mean + std * the normal quantile of the uniforms."""
+        """Mean + std * noise."""
         mean, log_std = params
-        normal = torch.special.ndtri(noise.clamp(EPSILON, 1.0 - EPSILON))
-        return torch.addcmul(mean, normal, log_std.exp())
+        return torch.addcmul(mean, noise, log_std.exp())
 
     def mode(self, params: tuple[Tensor, Tensor]) -> Tensor:
         """The mean."""
@@ -200,9 +215,9 @@ class Gaussian(ActionHead[tuple[Tensor, Tensor]]):
         return (log_std.sum() + constant).expand(mean.shape[:-1])
 
 
-def _perturb(log_probs: Tensor, noise: Tensor) -> Tensor:
-    """Log-probabilities with Gumbel noise: their argmax is a sample."""
-    return log_probs - noise.clamp(EPSILON, 1.0 - EPSILON).log_().neg_().log_()
+def gumbel(uniform: Tensor) -> Tensor:
+    """Gumbel numbers from uniforms: the argmax of log-probabilities and them is a sample."""
+    return uniform.clamp(EPSILON, 1.0 - EPSILON).log_().neg_().log_().neg_()
 
 
 def action_head(

@@ -164,7 +164,7 @@ def test_truncation_is_valued_with_the_memory_before_the_reset() -> None:
 
 @pytest.mark.parametrize("network", ["mlp", "lstm"])
 def test_invalid_steps_have_no_say(network: str) -> None:
-    """The action and the log-probability of a reset may be anything."""
+    """The action of a reset may be anything."""
 
     def learned(spoil: Callable[[Rollout], Rollout]) -> str:
         run = build(network, *SHORT, "agent.ent_coef=0.1", "agent.normalize_rewards=true")
@@ -175,10 +175,9 @@ def test_invalid_steps_have_no_say(network: str) -> None:
         return digest(run.agent.policy)
 
     def spoiled(rollout: Rollout) -> Rollout:
-        valid = rollout.valid
-        log_prob = torch.where(valid, rollout.extras["log_prob"], -3.0)
-        action = torch.where(valid, rollout.action, 1 - rollout.action)
-        return replace(rollout, action=action, extras={"log_prob": log_prob})
+        return replace(
+            rollout, action=torch.where(rollout.valid, rollout.action, 1 - rollout.action)
+        )
 
     assert learned(lambda rollout: rollout) == learned(spoiled)
 
