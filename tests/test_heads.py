@@ -51,7 +51,7 @@ def make(space: spaces.Space, columns: int = 7) -> tuple[ActionHead[Any], Tensor
 def test_against_torch_distributions(space: spaces.Space) -> None:
     head, y = make(space)
     params = head(y)
-    action = head.sample(params, torch.rand(3, 7, head.noise_size))
+    action = head.sample(params, head.noise(torch.rand(3, 7, head.noise_size)))
     log_prob, entropy = head.log_prob(params, action), head.entropy(params)
     start = torch.as_tensor(np.asarray(getattr(space, "start", 0)))
     choice = action if action.is_floating_point() else action - start
@@ -73,8 +73,8 @@ def test_actions_belong_to_the_space(space: spaces.Space) -> None:
     head, y = make(space)
     params = head(y)
     lowest, highest = torch.zeros(3, 7, head.noise_size), torch.full((3, 7, head.noise_size), 1.0)
-    for noise in (lowest, highest, torch.rand(3, 7, head.noise_size)):
-        action = head.sample(params, noise)
+    for uniform in (lowest, highest, torch.rand(3, 7, head.noise_size)):
+        action = head.sample(params, head.noise(uniform))
         assert action.shape == (3, 7, *(space.shape or ())) and action.isfinite().all()
         assert head.log_prob(params, action).isfinite().all()
         if not isinstance(space, spaces.Box):  # a Gaussian is clipped by the environment
@@ -91,7 +91,8 @@ def test_sampling_frequencies(space: spaces.Space) -> None:
         params = head(torch.randn(1, 6, generator=generator)).expand(
             DRAWS, *head(torch.zeros(1, 6)).shape[1:]
         )
-        action = head.sample(params, torch.rand(DRAWS, head.noise_size, generator=generator))
+        uniform = torch.rand(DRAWS, head.noise_size, generator=generator)
+        action = head.sample(params, head.noise(uniform))
         values, counts = action.unique(dim=0, return_counts=True)
         probability = head.log_prob(params[: len(values)], values).exp()
     torch.testing.assert_close(counts / DRAWS, probability, atol=0.01, rtol=0)
@@ -103,17 +104,17 @@ def test_sampling_frequencies(space: spaces.Space) -> None:
 def test_gaussian_samples() -> None:
     head, y = make(SPACES[-1], columns=1)
     mean, log_std = params = head(y[:1].expand(DRAWS, 1, 6))
-    action = head.sample(params, torch.rand(DRAWS, 1, 2))
+    action = head.sample(params, head.noise(torch.rand(DRAWS, 1, 2)))
     torch.testing.assert_close(action.mean(0), mean[0], atol=0.02, rtol=0)
     torch.testing.assert_close(action.std(0)[0], log_std.exp(), atol=0.02, rtol=0)
-    assert torch.equal(head.sample(params, torch.full((DRAWS, 1, 2), 0.5)), mean)
+    assert torch.equal(head.sample(params, head.noise(torch.full((DRAWS, 1, 2), 0.5))), mean)
     assert torch.equal(head.mode(params), mean)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_sampling_is_a_pure_function_of_a_columns_noise(space: spaces.Space) -> None:
     head, y = make(space)
-    noise = torch.rand(3, 7, head.noise_size)
+    noise = head.noise(torch.rand(3, 7, head.noise_size))
     action = head.sample(head(y), noise)
     alone = head.sample(head(y[:, 2:3]), noise[:, 2:3])
     torch.testing.assert_close(action[:, 2:3], alone)
@@ -123,7 +124,7 @@ def test_sampling_is_a_pure_function_of_a_columns_noise(space: spaces.Space) -> 
 def test_gradient_flows_to_every_parameter(space: spaces.Space) -> None:
     head, y = make(space)
     params = head(y)
-    action = head.sample(params, torch.rand(3, 7, head.noise_size)).detach()
+    action = head.sample(params, head.noise(torch.rand(3, 7, head.noise_size))).detach()
     (head.log_prob(params, action) + head.entropy(params)).sum().backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None and parameter.grad.any(), name

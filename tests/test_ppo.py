@@ -96,7 +96,7 @@ def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
     """The ratio is taken under the masks of the update, which are others in the next one."""
     run = build("mlp", "network.blocks.0.dropout=0.5")
     batch, _ = run.agent.prepare(run.rollout())
-    batch = run.agent._weighed(batch) | {"clip_range": torch.tensor(0.2)}
+    batch = run.agent._weigh(batch) | {"clip_range": torch.tensor(0.2)}
     old = copy.deepcopy(run.agent.policy.train())
     log_probs = []
     for _ in range(2):
@@ -154,7 +154,7 @@ def test_truncation_is_valued_with_the_memory_before_the_reset() -> None:
     (cut,) = torch.nonzero(rollout.first[1:, 0])[:1, 0].tolist()  # row `cut` is the true last one
     assert rollout.discount[cut - 1, 0] == 1  # it was truncated
     values, _ = step_by_step(run, rollout)
-    found, _ = unroll(run.agent.policy, rollout, run.agent.sequence_length)
+    found, _, _ = unroll(run.agent.policy, rollout, run.agent.sequence_length)
     assert torch.allclose(found, values, atol=1e-5)
     obs, fresh = rollout.obs[cut : cut + 1], torch.ones(1, 4, dtype=torch.bool)
     with torch.no_grad():
@@ -247,7 +247,7 @@ def test_schedules_fall_to_0_at_the_end() -> None:
     run.agent.optimizer.update = seen
     starts = []
     for _ in range(5):
-        starts += [run.agent.steps] * 8  # 4 epochs of 2 minibatches
+        starts += [run.agent.steps] * 20  # 10 epochs of 2 minibatches
         run.step()
     shares = [max(0.0, 1 - steps / 200) for steps in starts]
     assert rates == pytest.approx([0.01 * share for share in shares])
