@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
+from torch.optim.adam import adam as fused_adam
 
 Metrics = dict[str, Tensor]
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
+State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Parameters, first and second moments [P]; number of updates and learning rate, scalars."""
 
 # An optimizer's module and settings never change and no graph is shared between two of them, so
 # that only tensors need a second look in each call (saves a fifth of a small update); the graph's
@@ -28,29 +31,36 @@ COMPILE: dict[str, Any] = {
 }
 
 
-def adam(
-    flat: Tensor,
-    grad: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    step_size: float | Tensor,
-    eps: float | Tensor,
-    betas: tuple[float, float],
-) -> None:
-    """Adam in place (Kingma & Ba 2015, algorithm 1, in the form at the end of its section 2).
+def adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> None:
+    """Adam in place (Kingma & Ba 2015, algorithm 1): PyTorch's fused one.
+
+    The compiler cannot take that, but fuses the same operations itself.
 
     Args:
-        flat: Parameters, [P].
-        grad: Their gradient, [P].
-        mean: First moment, [P].
-        square: Second moment, [P].
-        step_size: Learning rate with both bias corrections in it.
-        eps: Added to the root; carries the second bias correction too.
+        state: Of the optimizer.
+        grad: Gradient of the parameters, [P].
+        eps: Added to the root of the second moment.
         betas: Decay of the two moments.
     """
+    flat, mean, square, count, rate = state
+    if not torch.compiler.is_dynamo_compiling():
+        fused_adam(
+            *([flat], [grad], [mean], [square], [], [count]),
+            fused=True,
+            amsgrad=False,
+            beta1=betas[0],
+            beta2=betas[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=eps,
+            maximize=False,
+        )
+        return
+    count.add_(1)
     mean.lerp_(grad, 1 - betas[0])
     square.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
-    flat.addcdiv_(mean, (square.sqrt() + eps) / -step_size)
+    root = (square / (1 - betas[1] ** count)).sqrt() + eps
+    flat.sub_(mean / root * (rate / (1 - betas[0] ** count)))
 
 
 class _Loss(nn.Module):
@@ -96,7 +106,6 @@ class Optimizer:
         self.max_grad_norm = max_grad_norm
         self.eps = eps
         self.weight_decay = weight_decay
-        self.count = 0
         self.module = module
         self.loss = loss
         self.names = [f"module.{name}" for name, _ in named]
@@ -105,6 +114,7 @@ class Optimizer:
         self.flat = torch.cat([p.detach().reshape(-1) for _, p in named])
         self.mean = torch.zeros_like(self.flat)
         self.square = torch.zeros_like(self.flat)
+        self.count = torch.tensor(0.0, device=self.flat.device)
         for (_, parameter), view in zip(named, self._views(self.flat), strict=True):
             parameter.data = view
         self.parameters = [parameter for _, parameter in named]
@@ -120,60 +130,41 @@ class Optimizer:
             batch: What the loss takes; a tree of tensors.
             veto: Looks at the metrics before the step and may forbid it (not when compiled).
         """
-        scalars = self._scalars()
+        rate = torch.tensor(self.learning_rate, device=self.flat.device)
+        state = self.flat, self.mean, self.square, self.count, rate
         if self._compiled is not None:
             assert veto is None, "a compiled update cannot be vetoed"
-            size, eps, decay = torch.tensor(scalars, device=self.flat.device).unbind(0)
-            tensors = (size, eps, decay)
-            metrics = self._compiled(self.flat, self.mean, self.square, tensors, batch)
+            metrics = self._compiled(state, batch)
         else:
             loss, metrics = self.loss(self.module, batch)
             if veto is not None and veto(metrics):
                 return metrics
             grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
             grad = torch.cat([g.reshape(-1) for g in grads])
-            metrics["grad_norm"] = self._apply(self.flat, grad, self.mean, self.square, scalars)
-        self.count += 1
+            metrics["grad_norm"] = self._apply(state, grad)
         return metrics
 
-    def _scalars(self) -> tuple[Any, Any, Any]:
-        """Step size and epsilon with Adam's bias corrections, and the decay, of the next update."""
-        correction = 1 - self.betas[0] ** (self.count + 1)
-        root = (1 - self.betas[1] ** (self.count + 1)) ** 0.5
-        decay = self.learning_rate * self.weight_decay
-        return self.learning_rate * root / correction, self.eps * root, decay
-
     @torch.no_grad()
-    def _apply(
-        self,
-        flat: Tensor,
-        grad: Tensor,
-        mean: Tensor,
-        square: Tensor,
-        scalars: tuple[Any, Any, Any],
-    ) -> Tensor:
+    def _apply(self, state: State, grad: Tensor) -> Tensor:
         """Clips, decays and steps in place; returns the gradient's norm before the clip."""
-        step_size, eps, decay = scalars
         norm = torch.linalg.vector_norm(grad)
         if self.max_grad_norm is not None:
             grad = grad * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         if self.weight_decay:
-            flat.sub_(flat * self.decayed * decay)
-        adam(flat, grad, mean, square, step_size, eps, self.betas)
+            flat, rate = state[0], state[-1]
+            flat.sub_(flat * self.decayed * (rate * self.weight_decay))
+        adam(state, grad, self.eps, self.betas)
         return norm
 
-    def _functional_update(
-        self, flat: Tensor, mean: Tensor, square: Tensor, scalars: tuple[Any, Any, Any], batch: Any
-    ) -> Metrics:
+    def _functional_update(self, state: State, batch: Any) -> Metrics:
         """The same update without side effects on modules: what `torch.compile` can take whole."""
 
         def loss(flat: Tensor) -> tuple[Tensor, Metrics]:
             weights = dict(zip(self.names, self._views(flat), strict=True))
             return functional_call(self._wrapped, weights, (batch,))
 
-        grad, (_, metrics) = grad_and_value(loss, has_aux=True)(flat)
-        norm = self._apply(flat, grad, mean, square, scalars)
-        return metrics | {"grad_norm": norm}
+        grad, (_, metrics) = grad_and_value(loss, has_aux=True)(state[0])
+        return metrics | {"grad_norm": self._apply(state, grad)}
 
     def _views(self, flat: Tensor) -> list[Tensor]:
         parts = flat.split(self.sizes)
@@ -185,6 +176,6 @@ class Optimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self.count = state["count"]
+        self.count.copy_(state["count"])
         self.mean.copy_(state["mean"])
         self.square.copy_(state["square"])

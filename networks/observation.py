@@ -115,8 +115,11 @@ class Image(nn.Module):
             x = x.movedim(-1, 2)  # a view, in the memory format that convolutions like best
         elif not self.has_channels:
             x = x.unsqueeze(2)
-        y, _ = self.block(x.float() if self.scale is None else x * self.scale, (), first)
-        return y
+        if self.scale is None:
+            x = x.float()
+        else:  # of bytes a tenth of the time that `x * self.scale` takes
+            x = x.to(torch.float32, copy=True).mul_(self.scale)
+        return self.block(x, (), first)[0]
 
 
 def _reciprocal(high: np.ndarray | None, shape: tuple[int, ...]) -> Tensor | None:
