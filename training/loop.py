@@ -26,6 +26,7 @@ from ..configs import load as load_config
 from ..envs import make
 from .evaluate import evaluate
 from .folders import find
+from .machine import tune
 from .profile import Profile
 from .run import Run, fitting
 from .sources import LocalSource
@@ -147,10 +148,7 @@ def prepare(
         ValueError: Something that was asked for cannot be had; says what, where and what can.
         RunError: The run's folder is damaged.
     """
-    torch.set_num_threads(cfg.threads)
-    torch.set_flush_denormal(
-        True
-    )  # moments that decay to denormals would make Adam 20 times slower
+    tune(cfg.threads)
     agent = build_agent(cfg)
     source = LocalSource(cfg, agent.policy, agent.rollout_length)
     if resume_from is None:
