@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 import gymnasium
@@ -65,7 +66,7 @@ def make(
         seed: of the run; an episode depends on seed, column and episode number only.
         first_column: number of the first column, counted over all workers.
         render_mode: Gymnasium's, for every environment.
-        video: folder for MP4 files of all episodes of the first environment.
+        video: folder for the MP4 file of the first environment's first episode.
 
     Raises:
         ValueError: the config asks for what can't be made.
@@ -133,8 +134,9 @@ def _make_sync(
         with _building(config):
             env = _make_one(config, spec, "rgb_array" if video else render_mode)
             if video and index == 0:
+                os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
                 env = gym_wrappers.RecordVideo(
-                    env, video, episode_trigger=lambda _: True, disable_logger=True
+                    env, video, episode_trigger=lambda number: number == 0, disable_logger=True
                 )
             made.append(Column(env, seed, number))
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
