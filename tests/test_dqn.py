@@ -357,7 +357,7 @@ def test_updates_per_environment_step() -> None:
     """None before learning_starts; then one a real step, however many environments there are."""
     run = build("agent.gradient_steps=-1", "agent.learning_starts=40", "env=neuraxis/Counter-v0")
     for _ in range(8):
-        count, rollout = run.agent.optimizer.count, run.rollout()
+        count, rollout = int(run.agent.optimizer.count), run.rollout()
         run.agent.learn(rollout)
         learned = run.agent.optimizer.count - count
         assert learned == (rollout.steps if run.agent.steps >= 40 else 0)

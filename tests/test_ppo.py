@@ -261,7 +261,7 @@ def test_target_kl_stops_before_the_step_that_is_too_far() -> None:
     taken = []
     for run in (free, bound):
         run.step()
-        taken.append(run.agent.optimizer.count)
+        taken.append(int(run.agent.optimizer.count))
     assert taken[0] == 40 and 0 < taken[1] < 40
     # the same weights as the unbound run had after as many updates
     other = build("mlp", "agent.n_epochs=20")
