@@ -24,6 +24,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 SIDES = ("sb3", "plain", "compiled")
+NAMES = ("model name", "flags")  # of /proc/cpuinfo
 CARTPOLE = ("env=CartPole-v1", "num_envs=8", "agent=ppo", "agent.learning_rate=1e-3")
 CASES: dict[str, dict[str, Any]] = {
     "ppo_cartpole_zoo": {
@@ -42,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
         "what": "DQN CartPole, rl-zoo's numbers (1 env, 256x256, 128 updates every 256 steps)",
         "words": (
             *("env=CartPole-v1", "num_envs=1", "agent=dqn", "agent.double=false"),
+            "env.vectorization=sync",  # the very environment of the other side
             *("network.blocks.0.sizes=[256,256]", "network.blocks.0.activation=relu"),
             *("agent.train_freq=256", "agent.gradient_steps=128", "agent.batch_size=64"),
             *("agent.learning_rate=2.3e-3", "agent.target_update_interval=10"),
@@ -193,7 +195,7 @@ def limit(case: dict[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         words = (*case["words"], f"run_dir={folder}", "wandb.mode=disabled", "compile=false")
         session = prepare(load([*words, "total_steps=1000000"]))
-        if case["words"][2] == "agent=dqn":  # past learning_starts
+        if "agent=dqn" in case["words"]:  # past learning_starts
             for _ in range(5):
                 session.agent.learn(session.source.next().to("cpu"))
         with FlopCounterMode(display=False) as counter:
@@ -238,6 +240,15 @@ def measure(names: list[str], rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def cpu() -> str:
+    """What the processor says that it is."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    name, flags = (" ".join(fields[key].split()) for key in fields if key.strip() in NAMES)
+    widest = next((w for w in ("avx512f", "avx2", "avx") if w in flags.split()), "no AVX")
+    return f"{name}, {widest}"
+
+
 def memory() -> float:
     """Peak resident MiB of a whole CartPole run from the command line, W&B offline."""
     with tempfile.TemporaryDirectory() as folder:
@@ -276,7 +287,7 @@ def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
         f"Peak memory of a CartPole run, W&B offline: {peak_memory:.0f} MiB (bar 300).",
         "",
         f"`python benchmarks/speed.py --rounds {rounds}`, torch {torch.__version__}, "
-        f"stable-baselines3 {stable_baselines3.__version__}, one thread, one core of two.",
+        f"stable-baselines3 {stable_baselines3.__version__}, one thread, one core of two: {cpu()}.",
         "",
     ]
     RESULTS.mkdir(exist_ok=True)
