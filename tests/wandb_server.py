@@ -1,16 +1,15 @@
 """A Weights & Biases server for tests: what the real client 0.31 says to one, answered from memory.
 
-    with Server() as server:        # on a free port of this machine
-        server.use(monkeypatch)     # the client finds it, and a key for it
+    with serving() as server:       # on a free port of this machine; the client finds it
         ...
         server.runs["run-id"].rows  # what arrived
 
 It speaks the part of W&B's GraphQL that logging, artifacts, alerts, sweeps and `wandb.Api()` use,
-the file stream and uploads. It can `stop` and `start` again on the same port, and misbehave by
-`fault`:
+the file stream and uploads. It can `fail` in these ways, until `mend`:
 
-    "error"   500 to everything        "hang"   takes requests and never answers
-    "refuse"  401, as for a wrong key  "slow"   answers each request after a while
+    "stop"    refuses connections       "hang"   takes requests and never answers
+    "error"   answers 500               "slow"   answers each request after a while
+    "refuse"  answers 401, as to a wrong key
 
 It shows what the client sends and that it gets through, not what the real server makes of it.
 """
@@ -20,13 +19,18 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 from urllib.parse import quote, unquote
@@ -34,7 +38,7 @@ from urllib.parse import quote, unquote
 import pytest
 import yaml
 
-Fault = Literal["", "error", "hang", "refuse", "slow"]
+Fault = Literal["", "stop", "error", "hang", "refuse", "slow"]
 
 ENTITY, KEY = "tester", "local-" + "0" * 40
 CREATED = "2026-01-01T00:00:00Z"
@@ -145,7 +149,7 @@ class Server:
         self._lock = threading.Lock()
         self._released = threading.Event()
         self._port = 0
-        self._http: ThreadingHTTPServer | None = None
+        self._http: Listener | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -175,23 +179,28 @@ class Server:
         """Where it listens, or did before it stopped."""
         return f"http://127.0.0.1:{self._port}"
 
-    def use(self, monkeypatch: pytest.MonkeyPatch, key: str = KEY) -> None:
-        """Points the client of this process and its children here."""
-        monkeypatch.setenv("WANDB_BASE_URL", self.url)
-        monkeypatch.setenv("WANDB_API_KEY", key)
+    def fail(self, fault: Fault) -> None:
+        """Misbehaves from now on."""
+        self.fault = fault
+        if fault == "stop":
+            self.stop()
+
+    def mend(self) -> None:
+        """Behaves again; who hangs gets an error."""
+        self.fault = ""
+        self._released.set()
+        if self._http is None:
+            self.start()
 
     def start(self) -> None:
         """Listens, on the port of before if there was one."""
-        self._released.clear()
-        self._http = ThreadingHTTPServer(("127.0.0.1", self._port), partial(Handler, self))
-        self._http.daemon_threads = True
+        self._http = Listener(("127.0.0.1", self._port), partial(Handler, self))
         self._port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
         """Refuses connections; what it has stored stays."""
         assert self._http is not None
-        self._released.set()
         self._http.shutdown()
         self._http.server_close()
         self._http = None
@@ -199,10 +208,12 @@ class Server:
     def misbehave(self) -> int:
         """Waits or gives the status of an error, as `fault` says; 0: none."""
         if self.fault == "hang":
+            self._released.clear()
             self._released.wait()
-        elif self.fault == "slow":
+            return 500
+        if self.fault == "slow":
             time.sleep(SLOW_SECONDS)
-        return {"error": 500, "hang": 500, "refuse": 401}.get(self.fault, 0)
+        return {"error": 500, "refuse": 401}.get(self.fault, 0)
 
     def answer(self, path: str, body: bytes) -> Any:
         """Stores what a request brings and returns the JSON for it."""
@@ -404,6 +415,47 @@ class Server:
                 }
                 commands = [{"type": "run", "args": self.grid.pop(0), **names}]
         return {"agentHeartbeat": {"agent": {"id": id}, "commands": json.dumps(commands)}}
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server and a key for it in the environment.
+
+    W&B in this process begins anew before and after, for it remembers the address that it has seen.
+    """
+    with Server() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_BASE_URL", server.url)
+        patch.setenv("WANDB_API_KEY", KEY)
+        patch.setenv("WANDB_SILENT", "true")
+        patch.setenv("WANDB_ERROR_REPORTING", "false")
+        patch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
+        forget_wandb()
+        yield server
+        forget_wandb()
+
+
+def forget_wandb() -> None:
+    """Ends W&B's process and what it remembers, if it was used at all."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
+def command_line(*words: str) -> None:
+    """Runs W&B's own command line, with `neuraxis` on the path and a wandb-core of its own."""
+    folder = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("WANDB_SERVICE", None)
+    subprocess.run([sys.executable, "-m", "wandb", *words], check=True, env=environment)
+
+
+class Listener(ThreadingHTTPServer):
+    """Listens; clients that hang up are nothing to report."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
