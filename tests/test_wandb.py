@@ -14,7 +14,7 @@ import psutil
 import pytest
 import wandb
 
-from neuraxis.training import cli, exits, export, mirror, train
+from neuraxis.training import cli, client, exits, export, mirror, train
 from neuraxis.training.run import Run
 from neuraxis.training.tracking import Tracker
 
@@ -39,7 +39,7 @@ def server_of_the_module() -> Iterator[Server]:
 def server(server_of_the_module: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server, with nothing in it, and an empty current folder; W&B waits not for long."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mirror, "INIT_SECONDS", 3.0)
+    monkeypatch.setattr(client, "INIT_SECONDS", 3.0)
     monkeypatch.setattr(mirror, "FINISH_SECONDS", 2.0)
     server_of_the_module.clear()
     return server_of_the_module
@@ -305,8 +305,7 @@ def test_without_its_own_process_or_folder_training_goes_on(
 
     train(*ONLINE, on_record=kill)
     assert len(warnings(caplog)) == 1 and len(lines()) > 6
-    with pytest.raises(ConnectionError):
-        wandb.teardown()
+    wandb.teardown()  # as when Python ends
     before = len(arrived(server))
     assert uploaded(server) == len(lines()) - before
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from ..configs import load_resumed
 from . import folders
+from .client import failures, has_key, import_wandb, obstacle, reason_of
 from .files import RunError, read_json
 from .metrics import MetricsFile
-from .mirror import Mirror, failures, has_key, import_wandb, obstacle, reason_of
+from .mirror import Mirror
 
 
 class Uploaded(NamedTuple):

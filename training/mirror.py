@@ -7,7 +7,6 @@ row is missing and none comes twice. What the server has it keeps, rows can't be
 from __future__ import annotations
 
 import json
-import netrc
 import os
 import shutil
 import tempfile
@@ -16,16 +15,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-from . import folders, meta
+from . import client, folders, meta
 from .checkpoint import STRUCTURE
 
 if TYPE_CHECKING:
+    import wandb
+
     from ..configs.config import Config
 
-INIT_SECONDS = 15.0
-"""How long W&B may take to begin an online run; a dead server takes all of it."""
 FINISH_SECONDS = 30.0
 """How long what is still on its way may take when the run has ended."""
 CHECKPOINT_SECONDS = 600.0
@@ -54,24 +52,6 @@ class Mirror:
     def __init__(
         self, folder: Path, cfg: Config, mode: Literal["online", "offline"], first: int = 0
     ) -> None:
-        import wandb
-
-        about = meta.identified(folder)
-        git = about.get("git") or {}
-        version = (about.get("versions") or {}).get("neuraxis")
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            reinit="create_new",
-            disable_code=True,
-            disable_git=True,  # of the current folder; the commit that counts is neuraxis's
-            git_commit=git.get("commit"),
-            x_save_requirements=False,
-            x_transaction_log_flush_interval=1.0,  # else a killed process loses 15 s of rows
-            init_timeout=INIT_SECONDS,
-            finish_timeout=CHECKPOINT_SECONDS if cfg.wandb.artifacts else FINISH_SECONDS,
-            finish_timeout_raises=True,
-        )
         self._folder = folder
         self._artifacts = cfg.wandb.artifacts and mode == "online"  # offline they would be copied
         self._uploaded: dict[str, tuple[Path, int]] = {}  # checkpoint and its time, by alias
@@ -79,21 +59,7 @@ class Mirror:
         self._steps = -1  # of the line before
         self._first = first
         self.rows = self.sent = 0
-        self._run = wandb.init(
-            entity=cfg.wandb.entity,
-            project=cfg.wandb.project,
-            group=cfg.wandb.group,
-            job_type=cfg.wandb.job_type,
-            notes=cfg.wandb.notes,
-            tags=cfg.wandb.tags,
-            dir=folder.resolve(),  # wandb-core stays in the folder where it was started
-            id=about["wandb_id"],
-            name="-".join((*folders.label(cfg), f"s{cfg.seed}")),
-            config=cfg.model_dump(mode="json") | {"code": {"version": version, **git}},
-            mode=mode,
-            resume="allow",
-            settings=settings,
-        )
+        self._run = _begin(folder, cfg, mode)
         self._run.define_metric("steps")
         self._run.define_metric("*", step_metric="steps")
         self._there = Counter(self._stored_rows() if self._run.resumed else ())
@@ -108,12 +74,13 @@ class Mirror:
         """Sends the lines that have come since; gives each, and whether W&B did not have it."""
         for line in self._new_lines():
             row = {key: value for key, value in json.loads(line).items() if value is not None}
-            new = self.rows >= self._first and not self._there[_identity(row)]
+            there = self._there[_identity(row)] > 0
+            new = self.rows >= self._first and not there
+            if there:
+                self._there[_identity(row)] -= 1
             if new:
                 self._run.log({**row, **self._media(row)})
                 self.sent += 1
-            else:
-                self._there[_identity(row)] -= 1
             self.rows += 1
             self._steps = row["steps"]
             yield row, new
@@ -146,7 +113,7 @@ class Mirror:
 
         if self._run.offline:
             return 0
-        api, missing = wandb.Api(timeout=int(INIT_SECONDS)), 0
+        api, missing = wandb.Api(timeout=int(client.INIT_SECONDS)), 0
         for seconds in COUNTS:
             time.sleep(seconds)
             there = api.run(self._run.path).historyLineCount
@@ -159,7 +126,7 @@ class Mirror:
         """What the server has."""
         import wandb
 
-        run = wandb.Api(timeout=int(INIT_SECONDS)).run(self._run.path)
+        run = wandb.Api(timeout=int(client.INIT_SECONDS)).run(self._run.path)
         return map(_identity, run.scan_history())
 
     def _new_lines(self) -> Iterator[bytes]:
@@ -200,63 +167,46 @@ class Mirror:
             self._run.log_artifact(artifact, aliases=[*names, checkpoint.name])
 
 
+def _begin(folder: Path, cfg: Config, mode: Literal["online", "offline"]) -> wandb.Run:
+    import wandb
+
+    about = meta.identified(folder)
+    git = about.get("git") or {}
+    version = (about.get("versions") or {}).get("neuraxis")
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        reinit="create_new",
+        disable_code=True,
+        disable_git=True,  # of the current folder; the commit that counts is neuraxis's
+        git_commit=git.get("commit"),
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=1.0,  # else a killed process loses 15 s of rows
+        init_timeout=client.INIT_SECONDS,
+        finish_timeout=CHECKPOINT_SECONDS if cfg.wandb.artifacts else FINISH_SECONDS,
+        finish_timeout_raises=True,
+    )
+    return wandb.init(
+        entity=cfg.wandb.entity,
+        project=cfg.wandb.project,
+        group=cfg.wandb.group,
+        job_type=cfg.wandb.job_type,
+        notes=cfg.wandb.notes,
+        tags=cfg.wandb.tags,
+        dir=folder.resolve(),  # wandb-core stays in the folder where it was started
+        id=about["wandb_id"],
+        name="-".join((*folders.label(cfg), f"s{cfg.seed}")),
+        config=cfg.model_dump(mode="json") | {"code": {"version": version, **git}},
+        mode=mode,
+        resume="allow",
+        settings=settings,
+    )
+
+
 def _identity(row: Mapping[str, Any]) -> tuple[float, frozenset[str]]:
     """What tells a row from the others of its run: its step and what it measures."""
     names = (name for name, value in row.items() if isinstance(value, int | float))
     return row.get("steps", -1), frozenset(name for name in names if not name.startswith("_"))
-
-
-def import_wandb() -> None:
-    """Imports W&B, which then says nothing on the terminal and sends no reports of its errors."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb  # noqa: F401
-
-
-def obstacle() -> str | None:
-    """Why W&B cannot be had: no API key, a wrong one, or a server that does not answer.
-
-    Asked before a run is begun online: one that fails then keeps its id from being used offline.
-    """
-    if not has_key():
-        return "no API key found, `wandb login` sets one"
-    import wandb
-
-    try:
-        wandb.Api(timeout=int(INIT_SECONDS))
-    except wandb.Error as error:
-        return reason_of(error)
-    return None
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What W&B raises when server, network, disk or its own process (wandb-core) fail."""
-    import wandb
-    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-
-    core = (MailboxClosedError, HandleAbandonedError, WandbApiFailedError)
-    return (wandb.Error, *core, OSError)
-
-
-def reason_of(error: Exception) -> str:
-    """The failure in one line."""
-    return " ".join((str(error) or type(error).__name__).split())
-
-
-def has_key() -> bool:
-    """Whether W&B would find a key without asking: it would prompt on a terminal, else fail."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
-    own = os.environ.get("NETRC")
-    for path in [Path(own)] if own else [Path.home() / ".netrc", Path.home() / "_netrc"]:
-        try:
-            if netrc.netrc(path).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
 
 
 def histogram_file(folder: Path, steps: int) -> Path:

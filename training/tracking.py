@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .client import failures, forget, import_wandb, obstacle, reason_of
 from .files import RunError
 from .metrics import lines
-from .mirror import Mirror, failures, import_wandb, obstacle, reason_of
+from .mirror import Mirror
 
 if TYPE_CHECKING:
     from ..configs.config import Config
@@ -72,6 +73,7 @@ class Tracker:
             missing = mirror.missing()
             reason = f"{missing} rows did not arrive" if missing else None
         except (RunError, *failures()) as error:
+            forget(error)
             reason = reason_of(error)
         if reason is not None:
             self._warn(reason)
