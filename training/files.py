@@ -28,11 +28,16 @@ def disk(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small file, in place of the one that stands there. Raises RunError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
     temporary = path.with_name(f".{path.name}.tmp")
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             fsync(temporary)
             temporary.replace(path)
         finally:
