@@ -20,6 +20,7 @@ import click
 
 from ..configs import load, load_file, load_resumed
 from ..configs.groups import choices, nearest
+from .cli_compare import watch
 from .exits import exit_code, preparing, running
 
 if TYPE_CHECKING:
@@ -162,6 +163,9 @@ def evaluate(
     if video is not None:
         click.echo(f"video: {video}")
     return 0
+
+
+neuraxis.add_command(watch)
 
 
 @neuraxis.command(
