@@ -2,7 +2,7 @@
 
 Each document runs from top to bottom in a folder of its own, by the word after its fences:
 
-    sh       each line is a command
+    sh       each line is a command, or `for NAME in VALUES; do COMMAND; done`
     console  lines that open with `$ ` are commands; they print what stands below, numbers apart
     python   runs, in one namespace a document
     yaml     is valid
@@ -44,6 +44,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 SHORT_STEPS = {"train": "1_000", "resume": "1_500"}
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
 FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LOOP = re.compile(r"for (\w+) in ([^;]+); do (.+); done")
 NUMBER = re.compile(r"\d[\d,._]*(?:e[-+]?\d+)?")
 
 
@@ -112,6 +113,9 @@ class Reader:
 
     def command(self, line: str) -> str:
         """Runs a command line and returns what it printed."""
+        if loop := LOOP.fullmatch(line):
+            name, values, body = loop.groups()
+            return "".join(self.command(body.replace(f"${name}", v)) for v in values.split())
         program, *words = shlex.split(line, comments=True) or [""]
         if program == "neuraxis":
             return self.neuraxis(short(words))

@@ -20,7 +20,7 @@ import click
 
 from ..configs import load, load_file, load_resumed
 from ..configs.groups import choices, nearest
-from .cli_compare import watch
+from .cli_compare import compare, watch
 from .exits import exit_code, preparing, running
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def evaluate(
     return 0
 
 
+neuraxis.add_command(compare)
 neuraxis.add_command(watch)
 
 
