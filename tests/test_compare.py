@@ -550,3 +550,21 @@ def test_what_wandb_does_not_have_or_answer_is_said(server: Server, capsys: Any)
     server.fault = "refuse"
     assert neuraxis("compare", f"wandb:{ENTITY}/project") == 1
     assert re.match(r"error: wandb:tester/project: W&B: .*401.*\n$", capsys.readouterr().err)
+
+
+# --- the committed evidence
+
+
+def test_the_committed_runs_give_the_committed_table() -> None:
+    results = Path(__file__).parents[1] / "benchmarks" / "results"
+    lines = (results / "learning.md").read_text().splitlines()
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    told = {name: (int(seeds), mean) for name, seeds, _, mean, *_ in table[2:]}
+    comparison = compare([results / "runs"], mixed=True)
+    found = {}
+    for row in comparison.rows:
+        if runs := comparison.cells.get((row.group, row.environment)):
+            (experiment,) = {Path(run.name).parent.name for run in runs}
+            value, low, high = row.mean
+            found[experiment] = (row.seeds, f"{value:.2f} [{low:.2f}, {high:.2f}]")
+    assert found == told
