@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -434,6 +435,15 @@ def test_the_terminal_shows_table_verdicts_and_notes(two: Path, capsys: Any) -> 
     ]
     assert "CartPole-v1: cannot tell ppo from dqn (intervals overlap)." in out
     assert "note: Left out, not finished" in out
+
+
+def test_the_table_does_not_wait_for_what_it_does_not_need(two: Path) -> None:
+    code = (
+        "import sys; from neuraxis.training import cli, exits;"
+        f"assert exits.exit_code(cli.neuraxis, ['compare', {str(two)!r}]) == 0;"
+        "assert not {'torch', 'matplotlib', 'wandb', 'jinja2'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd="/")
 
 
 def test_a_single_run_is_shown_without_an_interval(tmp_path: Path, capsys: Any) -> None:

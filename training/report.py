@@ -1,4 +1,7 @@
-"""A comparison for people: the table in a terminal, and a folder with a page and its pictures."""
+"""A comparison for people: the table in a terminal, and a folder with a page and its pictures.
+
+Matplotlib and Jinja are imported where a page is made: the table alone answers at once.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .charts import draw
 from .compare import Comparison
 from .console import clock
 from .files import disk, write_bytes
@@ -48,6 +49,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
 
 def render(comparison: Comparison) -> dict[str, bytes]:
     """Returns files by name: report.html, which needs no other one, table.csv and the pictures."""
+    from .charts import draw
+
     pictures = draw(comparison)
     return {
         PAGE: html(comparison, pictures).encode(),
@@ -97,6 +100,8 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 def html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
     """The page; the pictures are inside it."""
+    import jinja2
+
     runs = [
         (*cell, run.config.get("seed", ""), f"{run.score(comparison.metric):.6g}", run.name)
         for cell, own in comparison.cells.items()
