@@ -104,6 +104,10 @@ class Agent(Generic[P]):
         """Share of the run that is done, in [0, 1]."""
         return min(self.steps / self.setup.total_steps, 1.0)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What histograms are made of: `weights/NAME`, where known `gradients/NAME`."""
+        return {f"weights/{name}": p.detach() for name, p in self.policy.named_parameters()}
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next `learn` depends on: a tree of tensors, arrays and JSON scalars."""
         return {

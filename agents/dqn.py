@@ -276,6 +276,10 @@ class DQN(Agent[QPolicy]):
         eta = self.config.prioritized_eta
         return (eta * size.amax(0) + (1 - eta) * mean + 1e-6).cpu().numpy()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights of all that is trained, and their gradients."""
+        return self.optimizer.tensors()
+
     def state_dict(self) -> dict[str, Any]:
         """See `Agent.state_dict`."""
         return super().state_dict() | {

@@ -170,6 +170,17 @@ class Optimizer:
         parts = flat.split(self.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Each parameter as `weights/NAME`; Adam's mean of its last gradients as `gradients/NAME`.
+
+        The mean, over about ten updates, is there in a compiled update as well.
+        """
+        named: dict[str, Tensor] = {}
+        for kind, flat in (("weights", self.flat), ("gradients", self.mean)):
+            names = (f"{kind}/{name.removeprefix('module.')}" for name in self.names)
+            named.update(zip(names, self._views(flat), strict=True))
+        return named
+
     def state_dict(self) -> dict[str, Any]:
         """Moments and the number of updates; the weights belong to the module."""
         return {"count": self.count, "mean": self.mean, "square": self.square}

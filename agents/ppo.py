@@ -264,6 +264,10 @@ class PPO(Agent[ActorCritic]):
         kl = masked_mean(log_ratio.exp() - 1 - log_ratio, trace["valid"])
         return float(kl) > 1.5 * self.config.target_kl
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights of all that is trained, and their gradients."""
+        return self.optimizer.tensors()
+
     def state_dict(self) -> dict[str, Any]:
         """See `Agent.state_dict`."""
         scale = self.return_scale

@@ -5,7 +5,9 @@
     python benchmarks/learning.py --report             # only write the tables and curves again
 
 A run that was cut off is resumed, a finished one is kept: call it again until nothing is left.
-Runs lie in `benchmarks/runs/` (not committed), tables and curves in `benchmarks/results/`.
+Runs lie in `benchmarks/runs/` (not committed). `benchmarks/results/` has the table, the curves, and
+in `runs/` what `neuraxis compare` reads of each run: settings, summary and a few points. The table
+is made from these, so `--report` gives it again without the runs.
 """
 
 from __future__ import annotations
@@ -21,10 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+
+from neuraxis.configs import dump
+from neuraxis.configs.text import parse
+from neuraxis.training import records, statistics
+from neuraxis.training.records import Record
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs", HERE / "results"
+KEPT = RESULTS / "runs"
+POINTS = {"evaluate/return": 24, "episode/return": 12, "final/return": 1}  # kept of each curve
 QUIET = ("wandb.mode=disabled",)
 
 
@@ -74,21 +84,36 @@ def run(experiment: Experiment, seed: int) -> str:
     return f"{experiment.name} s{seed}: {summary['evaluate/return']:.2f}"
 
 
-def interval(values: list[float]) -> float:
-    """Half-width of the 95 % interval of the mean (Student's t)."""
-    import numpy as np
-    from scipy import stats
+def keep(experiment: Experiment) -> None:
+    """Copies what `neuraxis compare` reads of the finished runs to where it is committed."""
+    for seed in range(experiment.seeds):
+        source, target = experiment.folder(seed), KEPT / experiment.name / f"s{seed}"
+        if experiment.summary(seed) is None:
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        settings = parse((source / "config.yaml").read_text()) | {"run_dir": None}
+        (target / "config.yaml").write_text(dump(settings))
+        shutil.copy(source / "summary.json", target)
+        lines = [json.dumps(row) + "\n" for row in thin(records.read_rows(source))]
+        (target / "metrics.jsonl").write_text("".join(lines))
 
-    if len(values) < 2:
-        return float("nan")
-    return float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)) if np.ptp(values) else 0.0
+
+def thin(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """At most POINTS of each curve, the first and the last among them, with five digits."""
+    kept: dict[int, dict[str, float]] = {}
+    for key, points in POINTS.items():
+        own = [row for row in rows if row.get(key) is not None]
+        places = np.linspace(len(own) - 1, 0, min(points, len(own))).round().astype(int)
+        for row in (own[place] for place in places):
+            few = {name: float(f"{row[name]:.5g}") for name in ("time/seconds", key)}
+            kept.setdefault(row["steps"], {"steps": row["steps"]}).update(few)
+    return [kept[steps] for steps in sorted(kept)]
 
 
-def last_return(experiment: Experiment, seed: int) -> float:
-    """Return of the last evaluation during training, of the newest weights (few episodes)."""
-    lines = (experiment.folder(seed) / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [row["evaluate/return"] for row in rows if "evaluate/return" in row][-1]
+def kept(experiment: Experiment) -> list[Record]:
+    """The committed runs, by seed."""
+    folders = (KEPT / experiment.name / f"s{seed}" for seed in range(experiment.seeds))
+    return [records.read(folder) for folder in folders if folder.exists()]
 
 
 def report(rows: list[Experiment]) -> None:
@@ -97,35 +122,19 @@ def report(rows: list[Experiment]) -> None:
     lines = [
         "# Learning results",
         "",
-        "Mean and 95 % interval over seeds; each seed is the mean of 100 greedy episodes of",
-        "checkpoint `best`, in environments seeded apart from those of training and of the",
-        "evaluations that chose it. `newest` is the last evaluation during training, of the",
+        "Mean over seeds and its 95 % bootstrap interval; each seed is the mean of 100 greedy",
+        "episodes of checkpoint `best`, in environments seeded apart from those of training and of",
+        "the evaluations that chose it. `newest` is the last evaluation during training, of the",
         "newest weights.",
         "",
         "| experiment | seeds | steps | return | bar | holds | newest | CPU s | seeds' means |",
         "|---|--:|--:|--:|--:|---|--:|--:|---|",
     ]
     for row in rows:
-        found = [(seed, row.summary(seed)) for seed in range(row.seeds)]
-        done = [(seed, summary) for seed, summary in found if summary is not None]
-        if not done:
-            continue
-        values = [summary["evaluate/return"] for _, summary in done]
-        mean = sum(values) / len(values)
-        bar, holds = "control", ""
-        if row.at_least is not None:
-            bar, holds = f">= {row.at_least:g}", "yes" if mean >= row.at_least else "**no**"
-        elif row.at_most is not None:
-            bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
-        newest = sum(last_return(row, seed) for seed, _ in done) / len(done)
-        cpu = sum(summary["cpu_seconds"] for _, summary in done) / len(done)
-        each = ", ".join(f"{value:.1f}" for value in values)
-        steps = max(summary["steps"] for _, summary in done)
-        lines.append(
-            f"| {row.name} | {len(done)} | {steps:,} | {mean:.2f} ± {interval(values):.2f} | "
-            f"{bar} | {holds} | {newest:.2f} | {cpu:.0f} | {each} |"
-        )
-        plot(row, [seed for seed, _ in done])
+        keep(row)
+        if runs := kept(row):
+            lines.append(line(row, runs))
+            plot(row, runs)
     lines += [
         "",
         "Commands (seeds 0, 1, ...), all from `python benchmarks/learning.py`:",
@@ -135,6 +144,25 @@ def report(rows: list[Experiment]) -> None:
     lines += [f"neuraxis train {' '.join(row.words)}  # {row.name}" for row in rows]
     lines += ["```", "", f"{versions()}.", ""]
     (RESULTS / "learning.md").write_text("\n".join(lines))
+
+
+def line(row: Experiment, runs: list[Record]) -> str:
+    """A line of the table."""
+    scores = np.array([run.score("evaluate/return") for run in runs])
+    mean, low, high = statistics.estimate(statistics.mean, [scores])
+    bar, holds = "control", ""
+    if row.at_least is not None:
+        bar, holds = f">= {row.at_least:g}", "yes" if mean >= row.at_least else "**no**"
+    elif row.at_most is not None:
+        bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
+    newest = np.mean([run.curve("evaluate/return")[-1, 1] for run in runs])
+    cpu = np.mean([run.summary["cpu_seconds"] for run in runs])
+    steps = max(run.summary["steps"] for run in runs)
+    each = ", ".join(f"{score:.1f}" for score in scores)
+    return (
+        f"| {row.name} | {len(runs)} | {steps:,} | {mean:.2f} [{low:.2f}, {high:.2f}] | "
+        f"{bar} | {holds} | {newest:.2f} | {cpu:.0f} | {each} |"
+    )
 
 
 def versions() -> str:
@@ -151,7 +179,7 @@ def versions() -> str:
     )
 
 
-def plot(row: Experiment, seeds: list[int]) -> None:
+def plot(row: Experiment, runs: list[Record]) -> None:
     """Draws evaluation and training returns of all seeds against steps."""
     import matplotlib as mpl
 
@@ -159,16 +187,11 @@ def plot(row: Experiment, seeds: list[int]) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for seed in seeds:
-        text = (row.folder(seed) / "metrics.jsonl").read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
-        styles: dict[str, Any] = {"episode/return": {"alpha": 0.25}, "evaluate/return": {"lw": 1.8}}
-        for key, style in styles.items():
-            points = [(line["steps"], line[key]) for line in lines if key in line]
-            if points:
-                label = f"seed {seed}" if key == "evaluate/return" else None
-                steps, returns = zip(*points, strict=True)
-                axes.plot(steps, returns, color=f"C{seed}", label=label, **style)
+    for run in runs:
+        seed = run.config["seed"]
+        axes.plot(*run.curve("episode/return").T, color=f"C{seed}", alpha=0.25)
+        evaluated = run.curve("evaluate/return")
+        axes.plot(*evaluated.T, color=f"C{seed}", lw=1.8, label=f"seed {seed}")
     if row.at_least is not None:
         axes.axhline(row.at_least, color="0.4", ls="--", lw=1, label="bar")
     axes.set(xlabel="environment steps", ylabel="episode return", title=row.name)

@@ -4,7 +4,7 @@ A section's class stands beside the code that it configures; here is what belong
 """
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator, model_validator
 
@@ -22,6 +22,17 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Episodes of one evaluation during training."""
     final_episodes: int = Field(default=100, gt=0)
     """Episodes of the evaluation that ends the run and fills summary.json."""
+    video_interval_steps: int = Field(default=0, ge=0)
+    """Steps between films of one more episode, with the evaluation after them. 0: none."""
+
+    @model_validator(mode="after")
+    def _films_come_with_evaluations(self) -> Self:
+        if self.video_interval_steps and not self.interval_steps:
+            raise ValueError(
+                f"video_interval_steps={self.video_interval_steps}: expected 0, because films come "
+                "with evaluations and interval_steps=0 has none"
+            )
+        return self
 
 
 class CheckpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -37,13 +48,23 @@ class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Weights & Biases, a mirror of metrics.jsonl."""
 
     mode: Literal["offline", "online", "disabled"] = "offline"
-    """offline: into the run's folder, for `wandb sync`; online: uploaded; disabled: no import."""
+    """offline: into the run's folder, for later; online: uploaded; disabled: not even imported."""
     project: str = Field(default="neuraxis", min_length=1)
     """Project that the run appears in."""
+    entity: str | None = None
+    """User or team that the project belongs to; null: the account's own default."""
     group: str | None = None
     """Group that the run belongs to; null: none."""
+    job_type: str | None = None
+    """Kind of run within the group; null: none."""
     tags: tuple[str, ...] = ()
     """Tags of the run."""
+    notes: str | None = None
+    """What is special about the run, in your own words; null: nothing."""
+    artifacts: bool = False
+    """Upload checkpoints as artifacts with the aliases `best` and `last`; offline they stay."""
+    histogram_interval_steps: int = Field(default=0, ge=0)
+    """Steps between histograms of weights and gradients. 0: none."""
 
 
 class BlockError(ValueError):

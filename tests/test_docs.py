@@ -2,7 +2,7 @@
 
 Each document runs from top to bottom in a folder of its own, by the word after its fences:
 
-    sh       each line is a command
+    sh       each line is a command, or `for NAME in VALUES; do COMMAND; done`
     console  lines that open with `$ ` are commands; they print what stands below, numbers apart
     python   runs, in one namespace a document
     yaml     is valid
@@ -12,13 +12,14 @@ A Python or YAML block under a line that is only a file's name (`my_package/my_a
 to that file. `neuraxis ...` runs its entry point, in this process but shortened: total_steps is
 SHORT_STEPS (added if need be), episodes end after SHORT_EPISODE_STEPS, evaluations play
 SHORT_EPISODES, both if no number is given, and W&B is off where the command does not speak of it.
-What cannot run here is only looked at: `make` (a dry run), `pip install` (its extras), `wandb` (its
-files), `python FILE` (compiles).
+`wandb` and `wandb.mode=online` have a server to talk to, `wandb_server`; ENTITY and SWEEP in a
+command stand for what it has. What cannot run here is only looked at: `make` (a dry run), `pip
+install` (its extras), `python FILE` (compiles).
 """
 
+import itertools
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -36,11 +37,14 @@ from neuraxis.configs.text import parse
 from neuraxis.networks import block_classes
 from neuraxis.training import cli
 
+from .wandb_server import ENTITY, Server, command_line, serving
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT_STEPS = {"train": "1_000", "resume": "1_500"}
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
 FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LOOP = re.compile(r"for (\w+) in ([^;]+); do (.+); done")
 NUMBER = re.compile(r"\d[\d,._]*(?:e[-+]?\d+)?")
 
 
@@ -69,7 +73,13 @@ def inline(document: Path) -> list[str]:
 class Reader:
     """Does what a document says, in the current folder."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        server: Server,
+    ) -> None:
+        self.server = server
         self.monkeypatch = monkeypatch
         self.capsys = capsys
         self.names: dict[str, Any] = {"__name__": "__main__"}
@@ -103,6 +113,9 @@ class Reader:
 
     def command(self, line: str) -> str:
         """Runs a command line and returns what it printed."""
+        if loop := LOOP.fullmatch(line):
+            name, values, body = loop.groups()
+            return "".join(self.command(body.replace(f"${name}", v)) for v in values.split())
         program, *words = shlex.split(line, comments=True) or [""]
         if program == "neuraxis":
             return self.neuraxis(short(words))
@@ -114,8 +127,7 @@ class Reader:
             known = known["project"]["optional-dependencies"]
             assert words[0] == "install" and extras and set(extras[0].split(",")) <= known.keys()
         elif program == "wandb":
-            assert shutil.which(program, path=str(Path(sys.executable).parent))
-            assert list(Path().glob(words[-1])), "there is nothing to sync"
+            self.wandb(words)
         elif program == "python":
             compile((ROOT / words[0]).read_text(encoding="utf-8"), words[0], "exec")
         elif program == "source":
@@ -123,6 +135,14 @@ class Reader:
         else:
             assert not program, f"{line}: nobody has said how this is tested"
         return ""
+
+    def wandb(self, words: list[str]) -> None:
+        """Runs W&B's own command line."""
+        sweep = next(reversed(self.server.sweeps), "")
+        words = [word.replace("ENTITY", ENTITY).replace("SWEEP", sweep) for word in words]
+        globs = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
+        assert all(globs), f"{words}: there is nothing to sync"
+        command_line(*itertools.chain(*globs))
 
     def neuraxis(self, words: list[str]) -> str:
         self.capsys.readouterr()
@@ -172,12 +192,22 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A W&B server, with a key for it in the environment."""
+    with serving() as server:
+        yield server
+
+
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
 def test_all_that_is_shown_runs(
-    document: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    document: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: Server,
 ) -> None:
-    reader = Reader(monkeypatch, capsys)
+    reader = Reader(monkeypatch, capsys, server)
     for block in blocks(document):
         reader.follow(block, str(document))
 

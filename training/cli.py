@@ -3,6 +3,7 @@
     neuraxis train experiment=cartpole_ppo network=lstm agent.learning_rate=1e-3
     neuraxis resume RUN total_steps=200_000
     neuraxis evaluate RUN --video play.mp4
+    neuraxis export RUN --wandb
     neuraxis list networks
 
 PyTorch is imported inside the commands that need it, so that help and lists answer at once.
@@ -19,6 +20,7 @@ import click
 
 from ..configs import load, load_file, load_resumed
 from ..configs.groups import choices, nearest
+from .cli_compare import compare, watch
 from .exits import exit_code, preparing, running
 
 if TYPE_CHECKING:
@@ -163,6 +165,36 @@ def evaluate(
     return 0
 
 
+neuraxis.add_command(compare)
+neuraxis.add_command(watch)
+
+
+@neuraxis.command(
+    epilog="""\b
+Examples:
+  neuraxis export runs/CartPole-v1/ppo-mlp/20260101-120000-s0 --wandb
+  neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
+"""
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
+@click.option("--wandb", is_flag=True, help="Upload to Weights & Biases what it lacks of the run.")
+def export(run: Path, words: tuple[str, ...], wandb: bool) -> int:
+    """Give RUN to another program.
+
+    An upload repeats what the folder says, whatever wandb.mode the run had, under the id of before:
+    what W&B has already is not sent again.
+    """
+    with preparing():
+        from .export import upload
+
+        if not wandb:
+            raise ValueError("export: expected where to, --wandb")
+        uploaded = upload(run, words)
+    click.echo(f"{uploaded.sent:,} of {uploaded.rows:,} rows were missing: {uploaded.url}")
+    return 0
+
+
 @neuraxis.command(
     "list",
     epilog="""\b
@@ -203,13 +235,13 @@ def _run(session: "Session", total_steps: int, quiet: bool) -> int:
         if run.cfg.profile:
             columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
         click.echo(f"run: {run.dir}")
-        next_steps(
-            [
-                (f"neuraxis evaluate {folder} --video play.mp4", "watch it"),
-                (f"neuraxis resume {folder} total_steps={2 * total_steps}", "train on"),
-                ("neuraxis list", "other agents, networks, environments"),
-            ]
-        )
+        steps = [
+            (f"neuraxis evaluate {folder} --video play.mp4", "watch it"),
+            (f"neuraxis resume {folder} total_steps={2 * total_steps}", "train on"),
+        ]
+        if run.cfg.wandb.mode != "online":
+            steps.append((f"neuraxis export {folder} --wandb", "show it in Weights & Biases"))
+        next_steps([*steps, ("neuraxis list", "other agents, networks, environments")])
     return 0
 
 

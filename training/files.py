@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -26,15 +28,39 @@ def disk(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small file, in place of the one that stands there. Raises RunError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
     temporary = path.with_name(f".{path.name}.tmp")
     with disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             fsync(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         fsync(path.parent)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a small JSON object. Raises RunError."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns a small JSON object, {} if there is no such file. Raises RunError."""
+    with disk(path):
+        text = path.read_text(encoding="utf-8") if path.exists() else "{}"
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise RunError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: damaged, not a JSON object")
+    return content
 
 
 def fsync(path: Path) -> None:

@@ -6,14 +6,20 @@ runs/<env>/<agent>-<network>/<time>-s<seed>/checkpoints/{step_000500000, last, b
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..configs.config import Config
-from .checkpoint import STRUCTURE
 from .files import RunError, disk, fsync
+
+if TYPE_CHECKING:  # it brings PyTorch, and who only looks at runs must not wait for that
+    from ..configs.config import Config
+
+STRUCTURE = "state.json"  # the file that makes a folder a checkpoint
 
 
 def label(cfg: Config) -> tuple[str, str]:
@@ -59,6 +65,23 @@ def create(cfg: Config) -> Path:
 def is_run(folder: Path) -> bool:
     """Whether the folder is a run's."""
     return (folder / "config.yaml").is_file()
+
+
+def below(path: str | Path) -> Iterator[Path]:
+    """Gives the folder itself if it is a run's, else the runs below it at any depth, by name.
+
+    Raises:
+        ValueError: no run there (names those nearby).
+    """
+    found = False
+    for place, names, _ in os.walk(path):
+        names.sort()
+        if is_run(Path(place)):
+            names.clear()  # a run's own folders hold files of the same name (W&B's)
+            found = True
+            yield Path(place)
+    if not found:
+        yield find(path)
 
 
 def find(path: str | Path) -> Path:

@@ -8,6 +8,7 @@ policy = load(run.dir)
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ from ..agents.agent import Agent
 from ..agents.policies import Policy
 from ..configs import Config, load_file
 from ..configs import load as load_config
-from ..envs import make
+from ..envs import EnvError, make
 from .evaluate import evaluate
+from .files import RunError
 from .folders import find
 from .machine import tune
 from .profile import Profile
@@ -63,6 +65,9 @@ class Session:
                     final = self.evaluate(best=True)
                     run.log({key.replace("evaluate", "final"): final[key] for key in final})
                     run.finish("finished", final)
+        except (EnvError, RunError) as error:
+            run.finish("failed", failure=str(error))
+            raise
         finally:
             run.finish("interrupted" if self.stopping else "failed")
             self.source.close()
@@ -84,9 +89,11 @@ class Session:
             with profile("publish"):
                 source.publish(agent.policy)
             with profile("record"):
-                run.record(rollout, metrics)
+                run.record(rollout, metrics, agent.tensors)
             if run.due("eval"):
                 with profile("evaluate"):
+                    if (film := run.film()) is not None:
+                        evaluate(agent.policy, cfg.env, 1, self._seed(1, run.steps), 1, video=film)
                     run.log(self.evaluate())
             if run.due("save"):
                 with profile("save"):
@@ -107,12 +114,15 @@ class Session:
                 others than those by which the best was chosen.
         """
         cfg, run = self.cfg, self.record
-        key = (2,) if best else (1, run.steps)
-        seed = int(np.random.SeedSequence(cfg.seed, spawn_key=key).generate_state(1)[0])
+        seed = self._seed(2) if best else self._seed(1, run.steps)
         episodes = cfg.eval.final_episodes if best else cfg.eval.episodes
         if best:
             self.agent.policy.load_state_dict(run.read("best")["agent"]["policy"])
         return evaluate(self.agent.policy, cfg.env, episodes, seed, cfg.num_envs)
+
+    def _seed(self, *key: int) -> int:
+        """A seed for environments that are not trained in."""
+        return int(np.random.SeedSequence(self.cfg.seed, spawn_key=key).generate_state(1)[0])
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -150,6 +160,8 @@ def prepare(
     """
     tune(cfg.threads)
     agent = build_agent(cfg)
+    if cfg.eval.video_interval_steps:
+        _try_film(cfg)
     source = LocalSource(cfg, agent.policy, agent.rollout_length)
     if resume_from is None:
         return Session(Run.create(cfg), agent, source)
@@ -178,6 +190,12 @@ def build_agent(cfg: Config) -> Agent:
         compile=None if cfg.compile == "auto" else cfg.compile,
     )
     return agents.build(cfg.agent, setup)
+
+
+def _try_film(cfg: Config) -> None:
+    """Raises ValueError if the environment cannot be filmed: rather now than in the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films"))).close()
 
 
 def choose_device(name: str) -> torch.device:

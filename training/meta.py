@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from .files import read_json, write_json
 
 _PACKAGES = (
     "neuraxis",
@@ -43,6 +46,22 @@ def describe() -> dict[str, Any]:
             "gpus": gpus,
         },
     }
+
+
+def identified(folder: Path) -> dict[str, Any]:
+    """Returns a run's meta.json, with the id that W&B knows the run by; gives it one if need be.
+
+    A sweep's agent has chosen the id of the run that it starts.
+
+    Raises:
+        RunError: It cannot be read or written.
+    """
+    path = folder / "meta.json"
+    about = read_json(path)
+    if "wandb_id" not in about:
+        about["wandb_id"] = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+        write_json(path, about)
+    return about
 
 
 def now() -> str:

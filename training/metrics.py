@@ -12,11 +12,13 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .files import RunError, disk
 
 Number = torch.Tensor | float
+HISTOGRAM_BINS = 64
 
 
 class Means:
@@ -57,6 +59,13 @@ class Means:
         self._counts = {key: int(count) for key, (_, count) in state.items()}
 
 
+def histogram(tensor: torch.Tensor) -> list[list[float]]:
+    """Returns counts [64] and edges [65] of a tensor's finite values, between their extremes."""
+    values = tensor.detach().float().cpu().numpy()
+    counts, edges = np.histogram(values[np.isfinite(values)], HISTOGRAM_BINS)
+    return [counts.tolist(), edges.tolist()]
+
+
 class Clock:
     """Seconds of a run, those of the processes before this one included."""
 
@@ -66,6 +75,12 @@ class Clock:
     def read(self) -> tuple[float, float]:
         """Returns seconds on the wall and of the CPU."""
         return time.perf_counter() - self._start[0], time.process_time() - self._start[1]
+
+
+def lines(path: Path) -> int:
+    """How many lines a metrics.jsonl has."""
+    with disk(path), path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 class MetricsFile:

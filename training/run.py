@@ -13,21 +13,22 @@ back to it.
 
 from __future__ import annotations
 
-import json
-import secrets
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import torch
 
 from .. import configs
 from ..configs.config import Config
 from ..envs.errors import EnvError
 from ..envs.rollout import Rollout
 from . import checkpoint, folders, meta, rng
-from .files import RunError, disk, write_text
-from .metrics import MetricsFile, Number
+from .files import RunError, read_json, write_json, write_text
+from .metrics import MetricsFile, Number, histogram
+from .mirror import film_file, histogram_file
 from .progress import Progress
 from .tracking import Tracker
 
@@ -59,7 +60,6 @@ class Run:
         self.summary: dict[str, Any] = {}
         self._progress = Progress()
         self._saved_steps = -1
-        self._wandb_id = secrets.token_hex(4)
         self._file: MetricsFile | None = None
         self._tracker: Tracker | None = None
 
@@ -73,9 +73,9 @@ class Run:
         """
         run = cls(cfg, folders.create(cfg))
         run._write_config()
-        run._write_json("meta.json", meta.describe())
+        write_json(run.dir / "meta.json", meta.describe())
         run._file = MetricsFile(run.dir / "metrics.jsonl")
-        run._track()
+        run._tracker = Tracker(run.dir, cfg)
         return run
 
     @classmethod
@@ -88,7 +88,7 @@ class Run:
         """
         folder = folders.find(path)
         run = cls(cfg or configs.load_file(folder / "config.yaml"), folder)
-        run.summary = run._read_json("summary.json")
+        run.summary = read_json(folder / "summary.json")
         return run
 
     @property
@@ -106,8 +106,18 @@ class Run:
         """The folder of the checkpoints."""
         return self.dir / "checkpoints"
 
-    def record(self, rollout: Rollout, metrics: Mapping[str, Number]) -> None:
+    def record(
+        self,
+        rollout: Rollout,
+        metrics: Mapping[str, Number],
+        tensors: Callable[[], Mapping[str, torch.Tensor]] = dict,
+    ) -> None:
         """Counts a rollout and what was learnt from it; writes a line each `log_interval_steps`.
+
+        Args:
+            rollout: the rollout.
+            metrics: what learning from it returned.
+            tensors: gives weights and gradients; asked only when their histograms are due.
 
         Raises:
             RunError: a loss is no longer finite.
@@ -115,7 +125,15 @@ class Run:
         self._progress.add(rollout, metrics)
         if self._progress.crossed("log", self.cfg.log_interval_steps):
             self._progress.check()
+            if self._progress.crossed("histograms", self.cfg.wandb.histogram_interval_steps):
+                file = histogram_file(self.dir, self.steps)  # before the line that it goes up with
+                write_json(file, {name: histogram(t) for name, t in tensors().items()})
             self._write(self._progress.take())
+
+    def film(self) -> Path | None:
+        """The file for a film of this moment's policy, if one is due."""
+        due = self._progress.crossed("film", self.cfg.eval.video_interval_steps)
+        return film_file(self.dir, self.steps) if due else None
 
     def due(self, what: Literal["eval", "save"]) -> bool:
         """Whether a multiple of the interval was passed since it was last due; 0 is never.
@@ -148,7 +166,6 @@ class Run:
             "source": source.state_dict(),
             "progress": self._progress.state_dict(),
             "metrics_bytes": self._file.sync(),
-            "wandb_id": self._wandb_id,
             "rng": rng.state_dict(),
         }
         checkpoint.write(self.checkpoints / _name(self.steps), tree)
@@ -157,11 +174,12 @@ class Run:
             self._point("best")
         self._point("last")  # after `best`: killed in between, the run goes on from the one before
         folders.prune(self.checkpoints, self.cfg.checkpoint.keep)
+        self._notify()
 
     def read(self, which: str = "last") -> dict[str, Any]:
         """Returns the tree of checkpoint `last`, `best` (without a best: `last`) or `step_...`.
 
-        Its keys are agent, source, progress, metrics_bytes, wandb_id and rng. Raises as `load`.
+        Its keys are agent, source, progress, metrics_bytes and rng. Raises as `load`.
         """
         return checkpoint.read(folders.chosen(self.checkpoints, which))
 
@@ -184,11 +202,10 @@ class Run:
             reopened = source.load_state_dict(tree["source"]) or 0
         self._progress.load_state_dict(tree["progress"])
         self._saved_steps = self.steps
-        self._wandb_id = tree["wandb_id"]
         self._point("last")  # before metrics.jsonl is cut, lest the newer one misses its lines
         self._file.truncate(tree["metrics_bytes"])
         self._note_resumption()
-        self._track()
+        self._tracker = Tracker(self.dir, self.cfg)
         rng.load_state_dict(tree["rng"])  # at last: nothing above may draw from them
         return reopened
 
@@ -196,12 +213,14 @@ class Run:
         self,
         status: Literal["finished", "interrupted", "failed"] = "finished",
         final: Mapping[str, float] | None = None,
+        failure: str | None = None,
     ) -> None:
         """Logs what is left, writes summary.json, ends the W&B run; a second call does nothing.
 
         Args:
             status: how it ended.
             final: `evaluate/...` of the final evaluation, in place of the newest ones.
+            failure: what ended it, for those who follow it in W&B.
         """
         if self._file is None:
             return
@@ -210,50 +229,33 @@ class Run:
         self._file.close()
         self._file = None
         self.summary = {"status": status, **self._progress.summary(), **(final or {})}
-        self._write_json("summary.json", self.summary)
+        write_json(self.dir / "summary.json", self.summary)
         if self._tracker is not None:
-            self._tracker.finish(self.summary, failed=status == "failed")
+            self._tracker.finish(self.summary, failure)
 
     def _write(self, metrics: Mapping[str, float]) -> None:
         assert self._file is not None, "open for reading: call create or load"
         row = self._progress.row(metrics)
         self._file.write(row)
+        self._notify()
+
+    def _notify(self) -> None:
         if self._tracker is not None:
-            self._tracker.log(row)
+            self._tracker.notify()
 
     def _point(self, link: str) -> None:
         folders.point(self.checkpoints / link, _name(self.steps))
 
-    def _track(self) -> None:
-        settings = self.cfg.model_dump(mode="json")
-        name = "-".join((*folders.label(self.cfg), f"s{self.cfg.seed}"))
-        self._tracker = Tracker(self.cfg.wandb, self.dir, self._wandb_id, name, settings)
-
     def _note_resumption(self) -> None:
         """Writes into meta.json that the run goes on, and config.yaml with what has changed."""
-        history = self._read_json("meta.json")
+        path = self.dir / "meta.json"
+        history = read_json(path)
         now = {"time": meta.now(), "command": meta.command(), "steps": self.steps}
-        self._write_json("meta.json", history | {"resumed": [*history.get("resumed", []), now]})
+        write_json(path, history | {"resumed": [*history.get("resumed", []), now]})
         self._write_config()
 
     def _write_config(self) -> None:
         write_text(self.dir / "config.yaml", configs.dump(self.cfg.model_dump(mode="json")))
-
-    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_text(self.dir / name, json.dumps(content, indent=2) + "\n")
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        """Returns one of the folder's small files, {} if it is not there. Raises RunError."""
-        path = self.dir / name
-        with disk(path):
-            text = path.read_text(encoding="utf-8") if path.exists() else "{}"
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise RunError(f"{path}: damaged, not JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise RunError(f"{path}: damaged, not a JSON object")
-        return content
 
 
 @contextmanager

@@ -1,127 +1,149 @@
-"""Weights & Biases as a mirror of metrics.jsonl: offline, late or absent, it never stops training.
+"""Weights & Biases while a run trains: offline, late or absent, it never holds training up.
 
-Offline needs neither account nor network; `wandb sync RUN/wandb/offline-run-*` uploads it later.
+    training      writes metrics.jsonl, says that there is news, goes on
+    this thread   waits for news, reads what has come, gives it to W&B
+
+Only the end of the run waits for the thread, about a minute at most. What did not go up is in the
+run's folder, from where `neuraxis export RUN --wandb` sends it.
 """
 
 from __future__ import annotations
 
 import logging
-import netrc
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+
+from .client import failures, forget, import_wandb, obstacle, reason_of
+from .files import RunError
+from .metrics import lines
+from .mirror import Mirror
 
 if TYPE_CHECKING:
-    import wandb
-
-    from ..configs.config import WandbConfig
+    from ..configs.config import Config
 
 _log = logging.getLogger(__name__)
 
-# Without the flush interval a killed process loses 15 s of rows; without the timeouts a dead server
-# holds the start for 90 s and the end for ever (the data stays on disk).
-_SETTINGS: dict[str, Any] = {
-    "silent": True,
-    "console": "off",
-    "reinit": "create_new",
-    "disable_code": True,
-    "disable_git": True,
-    "x_save_requirements": False,
-    "x_transaction_log_flush_interval": 1.0,
-    "init_timeout": 30.0,
-    "finish_timeout": 60.0,
-}
-
 
 class Tracker:
-    """One W&B run; does nothing in mode `disabled`, and nothing more after W&B's first failure.
+    """Mirrors a run; in mode `disabled` does nothing and imports nothing.
 
     Args:
-        config: mode, project, group and tags.
-        folder: the run's folder; W&B writes into `wandb/` there.
-        run_id: W&B's id; the same one continues the run after `neuraxis resume`.
-        name: shown for the run.
-        settings: the run's configuration, as JSON values.
+        folder: the run's.
+        cfg: its configuration.
     """
 
-    def __init__(
-        self, config: WandbConfig, folder: Path, run_id: str, name: str, settings: Mapping[str, Any]
-    ) -> None:
-        self._run: wandb.Run | None = None
-        if config.mode == "disabled":
+    def __init__(self, folder: Path, cfg: Config) -> None:
+        self._folder = folder
+        self._cfg = cfg
+        self._news = threading.Event()
+        self._summary: Mapping[str, Any] | None = None  # once the run has ended
+        self._failure: str | None = None
+        self._thread: threading.Thread | None = None
+        if cfg.wandb.mode != "disabled":
+            self._before = lines(folder / "metrics.jsonl")
+            import_wandb()  # here: what torch imports meanwhile does not bear a second thread
+            self._thread = threading.Thread(target=self._follow, name="wandb", daemon=True)
+            self._thread.start()
+
+    def notify(self) -> None:
+        """Says that the folder has something new."""
+        self._news.set()
+
+    def finish(self, summary: Mapping[str, Any], failure: str | None = None) -> None:
+        """Ends the W&B run and waits until what can go up is there; a second call does nothing.
+
+        Args:
+            summary: of the run.
+            failure: what has ended it too early; W&B tells those who follow it.
+        """
+        self._summary, self._failure = summary, failure
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _follow(self) -> None:
+        mirror = self._begin()
+        if mirror is None:
             return
-        mode = config.mode
-        if mode == "online" and not _has_key():
-            _log.warning(
-                "wandb.mode=online: no API key found, going on offline; `wandb login` sets one"
-            )
-            mode = "offline"
-        common = {"project": config.project, "group": config.group, "tags": list(config.tags)}
-        options = {
-            **common,
-            "dir": str(folder),
-            "id": run_id,
-            "name": name,
-            "config": dict(settings),
-        }
-        self._start(mode, options)
-        if self._run is None and mode == "online":
-            self._start("offline", options)
-
-    def _start(self, mode: Literal["online", "offline"], options: Mapping[str, Any]) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when wandb is imported
-        with self._guard(f"{mode} start"):
-            import wandb
-
-            known = {k: v for k, v in _SETTINGS.items() if k in wandb.Settings.model_fields}
-            run = wandb.init(**options, mode=mode, resume="allow", settings=wandb.Settings(**known))
-            run.define_metric("steps")
-            run.define_metric("*", step_metric="steps")
-            self._run = run
-
-    def log(self, row: Mapping[str, float]) -> None:
-        """Sends one row of metrics, `steps` among them."""
-        if self._run is not None:
-            with self._guard("log"):
-                self._run.log(dict(row))
-
-    def finish(self, summary: Mapping[str, Any], failed: bool = False) -> None:
-        """Ends the W&B run with its summary; a second call does nothing."""
-        run, self._run = self._run, None
-        if run is not None:
-            with self._guard("finish"):
-                run.summary.update(dict(summary))
-                run.finish(exit_code=int(failed))
-
-    @contextmanager
-    def _guard(self, what: str) -> Iterator[None]:
-        """Says W&B's failure in one line and turns the mirror off."""
-        import wandb
-        from wandb.sdk.mailbox import MailboxClosedError  # wandb-core died; no wandb.Error
-
         try:
-            yield
-        except (wandb.Error, MailboxClosedError, OSError) as error:
-            self._run = None
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            _log.warning(
-                "wandb: %s failed (%s); training goes on, metrics.jsonl is whole", what, reason
-            )
+            self._send(mirror)
+            missing = mirror.missing()
+            reason = f"{missing} rows did not arrive" if missing else None
+        except (RunError, *failures()) as error:
+            forget(error)
+            reason = reason_of(error)
+        if reason is not None:
+            self._warn(reason)
 
-
-def _has_key() -> bool:
-    """Whether W&B would find a key without asking: it would prompt on a terminal, else fail."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
-    own = os.environ.get("NETRC")
-    for path in [Path(own)] if own else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+    def _begin(self) -> Mirror | None:
+        """Opens the W&B run, offline where online is asked for and cannot be had."""
+        online = self._cfg.wandb.mode == "online"
+        if online and (reason := obstacle()) is not None:
+            self._warn(f"{reason}; going on offline")
+            online = False
+        earlier = any(self._folder.glob("wandb/*run-*"))  # they hold the rows until now
+        first = self._before if earlier else 0
         try:
-            if netrc.netrc(path).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
+            return Mirror(self._folder, self._cfg, "online" if online else "offline", first)
+        except (RunError, *failures()) as error:
+            self._warn(reason_of(error))
+            return None
+
+    def _send(self, mirror: Mirror) -> None:
+        """Sends what comes until the run has ended."""
+        collapse = Collapse()
+        while True:
+            summary = self._summary  # before reading: all that it sums up is then in the folder
+            for row, new in mirror.send():
+                if collapse.begins(row) and new:
+                    mirror.alert("evaluations collapsed", collapse.text)
+            mirror.send_checkpoints()
+            if summary is not None:
+                break
+            self._news.wait()
+            self._news.clear()
+        if self._failure is not None:
+            mirror.alert("run failed", self._failure)
+        mirror.finish(summary)
+
+    def _warn(self, reason: str) -> None:
+        _log.warning(
+            "wandb: %s; metrics.jsonl is whole, `neuraxis export %s --wandb` uploads it",
+            reason,
+            self._folder,
+        )
+
+
+class Collapse:
+    """Watches the evaluations for the loss of what was learnt.
+
+    It begins with the second evaluation in a row whose mean and one standard deviation are below
+    the middle between the first evaluation and the best one.
+
+    Attributes:
+        text: the newest evaluation in words.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._first: float | None = None
+        self._best = 0.0
+        self._below = 0  # evaluations in a row
+
+    def begins(self, row: Mapping[str, float]) -> bool:
+        """Whether it begins with this row of metrics."""
+        score = row.get("evaluate/return")
+        if score is None:
+            return False
+        if self._first is None:
+            self._first = self._best = score
+        self._best = max(self._best, score)
+        low = score + row.get("evaluate/return_std", 0.0) < (self._first + self._best) / 2
+        self._below = self._below + 1 if low else 0
+        self.text = (
+            f"evaluate/return {score:.4g} at {row['steps']:,.0f} steps, best {self._best:.4g}"
+        )
+        return self._below == 2

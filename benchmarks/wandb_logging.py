@@ -1,0 +1,173 @@
+"""What W&B costs training, with a server that is healthy and with one that fails.
+
+    python benchmarks/wandb_logging.py --rounds 5
+
+Each turn is a process that trains PPO on CartPole-v1 and logs at the default interval; the sides
+take turns, and each is compared with the `disabled` turn of its round. Steps, CPU seconds of the
+training process and wall seconds are counted from WARM_STEPS to the end of training; W&B's own
+processes and the wait at the end of the run stand apart. The server is the tests' and runs in this
+process; it fails when half of the steps are done, or from the start. The table goes to
+`benchmarks/results/logging.md`. (A file named logging.py would hide Python's own module.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "logging.md"
+WARM_STEPS, TOTAL_STEPS = 20_000, 120_000
+SLOWER, COST = 0.10, 0.03  # bars: loss of steps per second; CPU seconds more
+# side: wandb.mode, how the server fails, whether from the start
+SIDES: dict[str, tuple[str, Any, bool]] = {
+    "disabled": ("disabled", "", True),
+    "offline": ("offline", "", True),
+    "online": ("online", "", True),
+    "online, server stopped midway": ("online", "stop", False),
+    "online, server answers 500 midway": ("online", "error", False),
+    "online, server hangs midway": ("online", "hang", False),
+    "online, server hangs from the start": ("online", "hang", True),
+    "online, key refused": ("online", "refuse", True),
+}
+WORDS = (
+    *("env=CartPole-v1", "agent=ppo", "num_envs=8", f"total_steps={TOTAL_STEPS}", "compile=false"),
+    *("eval.interval_steps=0", "eval.final_episodes=1", "checkpoint.interval_steps=0"),
+)
+
+
+def train(mode: str) -> None:
+    """One turn, in a process of its own: prints `half` when it is there, at last what it found."""
+    import psutil
+
+    from neuraxis.configs import load
+    from neuraxis.training import prepare
+
+    marks: list[tuple[float, ...]] = []
+    half = False
+
+    def watch(run: Any) -> None:
+        nonlocal half
+        if run.steps >= (WARM_STEPS if not marks else TOTAL_STEPS):
+            others = psutil.Process().children(recursive=True)
+            apart = sum(sum(child.cpu_times()[:2]) for child in others)
+            marks.append((run.steps, time.process_time(), time.perf_counter(), apart))
+        if not half and run.steps >= TOTAL_STEPS / 2:
+            half = True
+            print("half", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        session = prepare(load([*WORDS, f"wandb.mode={mode}", f"run_dir={folder}/run"]))
+        session.run(watch)
+        ended = time.perf_counter()
+        rows = len(Path(folder, "run", "metrics.jsonl").read_text().splitlines())
+    steps, cpu, wall, apart = (end - begin for begin, end in zip(*marks, strict=True))
+    found = {"rate": steps / wall, "cpu": cpu / steps, "apart": apart / cpu, "rows": rows}
+    print(json.dumps(found | {"end": ended - marks[1][2]}))
+
+
+def turn(side: str) -> dict[str, float]:
+    """Trains on one side, with a server of its own that fails as the side says."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.wandb_server import KEY, Server
+
+    mode, fault, at_once = SIDES[side]
+    with Server() as server:
+        if fault and at_once:
+            server.fail(fault)
+        one = {"OMP_NUM_THREADS": "1", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        command = [sys.executable, __file__, "--child", mode]
+        process = subprocess.Popen(
+            command, env=os.environ | one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout is not None and process.stderr is not None
+            line = process.stdout.readline()
+            if fault and not at_once:
+                server.fail(fault)
+            output, errors = process.communicate()
+        if process.returncode or line != "half\n":
+            raise SystemExit(f"{side} failed:\n{errors[-2000:]}")
+    found = json.loads(output.splitlines()[-1])
+    return found | {"warnings": sum("wandb:" in text for text in errors.splitlines())}
+
+
+def table(found: dict[str, list[dict[str, float]]], rounds: int) -> str:
+    """The results, in Markdown."""
+    lines = [
+        "# What logging to W&B costs",
+        "",
+        f"PPO on CartPole-v1, {TOTAL_STEPS:,} steps, a row every 1,000; medians of {rounds} rounds"
+        " in which the sides take turns, ratios to the `disabled` turn of the same round.",
+        "",
+        f"Bars: steps/s at least {1 - SLOWER:.2f} of disabled; CPU seconds of the training process"
+        f" at most {COST:.0%} more.",
+        "",
+        "| W&B | steps/s | of disabled | CPU-s more | W&B's processes | end, s | warnings | bars |",
+        "|---|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for side, turns in found.items():
+        pairs = list(zip(turns, found["disabled"], strict=True))
+        speed = statistics.median(one["rate"] / other["rate"] for one, other in pairs)
+        cost = statistics.median(one["cpu"] / other["cpu"] for one, other in pairs) - 1
+        rate, apart, end = (
+            statistics.median(one[key] for one in turns) for key in ("rate", "apart", "end")
+        )
+        says = {one["warnings"] for one in turns}
+        met = "met" if speed >= 1 - SLOWER and cost <= COST else "missed"
+        lines.append(
+            f"| {side} | {rate:,.0f} | {speed:.2f} | {cost:+.1%} | {apart:.1%} | {end:.1f} | "
+            f"{'/'.join(map(str, sorted(says)))} | {met} |"
+        )
+    same = len({one["rows"] for turns in found.values() for one in turns}) == 1
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "W&B's processes: their CPU seconds as a share of the training process's. End: from the"
+            " last step to the end of the run, one episode of evaluation and the upload included.",
+            f"Rows in metrics.jsonl: {'the same in every turn' if same else 'NOT the same'}.",
+            "",
+            f"`python benchmarks/wandb_logging.py --rounds {rounds}`, wandb {version()}, one thread"
+            " on a machine with two cores.",
+            "",
+        ]
+    )
+
+
+def version() -> str:
+    """Of W&B's client."""
+    from importlib import metadata
+
+    return metadata.version("wandb")
+
+
+def main() -> None:
+    """Measures and writes the table, or is one of the turns."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        train(options.child)
+        return
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for number in range(options.rounds):
+        for side in SIDES:
+            found[side].append(turn(side))
+            print(f"{number + 1}/{options.rounds} {side}: {found[side][-1]}", flush=True)
+    RESULTS.write_text(table(found, options.rounds))
+    print(RESULTS.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,580 @@
+"""`neuraxis compare`: statistics, groups, refusals, and what it prints, writes and logs."""
+
+import csv
+import html.parser
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wandb
+from numpy.testing import assert_allclose
+
+from neuraxis.training import charts, cli, exits, grouping, records, report, statistics, train
+from neuraxis.training.compare import compare
+from neuraxis.training.files import RunError
+from neuraxis.training.table import Row
+
+from .runs import write_group, write_run
+from .wandb_server import ENTITY, Server
+
+CARTPOLE = ([500.0, 480, 495, 350, 500], [450.0, 490, 300, 310, 470])
+ACROBOT = ([-80.0, -85, -90, -110, -82], [-100.0, -84, -95, -99, -88])
+# rliable 1.2.0 of these scores (get_interval_estimates, 50,000 and for P 5,000 resamples; over both
+# environments scaled to [0, 1] in each): value, low, high.
+RLIABLE = {
+    ("iqm", "cartpole", 0): (491.667, 393.333, 500.0),
+    ("iqm", "cartpole", 1): (410.0, 303.333, 483.333),
+    ("mean", "cartpole", 0): (465.0, 406.0, 499.0),
+    ("mean", "cartpole", 1): (404.0, 334.0, 474.0),
+    ("improvement", "cartpole", 0): (0.84, 0.52, 1.0),
+    ("iqm", "both", 0): (0.88472, 0.55278, 0.97639),
+    ("iqm", "both", 1): (0.58889, 0.28333, 0.80),
+    ("mean", "both", 0): (0.75583, 0.5325, 0.93583),
+    ("improvement", "both", 0): (0.76, 0.52, 0.96),
+}
+PICTURES = (
+    "scores",
+    "learning_curves",
+    "wall_clock",
+    "sample_efficiency",
+    "performance_profiles",
+)
+
+
+def neuraxis(*words: Any) -> int:
+    return exits.exit_code(cli.neuraxis, list(map(str, words)))
+
+
+def rows_of(comparison: Any, environment: str | None = None) -> dict[str, Row]:
+    rows = comparison.rows
+    return {row.group: row for row in rows if environment in (None, row.environment)}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """PPO and DQN on CartPole, five seeds each."""
+    for agent, scores in zip(("ppo", "dqn"), CARTPOLE, strict=True):
+        write_group(tmp_path / agent, scores, f"agent={agent}")
+    return tmp_path
+
+
+@pytest.fixture
+def four(two: Path) -> Path:
+    """The same agents on Acrobot, too, with another learning rate there."""
+    for agent, scores in zip(("ppo", "dqn"), ACROBOT, strict=True):
+        words = (f"agent={agent}", "env=Acrobot-v1", "agent.learning_rate=1e-2")
+        write_group(two / "acrobot" / agent, scores, *words)
+    return two
+
+
+# --- statistics
+
+
+@pytest.mark.parametrize(("name", "environments", "group"), RLIABLE)
+def test_numbers_equal_rliable(name: str, environments: str, group: int) -> None:
+    strata = [CARTPOLE] if environments == "cartpole" else [CARTPOLE, ACROBOT]
+    scores = np.array(strata)  # [environment, group, seed]
+    if environments == "both":
+        low, high = scores.min((1, 2), keepdims=True), scores.max((1, 2), keepdims=True)
+        scores = (scores - low) / (high - low)
+    sides = [0, 1] if name == "improvement" else [group]
+    samples = [scores[number, side] for side in sides for number in range(len(strata))]
+    found = statistics.estimate(getattr(statistics, name), samples)
+    value, low, high = RLIABLE[name, environments, group]
+    assert_allclose(found.value, value, rtol=1e-4)
+    assert_allclose(found[1:], (low, high), atol=0.05 * (high - low))  # ends jump from atom to atom
+
+
+def test_the_iqm_is_the_mean_of_the_middle_half() -> None:
+    assert statistics.iqm(np.array([100.0, 1, 2, 3, -50])) == 2  # 1, 2, 3 stay
+    assert statistics.iqm(np.array([0.0, 1, 5])) == 2  # a quarter of three is none
+    assert statistics.iqm(np.arange(4.0), 100 + np.arange(4.0)) == 51.5  # 2, 3, 100, 101
+
+
+def test_improvement_counts_pairs_and_half_of_the_ties() -> None:
+    x, y = np.array([1.0, 2, 3]), np.array([2.0, 2, 4])
+    # 1 beats none; 2 ties with two; 3 beats two: (0 + 2 / 2 + 2) / 9
+    assert_allclose(statistics.improvement(x, y), 3 / 9)
+    assert_allclose(statistics.improvement(y, x), 6 / 9)
+    easy, hard = np.array([1.0, 1]), np.array([0.0, 0])
+    assert_allclose(statistics.improvement(x, easy, y, hard), (3 / 9 + 1) / 2)
+
+
+def test_resampling_stays_within_an_environment() -> None:
+    """Seeds that agree leave nothing uncertain, however far the environments are apart."""
+    strata = [np.full(5, 0.0), np.full(5, 100.0)]
+    assert statistics.estimate(statistics.mean, strata) == (50, 50, 50)
+
+
+def test_one_seed_has_no_interval() -> None:
+    for strata in ([np.ones(1)], [np.ones(5), np.ones(1)]):
+        value, low, high = statistics.estimate(statistics.iqm, strata)
+        assert value == 1 and math.isnan(low) and math.isnan(high)
+
+
+def test_the_same_runs_give_the_same_table(two: Path) -> None:
+    assert compare([two]).rows == compare([two]).rows
+
+
+# --- the table
+
+
+def test_the_table(two: Path) -> None:
+    comparison = compare([two / "dqn", two / "ppo"])
+    ppo, dqn = comparison.rows  # the higher IQM first
+    assert (ppo.group, dqn.group, ppo.environment) == ("ppo", "dqn", "CartPole-v1")
+    assert (ppo.seeds, ppo.steps, ppo.seconds, ppo.cpu_seconds) == (5, 3_000, 6, 3)
+    assert_allclose(ppo.iqm.value, (480 + 495 + 500) / 3)
+    assert_allclose((ppo.mean.value, ppo.median.value), (465, 495))
+    assert ppo.improvement is None
+    assert dqn.improvement is not None
+    assert_allclose(dqn.improvement.value, 0.84)
+
+
+def test_environments_are_strata(four: Path) -> None:
+    comparison = compare([four], mixed=True)
+    assert [row.environment for row in comparison.rows[::2]] == [
+        "Acrobot-v1",
+        "CartPole-v1",
+        "all 2, scaled",
+    ]
+    rows = rows_of(comparison, "all 2, scaled")
+    assert_allclose(rows["ppo"].iqm.value, RLIABLE["iqm", "both", 0][0], rtol=1e-4)
+    assert_allclose(rows["dqn"].mean.value, 0.54, rtol=1e-4)
+    assert rows["dqn"].improvement is not None
+    assert_allclose(rows["dqn"].improvement.value, 0.76)
+    assert rows["ppo"].seeds == 5
+
+
+def test_a_group_that_lacks_an_environment_is_not_in_the_whole(four: Path) -> None:
+    shutil.rmtree(four / "acrobot" / "dqn")
+    assert rows_of(compare([four], mixed=True), "all 2, scaled") == {}, (
+        "nothing to compare PPO with"
+    )
+    for env in ("CartPole-v1", "Acrobot-v1"):
+        write_group(four / "lstm" / env, [1, 2], "network=lstm", f"env={env}")
+    rows = rows_of(compare([four], by=["agent.name", "network"], mixed=True), "all 2, scaled")
+    assert sorted(rows) == ["ppo mlp", "ppo mlp-lstm"]
+    assert rows["ppo mlp-lstm"].seeds == 2
+
+
+def test_another_metric_is_the_newest_of_the_rows(two: Path) -> None:
+    assert compare([two / "ppo"], "episode/return").rows[0].mean == (2.5, 2.5, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [
+        (([10, 10, 11, 11, 12], [1, 1, 2, 2, 3]), "ppo is above dqn: 5 seeds or more"),
+        (([10, 10, 11, 11, 12], [10, 9, 11, 12, 10]), "cannot tell ppo from dqn (intervals over"),
+        (([10, 10, 11, 11], [1, 1, 2, 2, 3]), "cannot tell ppo from dqn (4 seeds, 5 are needed)"),
+        (([10], [1, 1, 2, 2, 3]), "cannot tell ppo from dqn (1 seed, 5 are needed)"),
+    ],
+)
+def test_what_can_be_decided(scores: Any, verdict: str, tmp_path: Path) -> None:
+    for agent, own in zip(("ppo", "dqn"), scores, strict=True):
+        write_group(tmp_path / agent, own, f"agent={agent}")
+    (found,) = compare([tmp_path]).verdicts
+    assert found.startswith(f"CartPole-v1: {verdict}")
+
+
+# --- which runs, and in which groups
+
+
+def test_what_does_not_count_makes_no_group(tmp_path: Path) -> None:
+    words = ["seed=1", "wandb.project=other", "wandb.tags=[a]", "log_interval_steps=7"]
+    write_run(tmp_path / "a", 1.0)
+    write_run(tmp_path / "b", 2.0, *words, "profile=true", "checkpoint.keep=3")
+    (row,) = compare([tmp_path]).rows
+    assert (row.group, row.seeds) == ("ppo mlp", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ("agent.learning_rate=3e-3", "learning_rate=0.003"),
+        ("agent=dqn", "dqn"),
+        ("network=lstm", "mlp-lstm"),
+        ("network.blocks.0.sizes=[32]", "sizes=[32]"),
+        ("agent.normalize_rewards=true", "normalize_rewards=true"),
+        ("env.frame_stack=4", "frame_stack=4"),
+        ("device=cpu", "device=cpu"),
+    ],
+)
+def test_every_other_setting_does(words: str, label: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 1.0)
+    write_run(tmp_path / "b", 2.0, words)
+    assert compare([tmp_path]).rows[0].group == label
+
+
+def test_labels_name_no_more_than_it_takes() -> None:
+    configs = [
+        {"agent.name": agent, "agent.gamma": gamma, "agent.clip": clip, "seed": seed}
+        for seed, (agent, gamma, clip) in enumerate(
+            [("ppo", 0.9, 1), ("ppo", 0.99, 2), ("dqn", 0.9, 3), ("ppo", 0.9, 1)]
+        )
+    ]
+    keys = grouping.differing(configs)
+    assert keys == ["agent.name", "agent.gamma", "agent.clip"]
+    assert grouping.labels(configs, keys) == [
+        "ppo gamma=0.9",
+        "ppo gamma=0.99",
+        "dqn gamma=0.9",
+        "ppo gamma=0.9",
+    ]
+
+
+def test_a_setting_that_an_older_version_lacks_is_no_difference() -> None:
+    assert grouping.differing([{"a": 1}, {"a": 1, "new": 0}]) == []
+    assert grouping.differing([{"env.id": "X"}, {"env.id": "X", "env.kwargs.g": 9}]) != []
+
+
+def test_grouping_by_a_key_says_what_it_mixes(four: Path) -> None:
+    write_run(four / "other", 400.0, "seed=5", "agent.learning_rate=1e-2")
+    comparison = compare([four], by=["agent.name"], mixed=True)
+    assert comparison.groups == ["dqn", "ppo"]
+    assert rows_of(comparison, "CartPole-v1")["ppo"].seeds == 6
+    assert "ppo in CartPole-v1: its runs differ in agent.learning_rate, too." in comparison.notes
+
+
+def test_an_environments_setting_may_be_what_is_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "seen", 500.0)
+    write_run(tmp_path / "masked", 100.0, "env.mask_velocity=true")
+    with pytest.raises(ValueError, match="runs of 2 environments"):
+        compare([tmp_path])
+    rows = compare([tmp_path], by=["env.mask_velocity"]).rows
+    assert [row.group for row in rows] == ["mask_velocity=false", "mask_velocity=true"]
+    assert {row.environment for row in rows} == {"CartPole-v1"}
+
+
+def test_runs_that_have_not_finished_are_left_out_and_named(two: Path) -> None:
+    write_run(two / "a", None, "seed=8", status="")
+    write_run(two / "b", None, "seed=9", status="failed")
+    comparison = compare([two])
+    assert rows_of(comparison)["ppo"].seeds == 5
+    first, second = comparison.notes
+    assert first == f"Left out, not finished: {two}/a (unfinished), {two}/b (failed)."
+    assert "flatters" in second
+
+
+def test_a_seed_counts_once(two: Path) -> None:
+    write_run(two / "z", 0.0, "seed=0")
+    comparison = compare([two, two])  # given twice, too
+    assert rows_of(comparison)["ppo"].seeds == 5
+    assert_allclose(rows_of(comparison)["ppo"].mean.value, 365)  # 0 in place of 500
+    assert comparison.notes == [
+        f"Left out, since a later run has its seed and settings: {two}/ppo/s0."
+    ]
+
+
+def test_other_budgets_are_told(two: Path) -> None:
+    write_run(two / "long", 1.0, "agent.gamma=0.9", curve=range(9))
+    (note,) = compare([two]).notes
+    assert note.startswith("CartPole-v1: the groups had different total_steps: ")
+    assert "gamma=0.9 9,000" in note
+
+
+def test_runs_are_found_at_any_depth_but_not_inside_runs(two: Path) -> None:
+    inner = two / "ppo" / "s0" / "wandb" / "offline-run-1" / "files"
+    inner.mkdir(parents=True)
+    (inner / "config.yaml").write_text("wandb: {}")
+    assert len(records.select([two], "steps")) == 10
+    assert len(records.select([two / "ppo", two / "ppo" / "s0", two / "dqn" / "s1"], "steps")) == 6
+
+
+def test_a_line_that_is_cut_off_is_not_read(tmp_path: Path) -> None:
+    metrics = write_run(tmp_path, 1.0) / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole + '{"steps": 40')
+    assert records.read(tmp_path).curve("evaluate/return").tolist() == [
+        [1000, 1],
+        [2000, 2],
+        [3000, 3],
+    ]
+    metrics.write_text(whole + '{"steps": 40\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl: damaged, not JSON"):
+        records.read(tmp_path)
+
+
+def test_numbers_that_json_lacks_are_no_scores(tmp_path: Path) -> None:
+    with (write_run(tmp_path, 1.0) / "metrics.jsonl").open("a") as file:
+        file.write('{"steps": 4000, "evaluate/return": null, "loss/value": null}\n')
+    record = records.read(tmp_path)
+    assert record.score("loss/value") is None and "loss/value" not in record.metrics
+    assert len(record.curve("evaluate/return")) == 3
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["."], "runs of 2 environments: Acrobot-v1 (10), CartPole-v1 (10); "),
+        (["nowhere"], "nowhere: no such run"),
+        (["pp"], "pp: no such run; did you mean ppo?"),
+        (["empty"], "empty: not a run, it has no config.yaml"),
+        (["going"], "none of these runs has finished: going (unfinished)"),
+        (["ppo", "--metric", "evaluate/retrun"], "evaluate/retrun: not measured by ppo/s0, "),
+        (
+            ["ppo", "--metric", "a"],
+            "a: not measured by ppo/s0, ppo/s1, ppo/s2, ppo/s3 and 1 more (",
+        ),
+        (["ppo", "--by", "agent.nam"], "--by agent.nam: no run has this setting; did you mean"),
+        (["ppo", "--out", "file"], "Invalid value for '--out'"),
+        (["ppo", "--wandb", "me/"], "--wandb me/: expected PROJECT or ENTITY/PROJECT"),
+        (["wandb:me"], "wandb:me: expected wandb:ENTITY/PROJECT[/GROUP]"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_words_exit_2_with_one_line_and_write_nothing(
+    words: list[str],
+    line: str,
+    four: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(four)
+    (four / "empty").mkdir()
+    (four / "file").write_text("mine")
+    if words == ["going"]:
+        write_run(four / "going", None, status="")
+    assert neuraxis("compare", *words, *(["--out", "new"] if "--out" not in words else [])) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {line}") and err.count("\n") == 1
+    assert not Path("new").exists() and Path("file").read_text() == "mine"
+
+
+def test_mixed_leaves_out_runs_without_the_metric(two: Path) -> None:
+    write_run(two / "z", None, "seed=7", curve=())
+    with pytest.raises(ValueError, match=r"not measured by .*/z.*; --mixed leaves them out"):
+        compare([two])
+    comparison = compare([two], mixed=True)
+    assert rows_of(comparison)["ppo"].seeds == 5
+    assert comparison.notes[0] == f"Left out, without evaluate/return: {two}/z."
+
+
+# --- curves and what is written
+
+
+def test_curves_are_joined_where_all_of_them_have_been() -> None:
+    grid, values = charts.resample([np.array([[0, 0], [10, 10]]), np.array([[2, 5], [6, 7]])])
+    assert (grid[0], grid[-1]) == (2, 6)
+    assert_allclose(values[[0, -1]], [[2, 5], [6, 7]])
+    assert_allclose(values[:, 1], 5 + (grid - 2) / 2)
+
+
+def test_a_level_is_reached_when_it_is_first_passed() -> None:
+    curve = np.array([[10, 1], [20, 5], [30, 2], [40, 9]])
+    assert_allclose(
+        charts.first_reached(curve, np.array([0, 1, 3, 5, 6, 10])), [10, 10, 20, 20, 40, np.nan]
+    )
+
+
+class Sources(html.parser.HTMLParser):
+    """Collects what a page would load or link to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        loads = ("src", "href", "srcset", "data", "action", "poster")
+        self.found += [value or "" for name, value in attrs if name in loads]
+
+
+def test_the_report_is_one_page_that_loads_nothing(four: Path, capsys: Any) -> None:
+    write_run(four / "odd", 1.0, "env=CartPole-v1", "env.kwargs.sutton_barto_reward=<script>")
+    out = four / "a" / "report"
+    assert neuraxis("compare", four, "--mixed", "--out", out) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {out}/report.html"
+    page = (out / "report.html").read_text()
+    sources = Sources(page)
+    assert len(sources.found) == len(PICTURES)
+    assert all(source.startswith("data:image/png;base64,") for source in sources.found)
+    assert not {"script", "link", "iframe"} & sources.tags
+    assert "url(" not in page and "@import" not in page
+    assert {file.name for file in out.iterdir()} == {
+        "report.html",
+        "table.csv",
+        *(f"{name}.png" for name in PICTURES),
+    }
+    assert all((out / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in PICTURES)
+
+
+def test_the_csv_has_every_digit(two: Path) -> None:
+    comparison = compare([two])
+    lines = list(csv.DictReader(io.StringIO(report.table_csv(comparison.rows))))
+    assert [line["group"] for line in lines] == ["ppo", "dqn"]
+    for line, row in zip(lines, comparison.rows, strict=True):
+        assert float(line["iqm_low"]) == row.iqm.low
+        assert float(line["median"]) == row.median.value
+    assert lines[0]["improvement"] == ""
+
+
+def test_the_terminal_shows_table_verdicts_and_notes(two: Path, capsys: Any) -> None:
+    write_run(two / "solo", 1.0, "agent.gamma=0.5", status="failed")
+    assert neuraxis("compare", two) == 0
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.strip().startswith("dqn"))
+    assert line.split() == [
+        *("dqn", "CartPole-v1", "5", "410", "[303.3,", "483.3]", "404", "450"),
+        *("0.84", "[0.52,", "1.00]", "3,000", "0:06", "0:03"),
+    ]
+    assert "CartPole-v1: cannot tell ppo from dqn (intervals overlap)." in out
+    assert "note: Left out, not finished" in out
+
+
+def test_the_table_does_not_wait_for_what_it_does_not_need(two: Path) -> None:
+    code = (
+        "import sys; from neuraxis.training import cli, exits;"
+        f"assert exits.exit_code(cli.neuraxis, ['compare', {str(two)!r}]) == 0;"
+        "assert not {'torch', 'matplotlib', 'wandb', 'jinja2'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd="/")
+
+
+def test_a_single_run_is_shown_without_an_interval(tmp_path: Path, capsys: Any) -> None:
+    write_run(tmp_path, 12.5)
+    assert neuraxis("compare", tmp_path, "--out", tmp_path / "report") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"ppo mlp +CartPole-v1 +1 +12.5 +12.5 +12.5 +first +3,000 ", out)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_report_opens_in_a_browser(two: Path) -> None:
+    report.write(report.render(compare([two])), two / "report")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    address = (two / "report" / "report.html").as_uri()
+    done = subprocess.run([*command, address], capture_output=True, text=True, timeout=60)
+    assert "<h1>evaluate/return of 10 runs</h1>" in done.stdout
+    assert done.stdout.count("<img") == 5
+
+
+# --- Weights & Biases
+
+
+class Grouped(Server):
+    """The server, which understands the filter by group, too."""
+
+    def on_Runs(
+        self, project: str, perPage: int, cursor: str | None = None, **variables: Any
+    ) -> Any:
+        wanted = json.loads(variables.get("filters") or "{}").get("group")
+        everything = self.runs
+        fit = {k: r for k, r in everything.items() if wanted in (None, r.fields.get("groupName"))}
+        self.runs = fit
+        try:
+            return super().on_Runs(project, perPage, cursor)
+        finally:
+            self.runs = everything
+
+
+@pytest.fixture(scope="module")
+def server_of_the_module() -> Iterator[Server]:
+    """One server for all tests: W&B remembers the address for as long as its process lives."""
+    with Grouped() as server, pytest.MonkeyPatch.context() as patch:
+        server.use(patch)
+        wandb.teardown()
+        yield server
+        wandb.teardown()
+
+
+@pytest.fixture
+def server(server_of_the_module: Server) -> Server:
+    """The server, with nothing in it."""
+    server_of_the_module.clear()
+    return server_of_the_module
+
+
+def test_runs_at_wandb_give_the_table_of_their_folders(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["num_envs=2", "agent.n_steps=32", "agent.batch_size=64", "total_steps=500"]
+    small += ["eval.interval_steps=200", "eval.episodes=2", "eval.final_episodes=3"]
+    small += ["wandb.mode=online", "wandb.project=project", "env.time_limit=100"]
+    for rate in ("1e-3", "1e-1"):
+        for seed in (0, 1):
+            words = [f"agent.learning_rate={rate}", f"seed={seed}", f"wandb.group=lr-{rate}"]
+            train(*small, *words, run_dir=f"runs/{rate}/{seed}")
+    assert neuraxis("compare", "runs") == 0
+    here = capsys.readouterr().out
+    assert neuraxis("compare", f"wandb:{ENTITY}/project") == 0
+    assert capsys.readouterr().out == here
+    assert "learning_rate=0.1" in here
+    mixed = compare(["runs/1e-1", f"wandb:{ENTITY}/project/lr-1e-3"])
+    assert rows_of(mixed) == rows_of(compare(["runs"]))
+    for run in mixed.cells[mixed.groups[1], "CartPole-v1"]:
+        assert run.name.startswith(f"wandb:{ENTITY}/project/") and len(run.rows) > 1
+
+
+def test_of_steps_that_came_twice_the_later_ones_count(server: Server, tmp_path: Path) -> None:
+    """A run that was killed and resumed sends again what W&B cannot cut off."""
+    settings = wandb.Settings(silent=True, console="off", reinit="create_new")
+    config = {"env": {"id": "CartPole-v1"}, "agent": {"name": "ppo"}, "seed": 0}
+    with wandb.init(project="twice", dir=tmp_path, config=config, settings=settings) as run:
+        for steps, value in ((10, 1.0), (20, 5.0), (20, 2.0), (30, 3.0)):
+            run.log({"steps": steps, "time/seconds": steps / 10, "evaluate/return": value})
+        run.summary["status"] = "finished"
+    (record,) = records.select([f"wandb:{ENTITY}/twice"], "evaluate/return")
+    assert record.curve("evaluate/return").tolist() == [[10, 1], [20, 2], [30, 3]]
+    assert (record.status, record.config["agent.name"]) == ("finished", "ppo")
+
+
+def test_a_comparison_is_logged_with_tables_charts_and_page(
+    server: Server, two: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(two)
+    assert neuraxis("compare", "ppo", "dqn", "--wandb", f"{ENTITY}/reports") == 0
+    (run,) = server.runs.values()
+    assert f"{server.url}/{ENTITY}/reports/runs/{run.name}" in capsys.readouterr().out
+    kinds = {key: value["_type"] for key, value in run.summary.items() if key[0] != "_"}
+    tables = dict.fromkeys(("table", "runs", "IQM_table"), "table-file")
+    assert kinds == {"report": "html-file"} | tables | dict.fromkeys(PICTURES, "image-file")
+    assert "cannot tell ppo from dqn" in run.fields["notes"]
+    (table,) = (data for name, data in run.files.items() if "/table/table_0" in name)
+    assert [line[:3] for line in json.loads(table)["data"]] == [
+        ["ppo", "CartPole-v1", "5"],
+        ["dqn", "CartPole-v1", "5"],
+    ]
+    with pytest.raises(ValueError, match=r"wandb:tester/reports: no run there"):
+        compare([f"wandb:{ENTITY}/reports"])  # a comparison is no run to compare
+
+
+def test_what_wandb_does_not_have_or_answer_is_said(server: Server, capsys: Any) -> None:
+    assert neuraxis("compare", f"wandb:{ENTITY}/nothing") == 2
+    assert "error: wandb:tester/nothing: Could not find project" in capsys.readouterr().err
+    server.fault = "refuse"
+    assert neuraxis("compare", f"wandb:{ENTITY}/project") == 1
+    assert re.match(r"error: wandb:tester/project: W&B: .*401.*\n$", capsys.readouterr().err)
+
+
+# --- the committed evidence
+
+
+def test_the_committed_runs_give_the_committed_table() -> None:
+    results = Path(__file__).parents[1] / "benchmarks" / "results"
+    lines = (results / "learning.md").read_text().splitlines()
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    told = {name: (int(seeds), mean) for name, seeds, _, mean, *_ in table[2:]}
+    comparison = compare([results / "runs"], mixed=True)
+    found = {}
+    for row in comparison.rows:
+        if runs := comparison.cells.get((row.group, row.environment)):
+            (experiment,) = {Path(run.name).parent.name for run in runs}
+            value, low, high = row.mean
+            found[experiment] = (row.seeds, f"{value:.2f} [{low:.2f}, {high:.2f}]")
+    assert found == told
