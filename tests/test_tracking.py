@@ -19,7 +19,7 @@ def test_disabled_never_imports_wandb() -> None:
         "import sys; from pathlib import Path; from neuraxis.configs import load\n"
         "from neuraxis.training.tracking import Tracker\n"
         "t = Tracker(Path('nowhere'), load(['wandb.mode=disabled']))\n"
-        "t.notify(); t.finish({}); assert 'wandb' not in sys.modules"
+        "t.finish({}); assert 'wandb' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
 
@@ -32,7 +32,6 @@ def test_offline_needs_neither_key_nor_network(
     (tmp_path / "metrics.jsonl").write_text('{"steps": 1, "episode/return": 2, "loss/a": null}\n')
     with caplog.at_level(logging.WARNING):
         tracker = Tracker(tmp_path, load(["wandb.group=group", "wandb.tags=[tag]"]))
-        tracker.notify()
         tracker.finish({"evaluate/return": 2.0})
         tracker.finish({})
     assert not [record for record in caplog.records if record.name.startswith("neuraxis")]

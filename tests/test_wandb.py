@@ -14,7 +14,7 @@ import psutil
 import pytest
 import wandb
 
-from neuraxis.training import cli, client, exits, export, mirror, train
+from neuraxis.training import cli, client, exits, export, mirror, tracking, train
 from neuraxis.training.run import Run
 from neuraxis.training.tracking import Tracker
 
@@ -39,6 +39,7 @@ def server_of_the_module() -> Iterator[Server]:
 def server(server_of_the_module: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server, with nothing in it, and an empty current folder; W&B waits not for long."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(client, "INIT_SECONDS", 3.0)
     monkeypatch.setattr(mirror, "FINISH_SECONDS", 2.0)
     server_of_the_module.clear()
@@ -196,13 +197,14 @@ def test_a_server_that_comes_back_in_time_or_is_slow_gets_everything(
     monkeypatch.setattr(mirror, "FINISH_SECONDS", 30.0)
 
     def blink(run: Run) -> None:
-        if 300 < run.steps < 400:
+        if run.steps > 300 and not server.failed:
+            wait_for(lambda: bool(server.runs) and len(arrived(server)) > 2)
             server.fail("error")
-        elif run.steps > 400:
+            wait_for(lambda: server.failed > 0)
             server.fail("slow")
 
     train(*ONLINE, on_record=blink)
-    assert (arrived(server), warnings(caplog)) == (lines(), [])
+    assert server.failed and (arrived(server), warnings(caplog)) == (lines(), [])
 
 
 def test_without_a_key_it_goes_on_offline_and_can_be_synced(
@@ -283,7 +285,6 @@ def test_a_failure_and_a_collapse_are_told_to_those_who_follow(server: Server) -
         for steps, score in ((1000, 500.0), (1100, 20.0), (1200, 18.0), (1300, 19.0)):
             row = {"steps": steps, "evaluate/return": score, "evaluate/return_std": 2.0}
             file.write(json.dumps(row) + "\n")
-    tracker.notify()
     tracker.finish({"status": "failed"}, "loss/value is nan at step 1,400")
     (stored,) = server.runs.values()
     assert [(alert["title"], alert["text"]) for alert in stored.alerts] == [

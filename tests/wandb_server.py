@@ -138,6 +138,7 @@ class Server:
 
     Attributes:
         fault: how it misbehaves now.
+        failed: how many requests it has failed.
         runs: by their ids.
         artifacts: in the order in which they were created.
         sweeps: the configurations of sweeps, by id.
@@ -155,6 +156,7 @@ class Server:
     def clear(self) -> None:
         """Forgets everything and behaves."""
         self.fault: Fault = ""
+        self.failed = 0
         self.runs: dict[str, StoredRun] = {}
         self.artifacts: list[StoredArtifact] = []
         self.sweeps: dict[str, dict[str, Any]] = {}
@@ -207,6 +209,7 @@ class Server:
 
     def misbehave(self) -> int:
         """Waits or gives the status of an error, as `fault` says; 0: none."""
+        self.failed += self.fault in ("error", "hang", "refuse")
         if self.fault == "hang":
             self._released.clear()
             self._released.wait()

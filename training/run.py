@@ -174,7 +174,6 @@ class Run:
             self._point("best")
         self._point("last")  # after `best`: killed in between, the run goes on from the one before
         folders.prune(self.checkpoints, self.cfg.checkpoint.keep)
-        self._notify()
 
     def read(self, which: str = "last") -> dict[str, Any]:
         """Returns the tree of checkpoint `last`, `best` (without a best: `last`) or `step_...`.
@@ -237,11 +236,6 @@ class Run:
         assert self._file is not None, "open for reading: call create or load"
         row = self._progress.row(metrics)
         self._file.write(row)
-        self._notify()
-
-    def _notify(self) -> None:
-        if self._tracker is not None:
-            self._tracker.notify()
 
     def _point(self, link: str) -> None:
         folders.point(self.checkpoints / link, _name(self.steps))

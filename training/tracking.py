@@ -1,7 +1,7 @@
 """Weights & Biases while a run trains: offline, late or absent, it never holds training up.
 
-    training      writes metrics.jsonl, says that there is news, goes on
-    this thread   waits for news, reads what has come, gives it to W&B
+    training      writes metrics.jsonl and knows nothing of W&B
+    this thread   reads once a second what has come and gives it to W&B
 
 Only the end of the run waits for the thread, about a minute at most. What did not go up is in the
 run's folder, from where `neuraxis export RUN --wandb` sends it.
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+POLL_SECONDS = 1.0
+"""Rows that go up together cost less than one by one: W&B's code stays in the cache."""
+
 
 class Tracker:
     """Mirrors a run; in mode `disabled` does nothing and imports nothing.
@@ -37,8 +40,8 @@ class Tracker:
     def __init__(self, folder: Path, cfg: Config) -> None:
         self._folder = folder
         self._cfg = cfg
-        self._news = threading.Event()
-        self._summary: Mapping[str, Any] | None = None  # once the run has ended
+        self._ended = threading.Event()
+        self._summary: Mapping[str, Any] = {}
         self._failure: str | None = None
         self._thread: threading.Thread | None = None
         if cfg.wandb.mode != "disabled":
@@ -46,10 +49,6 @@ class Tracker:
             import_wandb()  # here: what torch imports meanwhile does not bear a second thread
             self._thread = threading.Thread(target=self._follow, name="wandb", daemon=True)
             self._thread.start()
-
-    def notify(self) -> None:
-        """Says that the folder has something new."""
-        self._news.set()
 
     def finish(self, summary: Mapping[str, Any], failure: str | None = None) -> None:
         """Ends the W&B run and waits until what can go up is there; a second call does nothing.
@@ -59,7 +58,7 @@ class Tracker:
             failure: what has ended it too early; W&B tells those who follow it.
         """
         self._summary, self._failure = summary, failure
-        self._news.set()
+        self._ended.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -95,19 +94,16 @@ class Tracker:
     def _send(self, mirror: Mirror) -> None:
         """Sends what comes until the run has ended."""
         collapse = Collapse()
-        while True:
-            summary = self._summary  # before reading: all that it sums up is then in the folder
+        ended = False
+        while not ended:
+            ended = self._ended.wait(POLL_SECONDS)
             for row, new in mirror.send():
                 if collapse.begins(row) and new:
                     mirror.alert("evaluations collapsed", collapse.text)
             mirror.send_checkpoints()
-            if summary is not None:
-                break
-            self._news.wait()
-            self._news.clear()
         if self._failure is not None:
             mirror.alert("run failed", self._failure)
-        mirror.finish(summary)
+        mirror.finish(self._summary)
 
     def _warn(self, reason: str) -> None:
         _log.warning(
