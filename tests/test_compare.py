@@ -24,7 +24,7 @@ from neuraxis.training.files import RunError
 from neuraxis.training.table import Row
 
 from .runs import write_group, write_run
-from .wandb_server import ENTITY, Server
+from .wandb_server import ENTITY, Server, serving
 
 CARTPOLE = ([500.0, 480, 495, 350, 500], [450.0, 490, 300, 310, 470])
 ACROBOT = ([-80.0, -85, -90, -110, -82], [-100.0, -84, -95, -99, -88])
@@ -193,7 +193,14 @@ def test_what_can_be_decided(scores: Any, verdict: str, tmp_path: Path) -> None:
 def test_what_does_not_count_makes_no_group(tmp_path: Path) -> None:
     words = ["seed=1", "wandb.project=other", "wandb.tags=[a]", "log_interval_steps=7"]
     write_run(tmp_path / "a", 1.0)
-    write_run(tmp_path / "b", 2.0, *words, "profile=true", "checkpoint.keep=3")
+    write_run(
+        tmp_path / "b",
+        2.0,
+        *words,
+        "profile=true",
+        "checkpoint.keep=3",
+        "eval.video_interval_steps=9",
+    )
     (row,) = compare([tmp_path]).rows
     assert (row.group, row.seeds) == ("ppo mlp", 2)
 
@@ -466,30 +473,11 @@ def test_the_report_opens_in_a_browser(two: Path) -> None:
 # --- Weights & Biases
 
 
-class Grouped(Server):
-    """The server, which understands the filter by group, too."""
-
-    def on_Runs(
-        self, project: str, perPage: int, cursor: str | None = None, **variables: Any
-    ) -> Any:
-        wanted = json.loads(variables.get("filters") or "{}").get("group")
-        everything = self.runs
-        fit = {k: r for k, r in everything.items() if wanted in (None, r.fields.get("groupName"))}
-        self.runs = fit
-        try:
-            return super().on_Runs(project, perPage, cursor)
-        finally:
-            self.runs = everything
-
-
 @pytest.fixture(scope="module")
 def server_of_the_module() -> Iterator[Server]:
-    """One server for all tests: W&B remembers the address for as long as its process lives."""
-    with Grouped() as server, pytest.MonkeyPatch.context() as patch:
-        server.use(patch)
-        wandb.teardown()
+    """One server for all tests, for it takes W&B a while to begin anew."""
+    with serving() as server:
         yield server
-        wandb.teardown()
 
 
 @pytest.fixture
@@ -554,12 +542,16 @@ def test_a_comparison_is_logged_with_tables_charts_and_page(
         compare([f"wandb:{ENTITY}/reports"])  # a comparison is no run to compare
 
 
-def test_what_wandb_does_not_have_or_answer_is_said(server: Server, capsys: Any) -> None:
+def test_what_wandb_does_not_have_or_answer_is_said(
+    server: Server, tmp_path: Path, capsys: Any
+) -> None:
     assert neuraxis("compare", f"wandb:{ENTITY}/nothing") == 2
     assert "error: wandb:tester/nothing: Could not find project" in capsys.readouterr().err
     server.fault = "refuse"
     assert neuraxis("compare", f"wandb:{ENTITY}/project") == 1
     assert re.match(r"error: wandb:tester/project: W&B: .*401.*\n$", capsys.readouterr().err)
+    assert neuraxis("compare", write_run(tmp_path, 1.0), "--wandb", "reports") == 1
+    assert re.match(r"error: --wandb reports: W&B: .*401.*\n$", capsys.readouterr().err)
 
 
 # --- the committed evidence

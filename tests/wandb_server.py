@@ -337,9 +337,18 @@ class Server:
 
     # --- wandb.Api()
 
-    def on_Runs(self, project: str, perPage: int, cursor: str | None = None, **_: Any) -> Any:
-        """The project's runs, page by page, oldest first; filters are not understood."""
+    def on_Runs(
+        self,
+        project: str,
+        perPage: int,
+        cursor: str | None = None,
+        filters: str | None = None,
+        **_: Any,
+    ) -> Any:
+        """The project's runs, page by page, oldest first; of filters `group` is understood."""
         runs = [run for run in self.runs.values() if run.project == project]
+        if group := json.loads(filters or "{}").get("group"):
+            runs = [run for run in runs if run.fields.get("groupName") == group]
         start = int(cursor or 0)
         page = runs[start : start + perPage]
         edges = [

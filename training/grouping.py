@@ -10,8 +10,11 @@ from ..configs.text import brief
 
 Settings = Mapping[str, Any]
 
-# Repetition, places and bookkeeping: none of them makes another experiment.
-IGNORED = ("seed", "run_dir", "wandb", "log_interval_steps", "profile", "checkpoint")
+# Repetition, places and bookkeeping: none makes another experiment. W&B has a `code` besides.
+IGNORED = (
+    *("seed", "run_dir", "wandb", "code", "checkpoint"),
+    *("log_interval_steps", "profile", "eval.video_interval_steps"),
+)
 # What an agent makes of its environment: returns are counted before it, so they stay comparable.
 PREPROCESSING = tuple(
     f"env.{name}"

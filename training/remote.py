@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import client
 from .files import RunError
 from .records import REMOTE, Record, flatten
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from .compare import Comparison
 
 _TIMEOUT_SECONDS = 30
-_JOB = "compare"  # the kind of run that `publish` makes, and `read_project` passes over
 
 
 def read_project(selection: str, metric: str) -> list[Record]:
@@ -41,7 +42,7 @@ def read_project(selection: str, metric: str) -> list[Record]:
         found = [
             _read(run, f"{REMOTE}{entity}/{project}/{run.id}", metric)
             for run in runs
-            if run.job_type != _JOB
+            if "env" in run.config  # else it is a comparison, or none of neuraxis
         ]
     if not found:
         raise ValueError(f"{selection}: no run there")
@@ -72,6 +73,8 @@ def publish(comparison: Comparison, files: Mapping[str, bytes], project: str, fo
     """
     entity, _, name = project.rpartition("/")
     with _answering(f"--wandb {project}"):
+        if os.environ.get("WANDB_MODE", "online") == "online" and (why := client.obstacle()):
+            raise RunError(f"--wandb {project}: W&B: {why}")
         import wandb
         from PIL import Image
 
@@ -99,12 +102,13 @@ def publish(comparison: Comparison, files: Mapping[str, bytes], project: str, fo
             console="off",
             disable_git=True,
             disable_code=True,
+            reinit="create_new",
             init_timeout=_TIMEOUT_SECONDS,
         )
         run = wandb.init(
             entity=entity or None,
             project=name,
-            job_type=_JOB,
+            job_type="compare",
             name=title(comparison),
             notes="\n".join([*comparison.verdicts, *comparison.notes]),
             dir=str(folder.resolve()),  # the client's service may run elsewhere
@@ -118,12 +122,11 @@ def publish(comparison: Comparison, files: Mapping[str, bytes], project: str, fo
 @contextmanager
 def _answering(selection: str) -> Iterator[None]:
     """Turns what W&B's client raises into one line that names the selection."""
-    import wandb
-
+    client.import_wandb()
     try:
         yield
     except ValueError as error:  # no such project
         raise ValueError(f"{selection}: {error}") from error
-    except (wandb.Error, OSError) as error:
-        reason = " ".join((str(error) or type(error).__name__).split())
-        raise RunError(f"{selection}: W&B: {reason}") from error
+    except client.failures() as error:
+        client.forget(error)
+        raise RunError(f"{selection}: W&B: {client.reason_of(error)}") from error
