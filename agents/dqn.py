@@ -116,6 +116,8 @@ class DQN(Agent[QPolicy]):
         self.burn_in = config.burn_in if memory else 0
         self.sequence_length = config.sequence_length if memory else 1
         obstacle = "a network with memory" if memory else "agent.noisy" if config.noisy else None
+        if self.policy.trains_apart:
+            obstacle = "DQN with dropout or batch normalisation"
         updates = max(config.gradient_steps, 0) / (config.train_freq * num_envs) or 1
         self.replay = Replay(
             config.buffer_size,
