@@ -178,7 +178,7 @@ def one_line(out: str, err: str, says: str) -> None:
 
 USAGE = {
     # commands and options
-    "trian": "trian: no such command; did you mean train? | resume, evaluate, compare, watch, export, list",
+    "trian": "trian: no such command; did you mean train? | resume, evaluate, compare, watch",
     "train --seed 3": "No such option '--seed'",
     "resume": "Missing argument 'RUN'",
     "list agnts": "'agnts' is not one of 'agents', 'envs'",
