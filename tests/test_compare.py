@@ -187,6 +187,17 @@ def test_what_can_be_decided(scores: Any, verdict: str, tmp_path: Path) -> None:
     assert found.startswith(f"CartPole-v1: {verdict}")
 
 
+def test_a_verdict_speaks_of_every_group(tmp_path: Path) -> None:
+    scores = {"lstm": [9, 9, 8, 9, 10], "gru": [8, 9, 10, 9, 8], "cnn": [1, 2, 1, 2, 1]}
+    for network, own in (scores | {"mlp": [5, 5], "transformer": [4, 4]}).items():
+        write_group(tmp_path / network, own, f"network={network}")
+    assert compare([tmp_path]).verdicts == [
+        "CartPole-v1: mlp-lstm is above cnn: 5 seeds or more, and the intervals are apart.",
+        "CartPole-v1: cannot tell mlp-lstm from mlp-gru (intervals overlap); "
+        "mlp, mlp-transformer (2 seeds, 5 are needed).",
+    ]
+
+
 # --- which runs, and in which groups
 
 

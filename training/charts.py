@@ -117,12 +117,14 @@ def _over_time(axes: Axes, groups: Mapping[str, list[np.ndarray]], colours: Colo
 
 def _efficiency(axes: Axes, groups: Mapping[str, list[np.ndarray]], colours: Colours) -> None:
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    every = [curve for curves in groups.values() for curve in curves]
+    if not every:
+        return
+    lowest = min(curve[0, 1] for curve in every)
+    levels = np.linspace(lowest, max(curve[:, 1].max() for curve in every), _POINTS)
     for group, curves in groups.items():
         if not curves:
             continue
-        lowest = min(curve[0, 1] for curve in curves)
-        highest = max(curve[:, 1].max() for curve in curves)
-        levels = np.linspace(lowest, highest, _POINTS)
         steps = np.array([first_reached(curve, levels) for curve in curves])
         axes.step(levels, steps.T, color=colours[group], lw=0.6, alpha=0.35)
         median = np.median(np.nan_to_num(steps, nan=np.inf), axis=0)

@@ -119,15 +119,16 @@ def conclude(rows: Sequence[Row]) -> Iterator[str]:
     """Says for each environment over whom its leader is, and over whom it cannot be said to be."""
     for environment in dict.fromkeys(row.environment for row in rows):
         leader, *others = (row for row in rows if row.environment == environment)
-        open_questions = {row.group: why for row in others if (why := undecided(leader, row))}
-        beaten = [row.group for row in others if row.group not in open_questions]
-        if beaten:
+        found: dict[str, list[str]] = {}
+        for row in others:
+            found.setdefault(undecided(leader, row), []).append(row.group)
+        if beaten := found.pop("", []):
             yield (
                 f"{environment}: {leader.group} is above {', '.join(beaten)}: "
                 f"{FEW} seeds or more, and the intervals are apart."
             )
-        if open_questions:
-            reasons = ", ".join(f"{group} ({why})" for group, why in open_questions.items())
+        if found:
+            reasons = "; ".join(f"{', '.join(groups)} ({why})" for why, groups in found.items())
             yield f"{environment}: cannot tell {leader.group} from {reasons}."
 
 
