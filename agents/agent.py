@@ -67,6 +67,8 @@ class Agent(Generic[P]):
     """
 
     Config: ClassVar[type[AgentConfig]]
+    asynchronous: ClassVar[bool] = False
+    """Whether it can learn from rollouts of older weights, and of some of the columns at a time."""
     policy: P
     rollout_length: int
     """T of the rollouts that it learns from."""
