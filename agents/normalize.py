@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from ..envs.tree import Tree
@@ -28,6 +29,12 @@ class Normalizer(nn.Module):
     Images and discrete parts pass unchanged. Statistics are buffers, so they travel with the
     policy's weights; they move in `update` only, after the learner has used the rollout, and so
     the policy that learns sees what the policy that acted saw.
+
+    Args:
+        space: Of one observation.
+
+    Attributes:
+        space: Of one observation after it.
     """
 
     limit = 10.0
@@ -35,14 +42,20 @@ class Normalizer(nn.Module):
     def __init__(self, space: gymnasium.Space) -> None:
         super().__init__()
         self.parts: dict[str, Normalizer] = {}
-        if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
-            items = space.items() if isinstance(space, gymnasium.spaces.Dict) else enumerate(space)
-            self.parts = {f"part_{key}": Normalizer(part) for key, part in items}
-            for name, part in self.parts.items():
-                self.add_module(name, part)
-        self.active = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+        self.space = space
+        if isinstance(space, spaces.Dict):
+            self.parts = {f"part_{key}": Normalizer(part) for key, part in space.items()}
+            changed = zip(space, self.parts.values(), strict=True)
+            self.space = spaces.Dict({key: part.space for key, part in changed})
+        elif isinstance(space, spaces.Tuple):
+            self.parts = {f"part_{i}": Normalizer(part) for i, part in enumerate(space)}
+            self.space = spaces.Tuple(part.space for part in self.parts.values())
+        for name, part in self.parts.items():
+            self.add_module(name, part)
+        self.active = isinstance(space, spaces.Box) and len(space.shape) == 1
         if self.active:
             shape = space.shape or ()
+            self.space = spaces.Box(-self.limit, self.limit, shape)
             self.count: Tensor
             self.mean: Tensor
             self.variance: Tensor

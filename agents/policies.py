@@ -34,6 +34,7 @@ class Policy(nn.Module):
     def __init__(self, observation_space: gymnasium.Space, normalize: bool) -> None:
         super().__init__()
         self.normalizer = Normalizer(observation_space) if normalize else None
+        self.input_space = self.normalizer.space if self.normalizer else observation_space
 
     @property
     def trains_apart(self) -> bool:
@@ -98,8 +99,8 @@ class ActorCritic(Policy):
         normalize: bool,
     ) -> None:
         super().__init__(observation_space, normalize)
-        self.actor = build(network.blocks, observation_space)
-        self.critic = None if network.shared else build(network.blocks, observation_space)
+        self.actor = build(network.blocks, self.input_space)
+        self.critic = None if network.shared else build(network.blocks, self.input_space)
         self.head = action_head(action_space, self.actor.out_size, gain=0.01)
         self.value = linear(self.actor.out_size, 1, gain=1.0)
         self.noise_size = self.head.noise_size
@@ -176,7 +177,7 @@ class QPolicy(Policy):
         noisy: bool,
     ) -> None:
         super().__init__(observation_space, normalize)
-        self.backbone = build(network.blocks, observation_space)
+        self.backbone = build(network.blocks, self.input_space)
         self.num_actions = int(action_space.n)
         size = self.backbone.out_size
         self.noisy = noisy

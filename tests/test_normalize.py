@@ -10,6 +10,8 @@ import torch
 from gymnasium import spaces
 
 from neuraxis.agents.normalize import Normalizer, ReturnScale, merge
+from neuraxis.agents.policies import QPolicy
+from neuraxis.networks import NetworkConfig
 
 from .helpers import training
 
@@ -70,12 +72,19 @@ def test_only_vectors_are_normalised() -> None:
     assert "part_pair.part_0.mean" in names and not any("image" in name for name in names)
 
 
-def test_whole_numbers_are_normalised_too() -> None:
-    """A vector of bytes, as ALE's memory."""
-    normalizer = Normalizer(spaces.Box(0, 255, (3,), np.uint8))
-    obs = torch.randint(0, 255, (20, 4, 3), dtype=torch.uint8)
-    normalizer.update(obs)
-    assert normalizer(obs).mean((0, 1)).abs().max() < 1e-4
+def test_bytes_are_normalised_and_not_divided_again() -> None:
+    """A vector of bytes, as ALE's memory: the network divides bytes only as they come."""
+    space = spaces.Dict({"ram": spaces.Box(0, 255, (3,), np.uint8), "cue": spaces.Discrete(2)})
+    policy = QPolicy(NetworkConfig(), space, spaces.Discrete(2), True, False, False)
+    assert policy.normalizer is not None
+    obs = {"ram": torch.randint(0, 255, (20, 4, 3), dtype=torch.uint8), "cue": torch.ones(20, 4)}
+    policy.normalizer.update(obs)
+    assert policy.normalizer(obs)["ram"].mean((0, 1)).abs().max() < 1e-4
+    seen: list[torch.Tensor] = []
+    layer = next(m for m in policy.modules() if isinstance(m, torch.nn.Linear))
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    policy(obs, (), torch.zeros(20, 4, dtype=torch.bool))
+    assert seen[0].reshape(80, -1).std(0).max() > 0.9
 
 
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])
