@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,6 +274,28 @@ def test_best_is_saved_when_it_is_found_and_never_deleted(tmp_path: Path) -> Non
     assert names(tmp_path) == {"last": "step_000000140", "best": "step_000000140"}
 
 
+def test_best_goes_back_with_the_run(tmp_path: Path) -> None:
+    settings = CheckpointConfig(interval_steps=45, keep=50)
+    run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
+    for score in (2.0, 1.0, 5.0):
+        run.record(rollout(20), {})
+        run.log({"evaluate/return": score})
+        run.save(agent, source)
+    run.finish("interrupted")
+    for kept in (True, False):
+        if not kept:  # pruned by a longer run
+            shutil.rmtree(tmp_path / "checkpoints" / "step_000000020")
+        run = Run.open(tmp_path)
+        run.load(agent, source, "step_000000040")
+        run.finish("interrupted")
+        assert os.readlink(tmp_path / "checkpoints" / "last") == "step_000000040"
+        assert (tmp_path / "checkpoints" / "best").is_symlink() is kept
+        assert run.read("best")["progress"]["steps"] == (20 if kept else 40)
+    with pytest.raises(RunError, match=r"metrics.jsonl: \d+ bytes where the checkpoint has seen"):
+        Run.open(tmp_path).load(agent, source, "step_000000060")  # its lines were cut
+    assert os.readlink(tmp_path / "checkpoints" / "last") == "step_000000040"
+
+
 def test_without_checkpoints_on_the_way_best_is_last(tmp_path: Path) -> None:
     settings = CheckpointConfig(interval_steps=0)
     run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
@@ -324,6 +347,7 @@ def test_what_is_wrong_with_a_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no checkpoint was saved"):
         run.read()
     train(run, agent, source, 20)
+    run.finish("interrupted")
     with pytest.raises(ValueError, match=r"checkpoint step_1: expected last, best, step_0"):
         run.read("step_1")
     (run.dir / "metrics.jsonl").write_text("")
@@ -340,10 +364,13 @@ def test_what_is_wrong_with_a_run_is_said(tmp_path: Path) -> None:
 def test_a_kill_between_two_renames_is_repaired(tmp_path: Path) -> None:
     run, agent, source = Run.create(config(tmp_path)), Counter(), Counter()
     run.save(agent, source)
+    run.finish("interrupted")
     place = tmp_path / "checkpoints" / "step_000000000"
     place.rename(place.with_name(".step_000000000.old"))
-    Run.open(tmp_path).load(agent, source)
+    again = Run.open(tmp_path)
+    again.load(agent, source)
     assert place.is_dir()
+    again.finish("interrupted")
     (tmp_path / "checkpoints" / "last").unlink()  # killed after the first write
     Run.open(tmp_path).load(agent, source)
     assert names_of_steps(tmp_path) == ["step_000000000"]

@@ -116,6 +116,15 @@ def point(link: Path, name: str) -> None:
         fsync(link.parent)
 
 
+def point_back(link: Path, name: str) -> None:
+    """Points at `name` as it was once; removes the link if that has been deleted since."""
+    if (link.parent / name).is_dir():
+        point(link, name)
+    else:
+        with disk(link):
+            link.unlink(missing_ok=True)
+
+
 def chosen(checkpoints: Path, which: str) -> Path:
     """Returns the folder of checkpoint `last`, `best` (without a best: `last`) or `step_...`.
 

@@ -93,7 +93,8 @@ class MetricsFile:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         self.close = weakref.finalize(self, os.close, self._file)
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however
+            # Ends with the process, however; lockf's would end when anything closes the same file.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 self.close()
@@ -114,11 +115,14 @@ class MetricsFile:
             os.fsync(self._file)
             return os.fstat(self._file).st_size
 
-    def truncate(self, size: int) -> None:
-        """Cuts what came after a checkpoint, be it half a line. Raises RunError if it is short."""
+    def check(self, size: int) -> None:
+        """Raises RunError if less is there than a checkpoint has seen."""
         if (there := self.sync()) < size:
             raise RunError(
                 f"{self.path}: {there} bytes where the checkpoint has seen {size}; restore the file"
             )
+
+    def truncate(self, size: int) -> None:
+        """Cuts what came after a checkpoint, be it half a line."""
         with disk(self.path):
             os.ftruncate(self._file, size)

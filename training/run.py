@@ -196,12 +196,14 @@ class Run:
         folders.repair(self.checkpoints)
         folder = folders.chosen(self.checkpoints, which)
         tree = checkpoint.read(folder)
+        self._file.check(tree["metrics_bytes"])
         with fitting(folder):
             agent.load_state_dict(tree["agent"])
             reopened = source.load_state_dict(tree["source"]) or 0
         self._progress.load_state_dict(tree["progress"])
         self._saved_steps = self.steps
         self._point("last")  # before metrics.jsonl is cut, lest the newer one misses its lines
+        folders.point_back(self.checkpoints / "best", _name(self._progress.best_steps))
         self._file.truncate(tree["metrics_bytes"])
         self._note_resumption()
         self._tracker = Tracker(self.dir, self.cfg)
