@@ -4,7 +4,7 @@
 
 Weakest first: the fields' defaults < the experiment (or a stored config.yaml) < `agent=`, `env=`,
 `network=` < `KEY=VALUE`. An experiment's numbers for a section don't survive another choice for
-that section: DQN has no use for PPO's.
+that section: DQN has no use for PPO's. Only `network.shared` does, which is about no block.
 """
 
 import json
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SECTIONS = ("agent", "env", "network")
 RESUMABLE = ("total_steps", "device", "threads", "compile", "eval", "checkpoint", "wandb")
+OWN = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}
+"""What says which agent, environment or network a section describes."""
 DEFAULTS = {"agent": "ppo", "network": "mlp"}
 
 
@@ -41,8 +43,10 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
     for section in SECTIONS:
         picked = _picked(section, lower)
         if section in chosen and chosen[section] != picked:
-            lower = [word for word in lower if word.section != section]
+            lower = [word for word in lower if not _belongs(word, section)]
             picked = chosen[section]
+        elif any(word.key == OWN[section] for word in lower):
+            continue  # not a choice by name: its words say all
         if picked is not None:
             data[section] = _choice(section, picked)
     lower = [word for word in lower if word.key not in SECTIONS]
@@ -90,13 +94,17 @@ def _lower(given: list[Word], base: Path | None) -> tuple[str, list[Word]]:
 
 def _picked(section: str, lower: list[Word]) -> str | None:
     """What the experiment chose for a section, by a name (`agent: ppo`) or by a mapping's own."""
-    own = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}[section]
     for word in lower:
-        if word.key == section or (word.key == own and isinstance(word.value, str)):
+        if word.key == section or (word.key == OWN[section] and isinstance(word.value, str)):
             return str(word.value)
-        if word.key == own:
+        if word.key == OWN[section]:
             return None
     return DEFAULTS.get(section)
+
+
+def _belongs(word: Word, section: str) -> bool:
+    """Whether the word is about the section's old choice: `network.shared` suits every network."""
+    return word.section == section and word.key != "network.shared"
 
 
 def _choice(section: str, name: str) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def _choice(section: str, name: str) -> dict[str, Any]:
     data = read(section, name)
     if data is not None:
         return data
-    if section == "env" and ENVIRONMENT_ID.match(name):
+    if section == "env" and (ENVIRONMENT_ID.match(name) or _registered(name)):
         return {"id": name}
     module = MODULE.fullmatch(name) is not None
     if section == "agent" and (module or name in choices("agent")):
@@ -112,6 +120,12 @@ def _choice(section: str, name: str) -> dict[str, Any]:
     if section == "network" and (module or _is_block(name)):
         return {"blocks": [{"name": name}]}
     raise ValueError(_no_such(section, name))
+
+
+def _registered(name: str) -> bool:
+    import gymnasium
+
+    return name in gymnasium.registry
 
 
 def _is_block(name: str) -> bool:

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from neuraxis import agents, configs, envs, networks, training
@@ -247,3 +248,17 @@ def test_every_field_of_every_config_is_read_somewhere() -> None:
     assert len(fields) > 50
     unread = {f"{where}.{name}" for name, where in fields.items() if name not in reads}
     assert not unread
+
+
+def test_another_network_keeps_what_is_about_no_block() -> None:
+    for network in ("lstm", "gru", "transformer"):
+        cfg = load(["experiment=cartpole_masked_ppo", f"network={network}"])
+        assert cfg.network.shared and cfg.network.blocks[-1].name == network
+    assert not load(["experiment=cartpole_masked_ppo", "network.shared=false"]).network.shared
+
+
+def test_an_id_without_a_version_can_be_loaded_again(tmp_path: Path) -> None:
+    gymnasium.register("Unversioned", "neuraxis.envs.diagnostic:Counter")
+    cfg = load(["env=Unversioned"])
+    (tmp_path / "config.yaml").write_text(dump(cfg.model_dump(mode="json")))
+    assert load_file(tmp_path / "config.yaml") == cfg
