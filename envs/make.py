@@ -31,7 +31,8 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     kwargs: dict[str, Any] = {}
     """Arguments of the environment's constructor."""
     vectorization: Literal["auto", "sync", "native"] = "auto"
-    """sync: one after the other; native: the environment's own vector form; auto: it if it can."""
+    """sync: one after the other; native: the environment's own vector form; auto: native for
+    Gymnasium's and ALE's, which are known to do it well, and where there is no single form."""
     time_limit: int | None = Field(default=None, gt=0)
     """Steps after which an episode is truncated; null: the id's own limit."""
     frame_stack: int = Field(default=1, gt=0)
@@ -48,6 +49,12 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """Limit of the scaled reward's size, so that one learning rate suits many games."""
     atari: AtariConfig = AtariConfig()
     """Preprocessing of ALE ids."""
+
+    def for_evaluation(self, filmed: bool = False) -> EnvConfig:
+        """The same game, in whole episodes; from single environments if it is `filmed`."""
+        atari = self.atari.model_copy(update={"episodic_life": False})
+        vectorization = "sync" if filmed else self.vectorization
+        return self.model_copy(update={"atari": atari, "vectorization": vectorization})
 
 
 def make(
@@ -96,7 +103,15 @@ def _native(config: EnvConfig, spec: EnvSpec, render_mode: str | None, video: st
         raise ValueError(
             f"env.vectorization=native: {reason} ({config.id}); use env.vectorization=sync"
         )
+    foreign = not _module(spec.vector_entry_point).startswith(("gymnasium.", "ale_py."))
+    if config.vectorization == "auto" and foreign and spec.entry_point is not None:
+        return False
     return reason is None
+
+
+def _module(entry_point: Any) -> str:
+    """The module of an entry point of Gymnasium, text or callable."""
+    return entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
 
 
 def _make_native(config: EnvConfig, spec: EnvSpec, seed: int, columns: range) -> Envs:

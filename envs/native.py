@@ -75,6 +75,8 @@ class NativeEnvs(Envs):
         vector.action_space = _Unchecked()
         self._random = vector.np_random = ColumnRandom(seed, columns)
         self._vector = vector
+        # Of others it is not known whether their arrays and one generator are all of their state.
+        self._restorable = type(vector).__module__.startswith("gymnasium.")
         self._ended = np.zeros(self.num_envs, bool)
         self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
         self._guard = Guard(lambda: self._place)
@@ -115,8 +117,14 @@ class NativeEnvs(Envs):
         }
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray:
-        """Puts the arrays and the generator back; see `Envs.restore`."""
+        """Puts the arrays and the generator back; see `Envs.restore`.
+
+        A vector environment that is not Gymnasium's opens new episodes.
+        """
+        self._random.episodes = snapshot["episode"].copy()
         self.reset()
+        if not self._restorable:
+            return np.zeros(self.num_envs, bool)
         for name, value in snapshot["attributes"].items():
             setattr(self._vector, name, copy(value))
         self._random.bit_generator.state = snapshot["generator"]

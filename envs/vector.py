@@ -110,6 +110,8 @@ class SyncEnvs(Envs):
         reward = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, bool)
         truncated = np.zeros(self.num_envs, bool)
+        # As the space says and a replay repeats it: float32 is not the float64 of the same number.
+        action = action.astype(self.action_space.dtype, copy=False)
         write, waiting = self._put, self._waiting
         self._phase = "step"
         with self._guard:

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from neuraxis.envs import AtariConfig, EnvConfig, EnvError, Envs, diagnostic, make
 from neuraxis.envs.tree import leaves
@@ -116,6 +117,44 @@ def test_a_column_that_cannot_be_replayed_reopens() -> None:
     assert not again.restore(envs.snapshot()).any()
     _, reward, _, _ = again.step(np.zeros(2, int))
     assert reward.tolist() == [1, 1]  # the first step of a new episode
+
+
+class Foreign(CartPoleVectorEnv):
+    """A vector form of which it is not known what its state is made of."""
+
+
+def test_a_foreign_vector_env_reopens() -> None:
+    creator: Any = Foreign
+    gymnasium.register("test/Foreign-v0", vector_entry_point=creator)
+    envs, again = build("test/Foreign-v0"), build("test/Foreign-v0")
+    opened = envs.reset()
+    envs.step(np.zeros(3, int))
+    assert not again.restore(envs.snapshot()).any()
+    assert not np.isin(again.obs, opened).any(), "new episodes, not those of before"
+
+
+class Exact(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Shows the sum of its actions, in the precision that they come in."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+
+    def reset(self, **_: Any) -> Any:
+        self.total: np.ndarray = np.zeros(1, np.float32)
+        return self.total.astype(np.float64), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.total = self.total + action / action.dtype.type(3)
+        return self.total.astype(np.float64), 0.0, False, False, {}
+
+
+def test_actions_are_replayed_in_the_precision_that_they_had() -> None:
+    register("Exact", Exact)
+    envs, again = build("test/Exact-v0"), build("test/Exact-v0")
+    envs.reset()
+    for action in draw(envs, 50):
+        envs.step(action)
+    assert again.restore(envs.snapshot()).all()
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "native"])
@@ -324,6 +363,10 @@ def test_vector_envs_that_reset_in_the_same_step_are_refused() -> None:
     gymnasium.register("test/SameStep-v0", vector_entry_point=creator)
     with pytest.raises(ValueError, match="NEXT_STEP"):
         build("test/SameStep-v0")
+    gymnasium.register(
+        "test/SameStep-v1", "neuraxis.envs.diagnostic:Counter", vector_entry_point=creator
+    )
+    assert build("test/SameStep-v1").reset().shape == (3, 1)  # auto has the single form
 
 
 def test_unsupported_spaces_are_named() -> None:
