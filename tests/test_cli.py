@@ -212,7 +212,8 @@ def test_evaluate_plays_the_chosen_checkpoint(
     words = ["--episodes", "3", "--checkpoint", "last", "--stochastic", "--video", "a.mp4"]
     assert neuraxis("evaluate", "my run", *words) == 0
     cfg = load()
-    assert asked == [("policy last", cfg.env, 3, 0, cfg.num_envs, True, Path("a.mp4"))]
+    seed = evaluate.evaluation_seed(0, 3)
+    assert asked == [("policy last", cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))]
     assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from neuraxis.agents.policies import Policy
+from neuraxis.envs.atari import AtariConfig
+from neuraxis.envs.episodes import episode_seed
 from neuraxis.envs.make import EnvConfig
-from neuraxis.training.evaluate import evaluate, play, summarize
+from neuraxis.training.evaluate import evaluate, evaluation_seed, play, summarize
 
 
 class Push(Policy):
@@ -79,3 +81,23 @@ def test_video_of_the_first_episode(tmp_path: Path) -> None:
     evaluate(Push(), CARTPOLE, 2, 0, video=path)
     assert path.stat().st_size > 1000
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_evaluation_opens_other_episodes_than_training() -> None:
+    seeds = {evaluation_seed(0, *key) for key in ((1, 500), (1, 1000), (2,), (3,))}
+    opened = {episode_seed(seed, 0, 0) for seed in (0, *seeds)}
+    assert len(opened) == 5
+
+
+def test_what_ends_episodes_in_training_and_hinders_films_is_switched_off() -> None:
+    atari = AtariConfig(episodic_life=True)
+    config = EnvConfig(id="ALE/Pong-v5", vectorization="native", atari=atari)
+    assert not config.for_evaluation().atari.episodic_life
+    assert config.for_evaluation().vectorization == "native"
+    assert config.for_evaluation(filmed=True).vectorization == "sync"
+
+
+def test_a_native_environment_can_be_filmed(tmp_path: Path) -> None:
+    path = tmp_path / "play.mp4"
+    evaluate(Push(), CARTPOLE.model_copy(update={"vectorization": "native"}), 1, 0, video=path)
+    assert path.stat().st_size > 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import torch
 
 from neuraxis.configs import load
 from neuraxis.configs.loader import load_resumed
-from neuraxis.training.loop import prepare
+from neuraxis.training import loop
+from neuraxis.training.loop import Session, prepare
 from neuraxis.training.run import Run
 
 SMALL = ("wandb.mode=disabled", "device=cpu", "num_envs=4", "eval.episodes=2")
@@ -79,6 +81,49 @@ def test_resumed_equals_never_stopped(name: str, tmp_path: Path) -> None:
     assert torch.equal(weights(found), weights(expected))
 
 
+class CtrlC:
+    """Presses Ctrl-C at the given observation of an evaluation."""
+
+    def __init__(self, session: Session, after: int) -> None:
+        self.session, self.left = session, after
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        self.session.stopping |= self.left == 0
+        return self.session.stopping
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_ctrl_c_breaks_off_an_evaluation_which_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, final: bool
+) -> None:
+    words = (*SMALL, *SHORT, *PPO, "total_steps=300", "checkpoint.interval_steps=150")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    expected = prepare(load([*words, f"run_dir={whole}"])).run()
+
+    session = prepare(load([*words, f"run_dir={torn}"]))
+    episodes = 2 if final else 1
+    original = loop.evaluate
+    calls: list[int] = []
+
+    def evaluate(*args: Any, stop: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        pressed = len(calls) == episodes
+        return original(*args, stop=CtrlC(session, 1) if pressed else stop, **kwargs)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    assert session.run().summary["status"] == "interrupted"
+    assert len(calls) == episodes and len(lines(torn)) < len(lines(whole))
+    monkeypatch.undo()
+    found = prepare(load_resumed(torn / "config.yaml", ()), torn).run()
+    assert lines(torn) == lines(whole)
+    assert torch.equal(weights(found), weights(expected))
+    with pytest.raises(
+        ValueError, match=r"has finished its 3\d\d steps; expected more in total_st"
+    ):
+        prepare(load_resumed(torn / "config.yaml", ()), torn)
+
+
 def test_kill_9(tmp_path: Path) -> None:
     """The program itself, killed in the middle of whatever it does."""
     words = ("wandb.mode=disabled", "network=lstm", "total_steps=10_000", "eval.final_episodes=2")
@@ -96,3 +141,17 @@ def test_kill_9(tmp_path: Path) -> None:
     assert not (torn / "summary.json").exists()
     subprocess.run([program, "resume", "-q", str(torn)], check=True)
     assert lines(torn) == lines(whole)
+
+
+def test_from_python_ctrl_c_is_raised_and_load_draws_nothing(tmp_path: Path) -> None:
+    def press(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    words = (*SMALL, *SHORT, *PPO, f"run_dir={tmp_path}")
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at 6\d steps: neuraxis resume"):
+        loop.train(*words, on_record=press)
+    torch.manual_seed(3)
+    expected = torch.rand(())
+    torch.manual_seed(3)
+    loop.load(tmp_path, "last")
+    assert torch.rand(()) == expected

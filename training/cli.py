@@ -150,12 +150,14 @@ def evaluate(
     with preparing():
         from . import folders
         from .evaluate import evaluate as play
+        from .evaluate import evaluation_seed
         from .loop import load as load_policy
 
         if video is not None and video.suffix != ".mp4":
             raise ValueError(f"--video {video}: expected a file that ends in .mp4")
         config = load_file(folders.find(run) / "config.yaml")
         policy = load_policy(run, checkpoint)
+        seed = evaluation_seed(seed, 3)
         metrics = play(policy, config.env, episodes, seed, config.num_envs, stochastic, video)
     from .console import results
 
@@ -237,7 +239,7 @@ def _run(session: "Session", total_steps: int, quiet: bool) -> int:
         click.echo(f"run: {run.dir}")
         steps = [
             (f"neuraxis evaluate {folder} --video play.mp4", "watch it"),
-            (f"neuraxis resume {folder} total_steps={2 * total_steps}", "train on"),
+            (f"neuraxis resume {folder} total_steps={2 * max(total_steps, run.steps)}", "train on"),
         ]
         if run.cfg.wandb.mode != "online":
             steps.append((f"neuraxis export {folder} --wandb", "show it in Weights & Biases"))

@@ -11,12 +11,11 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 
 from .. import agents
@@ -25,7 +24,7 @@ from ..agents.policies import Policy
 from ..configs import Config, load_file
 from ..configs import load as load_config
 from ..envs import EnvError, make
-from .evaluate import evaluate
+from .evaluate import Stopped, evaluate, evaluation_seed
 from .files import RunError
 from .folders import find
 from .machine import tune
@@ -59,10 +58,10 @@ class Session:
         """
         run = self.record
         try:
-            with self._interruptible():
+            with self._interruptible(), suppress(Stopped):
                 self._loop(on_record)
                 if not self.stopping:
-                    final = self.evaluate(best=True)
+                    final = self.evaluate_best()
                     run.log({key.replace("evaluate", "final"): final[key] for key in final})
                     run.finish("finished", final)
         except (EnvError, RunError) as error:
@@ -81,6 +80,7 @@ class Session:
             self.cfg,
             self.profile,
         )
+        self._evaluate_and_save()  # an evaluation that was stopped before the run was resumed
         while run.steps < cfg.total_steps and not self.stopping:
             with profile("collect"):
                 rollout = source.next()
@@ -90,43 +90,55 @@ class Session:
                 source.publish(agent.policy)
             with profile("record"):
                 run.record(rollout, metrics, agent.tensors)
-            if run.due("eval"):
-                with profile("evaluate"):
-                    if (film := run.film()) is not None:
-                        evaluate(agent.policy, cfg.env, 1, self._seed(1, run.steps), 1, video=film)
-                    run.log(self.evaluate())
-            if run.due("save"):
-                with profile("save"):
-                    run.save(agent, source)
+            self._evaluate_and_save()
             if on_record is not None:
                 on_record(run)
         run.save(agent, source)
+
+    def _evaluate_and_save(self) -> None:
+        """Evaluates, films and saves what is due; a stopped evaluation stays due."""
+        run, cfg = self.record, self.cfg
+        if run.due("eval"):
+            film = run.film()
+            try:
+                with self.profile("evaluate"):
+                    if film is not None:
+                        self._play(1, (1, run.steps), 1, film)
+                    run.log(self._play(cfg.eval.episodes, (1, run.steps), cfg.num_envs))
+            except Stopped:
+                run.postpone("eval")
+                if film is not None:
+                    run.postpone("film")
+        if run.due("save"):
+            with self.profile("save"):
+                run.save(self.agent, self.source)
 
     def shares(self) -> dict[str, float]:
         """Share of the time of environments, acting, learning and the rest, the largest first."""
         return self.profile.shares(self.source.env_seconds)
 
-    def evaluate(self, best: bool = False) -> dict[str, float]:
-        """Greedy episodes in environments of their own, with seeds that training never sees.
+    def evaluate_best(self) -> dict[str, float]:
+        """The final evaluation, of checkpoint `best` (what `load` gives).
 
-        Args:
-            best: The final evaluation, of checkpoint `best` (what `load` gives): more episodes, and
-                others than those by which the best was chosen.
+        It has more episodes, and others than those by which the best was chosen.
         """
-        cfg, run = self.cfg, self.record
-        seed = self._seed(2) if best else self._seed(1, run.steps)
-        episodes = cfg.eval.final_episodes if best else cfg.eval.episodes
-        if best:
-            self.agent.policy.load_state_dict(run.read("best")["agent"]["policy"])
-        return evaluate(self.agent.policy, cfg.env, episodes, seed, cfg.num_envs)
+        self.agent.policy.load_state_dict(self.record.read("best")["agent"]["policy"])
+        return self._play(self.cfg.eval.final_episodes, (2,), self.cfg.num_envs)
 
-    def _seed(self, *key: int) -> int:
-        """A seed for environments that are not trained in."""
-        return int(np.random.SeedSequence(self.cfg.seed, spawn_key=key).generate_state(1)[0])
+    def _play(
+        self, episodes: int, key: tuple[int, ...], num_envs: int, film: Path | None = None
+    ) -> dict[str, float]:
+        """Greedy episodes in environments of their own, with seeds that training never sees."""
+        seed = evaluation_seed(self.cfg.seed, *key)
+        policy, stop = self.agent.policy, lambda: self.stopping
+        return evaluate(policy, self.cfg.env, episodes, seed, num_envs, video=film, stop=stop)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Lets Ctrl-C and SIGTERM end the loop between updates; a second Ctrl-C ends it at once."""
+        """Lets Ctrl-C and SIGTERM end the loop between updates; a second Ctrl-C ends it at once.
+
+        An evaluation is broken off, and done again when the run is resumed.
+        """
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopping = True
@@ -158,6 +170,8 @@ def prepare(
         ValueError: Something that was asked for cannot be had; says what, where and what can.
         RunError: The run's folder is damaged.
     """
+    if resume_from is not None:
+        Run.open(resume_from, cfg).check_not_finished(checkpoint)
     tune(cfg.threads)
     agent = build_agent(cfg)
     if cfg.eval.video_interval_steps:
@@ -223,8 +237,15 @@ def train(*words: str, on_record: OnRecord | None = None, **overrides: Any) -> R
 
     Returns:
         The finished run; `run.summary` holds its results.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; the run is saved and can be resumed.
     """
-    return prepare(load_config(words, **overrides)).run(on_record)
+    session = prepare(load_config(words, **overrides))
+    run = session.run(on_record)
+    if session.stopping:
+        raise KeyboardInterrupt(f"stopped at {run.steps} steps: neuraxis resume {run.dir}")
+    return run
 
 
 def load(run_dir: str | Path, which: str = "best") -> Policy:
@@ -240,7 +261,8 @@ def load(run_dir: str | Path, which: str = "best") -> Policy:
     """
     folder = find(run_dir)
     cfg = load_file(folder / "config.yaml").model_copy(update={"device": "cpu"})
-    policy = build_agent(cfg).policy
+    with torch.random.fork_rng(devices=[]):  # building seeds it
+        policy = build_agent(cfg).policy
     tree = Run.open(folder).read(which)
     with fitting(folder):
         policy.load_state_dict(tree["agent"]["policy"])

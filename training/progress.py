@@ -27,6 +27,7 @@ class Progress:
         self.clock = Clock()
         self._means = Means()
         self._marks: dict[str, int] = {}  # steps when each was last due
+        self._marks_before: dict[str, int] = {}  # and the time before
         self._logged = (0, 0.0)  # steps and seconds at the last row of means
 
     def add(self, rollout: Rollout, metrics: Mapping[str, Number]) -> None:
@@ -43,8 +44,13 @@ class Progress:
         """Whether a multiple of `interval` was passed since this was last true; 0 is never."""
         if interval == 0 or self.steps // interval == self._marks.get(what, 0) // interval:
             return False
+        self._marks_before[what] = self._marks.get(what, 0)
         self._marks[what] = self.steps
         return True
+
+    def postpone(self, what: str) -> None:
+        """Forgets that `crossed` was true the last time."""
+        self._marks[what] = self._marks_before[what]
 
     def check(self) -> None:
         """Raises RunError if a loss is no longer finite; waits for the device."""

@@ -146,6 +146,10 @@ class Run:
         best = self._progress.best_steps == self.steps != self._saved_steps
         return self._progress.crossed("save", interval) or (best and interval > 0)
 
+    def postpone(self, what: Literal["eval", "film"]) -> None:
+        """Makes due again what was just due, for it could not be done."""
+        self._progress.postpone(what)
+
     def log(self, metrics: Mapping[str, float]) -> None:
         """Writes a line at once; the best `evaluate/return` decides what checkpoints/best is."""
         self._write(metrics)
@@ -181,6 +185,16 @@ class Run:
         Its keys are agent, source, progress, metrics_bytes and rng. Raises as `load`.
         """
         return checkpoint.read(folders.chosen(self.checkpoints, which))
+
+    def check_not_finished(self, which: str) -> None:
+        """Raises ValueError if there is nothing to do from this checkpoint; else as `load`."""
+        folder = folders.chosen(self.checkpoints, which)
+        steps = int(folder.name.removeprefix("step_"))
+        if self.summary.get("status") == "finished" and steps >= self.cfg.total_steps:
+            raise ValueError(
+                f"{self.dir}: has finished its {steps} steps; expected more in total_steps="
+                f"{self.cfg.total_steps}"
+            )
 
     def load(self, agent: Stateful, source: Stateful, which: str = "last") -> int:
         """Goes on from a checkpoint; what came after it is forgotten.
