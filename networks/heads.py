@@ -64,7 +64,6 @@ class Categorical(ActionHead[Tensor]):
     def __init__(self, in_size: int, gain: float, space: spaces.Discrete[Any]) -> None:
         super().__init__(in_size, int(space.n), gain)
         self.noise_size = int(space.n)
-        self.start = int(space.start)
 
     def forward(self, y: Tensor) -> Tensor:
         """Log-probabilities [...,n]."""
@@ -76,23 +75,19 @@ class Categorical(ActionHead[Tensor]):
 
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Gumbel-max."""
-        return self._named((params + noise).argmax(-1))
+        return (params + noise).argmax(-1)
 
     def mode(self, params: Tensor) -> Tensor:
         """The choice with the highest probability."""
-        return self._named(params.argmax(-1))
+        return params.argmax(-1)
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         """The chosen entry."""
-        choice = action - self.start if self.start else action
-        return params.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
+        return params.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self, params: Tensor) -> Tensor:
         """-sum p log p."""
         return -(params.exp() * params).sum(-1)
-
-    def _named(self, choice: Tensor) -> Tensor:
-        return choice + self.start if self.start else choice
 
 
 class MultiCategorical(ActionHead[Tensor]):
@@ -107,11 +102,8 @@ class MultiCategorical(ActionHead[Tensor]):
         self.shape = shape
         self.noise_size = math.prod(shape)
         self.missing: Tensor | None
-        self.start: Tensor | None
         missing = torch.tensor(np.arange(self.shape[1]) >= space.nvec[:, None])
-        start = torch.tensor(space.start.astype(np.int64))
         self.register_buffer("missing", missing if missing.any() else None, persistent=False)
-        self.register_buffer("start", start if start.any() else None, persistent=False)
 
     def forward(self, y: Tensor) -> Tensor:
         """Log-probabilities [...,k,n], normalised in each part."""
@@ -126,23 +118,19 @@ class MultiCategorical(ActionHead[Tensor]):
 
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
         """Gumbel-max in each part."""
-        return self._named((params + noise.view_as(params)).argmax(-1))
+        return (params + noise.view_as(params)).argmax(-1)
 
     def mode(self, params: Tensor) -> Tensor:
         """The choice with the highest probability in each part."""
-        return self._named(params.argmax(-1))
+        return params.argmax(-1)
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         """The sum over parts of the chosen entries."""
-        choice = action if self.start is None else action - self.start
-        return params.gather(-1, choice.unsqueeze(-1)).squeeze(-1).sum(-1)
+        return params.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def entropy(self, params: Tensor) -> Tensor:
         """The sum over parts of -sum p log p."""
         return -(params.exp() * params).sum((-2, -1))
-
-    def _named(self, choice: Tensor) -> Tensor:
-        return choice if self.start is None else choice + self.start
 
 
 class Bernoulli(ActionHead[Tensor]):
@@ -224,6 +212,8 @@ def action_head(
     space: Space, in_size: int, gain: float = 0.01, log_std: float = 0.0
 ) -> ActionHead[Any]:
     """The head for an action space; `log_std` is where a Box's standard deviation starts.
+
+    Discrete actions count from 0 to it: `envs.make` sees to that.
 
     Raises `ValueError` for a space without head.
     """

@@ -77,16 +77,16 @@ class Vector(nn.Module):
 
 
 class OneHot(nn.Module):
-    """A Discrete [T,B] or MultiDiscrete [T,B,*] leaf: an input a value, 1 where it is taken."""
+    """A Discrete [T,B] or MultiDiscrete [T,B,*] leaf, from 0: an input a value, 1 where taken."""
 
-    def __init__(self, sizes: np.ndarray, starts: np.ndarray) -> None:
+    def __init__(self, sizes: np.ndarray) -> None:
         super().__init__()
-        sizes, starts = sizes.reshape(-1), starts.reshape(-1)
+        sizes = sizes.reshape(-1)
         self.out_size = int(sizes.sum())
         self.part: Tensor
         self.value: Tensor
         part = np.repeat(np.arange(len(sizes)), sizes)
-        value = np.concatenate([np.arange(size) for size in sizes]) + starts[part]
+        value = np.concatenate([np.arange(size) for size in sizes])
         self.register_buffer("part", torch.tensor(part), persistent=False)
         self.register_buffer("value", torch.tensor(value), persistent=False)
 
@@ -157,9 +157,9 @@ def _encode(space: Space, image_block: ImageBlock | None) -> Vector | OneHot | I
             scaled = len(space.shape) == 3 or space.dtype == np.uint8
             return Vector(space.shape, space.high if scaled else None)
         case spaces.Discrete():
-            return OneHot(np.array([space.n]), np.array([space.start]))
+            return OneHot(np.array([space.n]))
         case spaces.MultiDiscrete():
-            return OneHot(space.nvec, space.start)
+            return OneHot(space.nvec)
         case spaces.MultiBinary():
             return Vector(space.shape)
     raise ValueError(

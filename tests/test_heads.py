@@ -15,9 +15,8 @@ from neuraxis.networks import ActionHead, action_head
 
 SPACES = [
     spaces.Discrete(5),
-    spaces.Discrete(3, start=-1),
     spaces.MultiDiscrete([3, 3]),
-    spaces.MultiDiscrete([4, 1, 2], start=[0, 7, -2]),
+    spaces.MultiDiscrete([4, 1, 2]),
     spaces.MultiBinary(3),
     spaces.Box(-1, 1, (2,)),
 ]
@@ -53,15 +52,13 @@ def test_against_torch_distributions(space: spaces.Space) -> None:
     params = head(y)
     action = head.sample(params, head.noise(torch.rand(3, 7, head.noise_size)))
     log_prob, entropy = head.log_prob(params, action), head.entropy(params)
-    start = torch.as_tensor(np.asarray(getattr(space, "start", 0)))
-    choice = action if action.is_floating_point() else action - start
     if isinstance(space, spaces.MultiDiscrete):
         each = parts(head, y, space)
-        expected = sum(d.log_prob(choice[..., i]) for i, d in enumerate(each))
+        expected = sum(d.log_prob(action[..., i]) for i, d in enumerate(each))
         expected_entropy = sum(d.entropy() for d in each)
     else:
         distribution = reference(head, y, space)
-        expected = distribution.log_prob(choice.float() if choice.dtype == torch.int8 else choice)
+        expected = distribution.log_prob(action.float() if action.dtype == torch.int8 else action)
         expected_entropy = distribution.entropy()
     assert log_prob.shape == entropy.shape == (3, 7)
     torch.testing.assert_close(log_prob, expected)
@@ -83,7 +80,7 @@ def test_actions_belong_to_the_space(space: spaces.Space) -> None:
     assert head.mode(params).dtype == head.sample(params, lowest).dtype
 
 
-@pytest.mark.parametrize("space", SPACES[:5], ids=str)
+@pytest.mark.parametrize("space", SPACES[:-1], ids=str)
 def test_sampling_frequencies(space: spaces.Space) -> None:
     head, _ = make(space)
     generator = torch.Generator().manual_seed(1)

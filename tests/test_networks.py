@@ -264,10 +264,10 @@ def test_box_is_flattened() -> None:
 
 
 def test_discrete_is_one_hot() -> None:
-    x, y = encode(spaces.Discrete(4, start=-1))
-    assert torch.equal(y, nn.functional.one_hot(x + 1, 4).float())
-    x, y = encode(spaces.MultiDiscrete([3, 2], start=[0, 5]))
-    parts = nn.functional.one_hot(x[..., 0], 3), nn.functional.one_hot(x[..., 1] - 5, 2)
+    x, y = encode(spaces.Discrete(4))
+    assert torch.equal(y, nn.functional.one_hot(x, 4).float())
+    x, y = encode(spaces.MultiDiscrete([3, 2]))
+    parts = nn.functional.one_hot(x[..., 0], 3), nn.functional.one_hot(x[..., 1], 2)
     assert torch.equal(y, torch.cat(parts, -1).float())
 
 
