@@ -188,7 +188,7 @@ def test_resume_and_from_read_the_config_of_the_run(loop: FakeLoop) -> None:
     file = str(loop.folder / "config.yaml")
     assert neuraxis("resume", "my run", "total_steps=7000", "-q") == 0
     assert neuraxis("train", "--from", file, "seed=4", "-q") == 0
-    assert neuraxis("train", "--from", file, "run_dir=other", "-q") == 0
+    assert neuraxis("train", "--from", "my run", "run_dir=other", "-q") == 0
     stored = load(base=Path(file))
     assert loop.prepared == [
         (stored.model_copy(update={"total_steps": 7000}), Path("my run")),

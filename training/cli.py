@@ -54,7 +54,7 @@ class Commands(click.Group):
     epilog="""\b
 Examples:
   neuraxis train                                   PPO learns CartPole-v1 in about a minute
-  neuraxis train agent=dqn network=lstm            the same with DQN and an LSTM (R2D2)
+  neuraxis train experiment=cartpole_masked_dqn    DQN with an LSTM (R2D2), without velocities
   neuraxis list                                    what there is to choose from
 """,
 )
@@ -81,7 +81,9 @@ A wrong key names the nearest one and lists the others.
 """
 )
 @click.argument("words", nargs=-1, metavar="[WORDS]...")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Repeat this config.yaml.")
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path), help="Repeat this run or config.yaml."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def train(words: tuple[str, ...], source: Path | None, quiet: bool) -> int:
     """Train an agent.
@@ -90,8 +92,11 @@ def train(words: tuple[str, ...], source: Path | None, quiet: bool) -> int:
     Later in this order wins: defaults, experiment, agent/env/network, KEY=VALUE.
     """
     with preparing():
+        from . import folders
         from .loop import prepare
 
+        if source is not None and source.is_dir():
+            source = folders.find(source) / "config.yaml"
         # a repeated run gets a folder of its own
         own = any(word.startswith("run_dir=") for word in words) or source is None
         config = load(words if own else [*words, "run_dir=null"], base=source)

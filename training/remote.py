@@ -81,12 +81,14 @@ def publish(comparison: Comparison, files: Mapping[str, bytes], project: str, fo
         from .report import HEADINGS, PAGE, cells, title
 
         columns: list[Any] = ["group", "environment", "seed", comparison.metric, "run"]
-        lines = [
+        lines: list[Any] = [
             [*cell, run.config.get("seed"), run.score(comparison.metric), run.name]
             for cell, runs in comparison.cells.items()
             for run in runs
         ]
-        bars = [[f"{row.group} {row.environment}", row.iqm.value] for row in comparison.rows]
+        bars: list[Any] = [
+            [f"{row.group} {row.environment}", row.iqm.value] for row in comparison.rows
+        ]
         iqm = wandb.Table(["group", "IQM"], bars)
         content: dict[str, Any] = {
             "table": wandb.Table(list(HEADINGS), list(map(cells, comparison.rows))),
