@@ -25,7 +25,8 @@ from .table import strata_of
 _POINTS = 60  # of a curve
 _RESAMPLES = 2_000  # at each of them
 _COLUMNS = 3
-_WIDTH, _HEIGHT, _DPI = 4.4, 3.2, 110  # of a panel, in inches
+_WIDTH, _HEIGHT, _DPI = 4.4, 2.9, 110  # of a panel, in inches
+_LEGEND_HEIGHT = 0.24  # of a line of the legend
 
 Panels = Mapping[str, Mapping[str, Any]]  # what to draw, by environment and group
 Colours = Mapping[str, Any]  # by group
@@ -63,7 +64,8 @@ def _picture(comparison: Comparison, panels: Panels, panel: Panel, x: str, y: st
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     layout = ConstrainedLayoutEngine(hspace=0.06)
-    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * lines), layout=layout)
+    height = _HEIGHT * lines + _LEGEND_HEIGHT * math.ceil(len(groups) / columns)
+    figure = Figure(figsize=(_WIDTH * columns, height), layout=layout)
     for place, (environment, own) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(lines, columns, place, title=environment, xlabel=x, ylabel=y)
         ranked = [row.group for row in comparison.rows if row.environment == environment]
