@@ -54,6 +54,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns a small JSON object, {} if there is no such file. Raises RunError."""
     with disk(path):
         text = path.read_text(encoding="utf-8") if path.exists() else "{}"
+    return json_object(text, path)
+
+
+def json_object(text: str, path: Path) -> dict[str, Any]:
+    """Returns the JSON object that `text` from the file `path` is. Raises RunError."""
     try:
         content = json.loads(text)
     except ValueError as error:

@@ -7,7 +7,6 @@ Nothing is written, and nothing here waits for PyTorch.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 
 from ..configs.groups import read_file
 from . import folders
-from .files import RunError, disk
+from .files import disk, json_object, read_json
 
 Row = Mapping[str, Any]
 REMOTE = "wandb:"
@@ -114,15 +113,7 @@ def read(folder: Path) -> Record:
     """Reads the run in a folder. Raises ValueError (config.yaml) or RunError."""
     config = folder / "config.yaml"
     settings = flatten(read_file(config, str(config)))
-    return Record(str(folder), settings, read_summary(folder), read_rows(folder))
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Reads summary.json, {} if it is not there. Raises RunError."""
-    path = folder / "summary.json"
-    with disk(path):
-        text = path.read_text(encoding="utf-8") if path.exists() else "{}"
-    return _mapping(text, path)
+    return Record(str(folder), settings, read_json(folder / "summary.json"), read_rows(folder))
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -135,17 +126,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     with disk(path):
         content = path.read_bytes() if path.exists() else b""
     whole, _, _ = content.rpartition(b"\n")
-    return [_mapping(line, path) for line in whole.decode(errors="replace").splitlines()]
-
-
-def _mapping(text: str, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise RunError(f"{path}: damaged, not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: damaged, not a JSON object")
-    return content
+    return [json_object(line, path) for line in whole.decode(errors="replace").splitlines()]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
