@@ -83,6 +83,17 @@ def test_a_large_replay_is_not_copied(tmp_path: Path) -> None:
     assert peak < 5_000_000
 
 
+def test_a_branch_is_read_alone(tmp_path: Path) -> None:
+    weights = {"w": torch.ones(3), "count": 2}
+    tree = {"agent": {"policy": weights, "replay": np.zeros(50_000_000, np.uint8)}, "steps": 1}
+    checkpoint.write(tmp_path / "c", tree)
+    tracemalloc.start()
+    assert same(weights, checkpoint.read(tmp_path / "c", "agent", "policy"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
 def test_a_checkpoint_takes_the_place_of_another(tmp_path: Path) -> None:
     for value in (1, 2):
         checkpoint.write(tmp_path / "c", {"x": value, "y": torch.tensor(value)})

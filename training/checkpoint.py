@@ -15,12 +15,14 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from .files import RunError, disk, fsync
 from .folders import STRUCTURE
@@ -60,8 +62,12 @@ def write(folder: Path, tree: Tree) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read(folder: Path) -> Tree:
+def read(folder: Path, *keys: str) -> Tree:
     """Returns the tree of checkpoint `folder`: tensors on the CPU, arrays writable.
+
+    Args:
+        folder: the checkpoint's.
+        keys: they lead to the branch that is wanted; the rest is not loaded into memory.
 
     Raises:
         RunError: missing, truncated, altered, or written by a newer neuraxis; names the file.
@@ -86,7 +92,8 @@ def read(folder: Path) -> Tree:
     with disk(storage):
         if digests.get("safetensors") != _sha256(storage):
             raise _unusable(storage, "damaged, its SHA-256 differs")
-        return _decode(body, load_file(storage))
+        with safe_open(storage, framework="np") as arrays:
+            return _decode(_branch(body, keys), arrays.get_tensor)
 
 
 def _replace(new: Path, place: Path) -> None:
@@ -142,20 +149,27 @@ def _encode_array(
     return form if plain else form | {"dtype": dtype, "shape": list(leaf.shape)}
 
 
-def _decode(form: Any, arrays: dict[str, np.ndarray]) -> Tree:
-    """The inverse of `_encode`."""
+def _branch(form: Any, keys: tuple[str, ...]) -> Any:
+    """The JSON form of the branch of a dict of dicts."""
+    for key in keys:
+        form = dict(form["dict"])[key]
+    return form
+
+
+def _decode(form: Any, load: Callable[[str], np.ndarray]) -> Tree:
+    """The inverse of `_encode`; `load` gives an array by its name."""
     if isinstance(form, list):
-        return [_decode(item, arrays) for item in form]
+        return [_decode(item, load) for item in form]
     if not isinstance(form, dict):
         return form
     kind, content = next(iter(form.items()))
     if kind == "dict":
-        return {key: _decode(value, arrays) for key, value in content}
+        return {key: _decode(value, load) for key, value in content}
     if kind == "tuple":
-        return tuple(_decode(item, arrays) for item in content)
+        return tuple(_decode(item, load) for item in content)
     if kind == "float":
         return float(content)
-    leaf = arrays[content]
+    leaf = load(content)
     if kind == "tensor":
         tensor = torch.from_numpy(leaf)
         if "dtype" not in form:

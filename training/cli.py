@@ -95,7 +95,7 @@ def train(words: tuple[str, ...], source: Path | None, quiet: bool) -> int:
         from . import folders
         from .loop import prepare
 
-        if source is not None and source.is_dir():
+        if source is not None and os.path.isdir(source):
             source = folders.find(source) / "config.yaml"
         # a repeated run gets a folder of its own
         own = any(word.startswith("run_dir=") for word in words) or source is None

@@ -122,7 +122,7 @@ class Session:
 
         It has more episodes, and others than those by which the best was chosen.
         """
-        self.agent.policy.load_state_dict(self.record.read("best")["agent"]["policy"])
+        self.agent.policy.load_state_dict(self.record.read("best", "agent", "policy"))
         return self._play(self.cfg.eval.final_episodes, (2,), self.cfg.num_envs)
 
     def _play(
@@ -263,7 +263,7 @@ def load(run_dir: str | Path, which: str = "best") -> Policy:
     cfg = load_file(folder / "config.yaml").model_copy(update={"device": "cpu"})
     with torch.random.fork_rng(devices=[]):  # building seeds it
         policy = build_agent(cfg).policy
-    tree = Run.open(folder).read(which)
+    weights = Run.open(folder).read(which, "agent", "policy")
     with fitting(folder):
-        policy.load_state_dict(tree["agent"]["policy"])
+        policy.load_state_dict(weights)
     return policy.eval()

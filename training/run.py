@@ -179,12 +179,13 @@ class Run:
         self._point("last")  # after `best`: killed in between, the run goes on from the one before
         folders.prune(self.checkpoints, self.cfg.checkpoint.keep)
 
-    def read(self, which: str = "last") -> dict[str, Any]:
+    def read(self, which: str = "last", *keys: str) -> dict[str, Any]:
         """Returns the tree of checkpoint `last`, `best` (without a best: `last`) or `step_...`.
 
-        Its keys are agent, source, progress, metrics_bytes and rng. Raises as `load`.
+        Its keys are agent, source, progress, metrics_bytes and rng; of them, `keys` lead to a
+        branch that is read alone, without a replay of gigabytes. Raises as `load`.
         """
-        return checkpoint.read(folders.chosen(self.checkpoints, which))
+        return checkpoint.read(folders.chosen(self.checkpoints, which), *keys)
 
     def check_not_finished(self, which: str) -> None:
         """Raises ValueError if there is nothing to do from this checkpoint; else as `load`."""
