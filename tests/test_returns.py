@@ -157,9 +157,7 @@ def slow_vtrace(row: dict[str, Tensor], ratio: Tensor, t: int) -> float:
 def test_vtrace_is_the_papers_sum() -> None:
     row = stream(*EPISODES)
     ratio = torch.from_numpy(np.random.default_rng(1).uniform(0.1, 3, row["reward"].shape))
-    target, advantage, _ = vtrace(
-        **row, log_ratio=ratio.log(), gamma=GAMMA, rho_bar=1.5, c_bar=0.8
-    )
+    target, advantage, _ = vtrace(**row, log_ratio=ratio.log(), gamma=GAMMA, rho_bar=1.5, c_bar=0.8)
     after = torch.cat((target[1:], row["value"][-1:]))
     expected = row["reward"] + GAMMA * row["discount"] * after - row["value"][:-1]
     assert torch.allclose(advantage, expected * row["valid"])
