@@ -101,7 +101,7 @@ class ActorCriticAgent(Agent[ActorCritic]):
         return self.return_scale(rollout.reward, rollout.first, rollout.columns)
 
     def _finish(self, rollout: Rollout) -> None:
-        """Takes what was learned from into the statistics of observations and the count of steps."""
+        """Counts the steps learned from and takes the observations into the statistics."""
         self.policy.eval()
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], rollout.obs))
