@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -38,6 +38,8 @@ GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
 class DQN(Agent[QPolicy]):
     """Deep Q-learning on discrete actions; with a memory network, R2D2."""
 
+    asynchronous: ClassVar[bool] = True
+
     class Config(AgentConfig, frozen=True):
         """DQN's settings; names as in Stable-Baselines3 where it has them."""
 
@@ -54,7 +56,7 @@ class DQN(Agent[QPolicy]):
         train_freq: int = Field(default=8, gt=0)
         """Steps of each environment between two rounds of updates."""
         gradient_steps: int = Field(default=-1, ge=-1)
-        """Updates a round; -1: one for every environment step."""
+        """Updates a round, of all environments; -1: one for every environment step."""
         target_update_interval: int = Field(default=500, gt=0)
         """Environment steps between two copies to the target network."""
         gamma: float = Field(default=0.99, ge=0, le=1)
@@ -126,7 +128,9 @@ class DQN(Agent[QPolicy]):
             stride=config.train_freq if memory else 1,
             length=config.train_freq,
             rng=self.rng,
+            device=self.device,
             alpha=config.prioritized_alpha if config.prioritized else 0.0,
+            learned=slice(self.burn_in, self.burn_in + self.sequence_length),
         )
         self.optimizer = Optimizer(
             self.policy,
@@ -143,12 +147,13 @@ class DQN(Agent[QPolicy]):
     def learn(self, rollout: Rollout) -> Metrics:
         """Puts the rollout into the replay and takes `gradient_steps` updates from it."""
         cfg = self.config
+        due = self._due()
         self.replay.add(rollout)
         before = self.steps
         self.steps += rollout.steps
         metrics: Metrics = {}
-        count = rollout.steps if cfg.gradient_steps < 0 else cfg.gradient_steps
-        if count and self.steps >= cfg.learning_starts and len(self.replay.starts):
+        count = rollout.steps if cfg.gradient_steps < 0 else self._due() - due
+        if count and self.steps >= cfg.learning_starts and self.replay.ready:
             if before // cfg.target_update_interval != self.steps // cfg.target_update_interval:
                 self.copy_target()
             metrics = self._updates(count)
@@ -158,6 +163,12 @@ class DQN(Agent[QPolicy]):
         metrics["replay/size"] = torch.tensor(float(len(self.replay)))
         metrics["policy/epsilon"] = self.policy.epsilon.clone()
         return metrics
+
+    def _due(self) -> int:
+        """Updates ever due: `gradient_steps` each time that all columns, or as many, arrived."""
+        arrived = int(self.replay.windows.written.sum())
+        round_size = self.config.train_freq * self.setup.num_envs
+        return arrived * self.config.gradient_steps // round_size
 
     def _updates(self, count: int) -> Metrics:
         """Takes `count` steps; returns the means of their metrics."""
