@@ -12,10 +12,9 @@ import torch
 
 from neuraxis.agents.replay import Replay, Sample
 from neuraxis.agents.sumtree import SumTree
-from neuraxis.envs.rollout import Rollout
 from neuraxis.envs.tree import map_tree
 
-from .helpers import collector
+from .helpers import collector, part
 
 COLUMNS = 3
 CPU = torch.device("cpu")
@@ -52,13 +51,6 @@ def position(sample: Sample, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
     ]
     found = [rows[column][block] for block, column in zip(blocks, columns, strict=True)]
     return np.array(found), columns
-
-
-def part(rollout: Rollout, columns: list[int]) -> Rollout:
-    """The rollout of some of its columns, as a worker sends it."""
-    names = ("obs", "first", "action", "reward", "discount", "state")
-    trees = {name: map_tree(lambda x: x[:, columns], getattr(rollout, name)) for name in names}
-    return replace(rollout, **trees, columns=rollout.columns[columns])
 
 
 @pytest.mark.parametrize("rollouts", [1, 5, 9, 10, 11, 37])  # the ring holds 10
@@ -321,7 +313,12 @@ def test_only_memories_that_were_written_are_saved() -> None:
 def test_a_replay_lies_where_its_agent_learns() -> None:
     """Also one that was loaded; `meta` stands for a GPU."""
     saved = Feed(rollouts=2).replay.state_dict()
-    settings = {"window": 3, "stride": 4, "length": 4, "rng": np.random.default_rng(0)}
+    settings: dict[str, Any] = {
+        "window": 3,
+        "stride": 4,
+        "length": 4,
+        "rng": np.random.default_rng(0),
+    }
     replay = Replay(120, COLUMNS, **settings, device=torch.device("meta"))
     replay.load_state_dict(saved)
     devices: list[str] = []

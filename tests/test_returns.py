@@ -120,7 +120,7 @@ def test_vtrace_by_hand() -> None:
 
 
 def test_vtrace_with_lambda_by_hand() -> None:
-    ratio = {"log_ratio": RATIO.log(), "gamma": 0.5, "rho_bar": 2.0}
+    ratio: dict[str, Any] = {"log_ratio": RATIO.log(), "gamma": 0.5, "rho_bar": 2.0}
     target, advantage, _ = vtrace(**HAND, **ratio, gae_lambda=0.5)
     # rows 1 and 0: 2 * 2 = 4, then 0.5 * 1 + 0.5 * (0.5 * 0.5) * 4 = 1
     assert (target - HAND["value"][:-1])[:2, 0].tolist() == pytest.approx([1.0, 4.0])
@@ -215,7 +215,7 @@ def test_n_step_over_the_whole_episode_is_monte_carlo() -> None:
 def test_a_stream_is_its_episodes(gae_lambda: float) -> None:
     row = stream(*EPISODES)
     ratio = torch.from_numpy(np.random.default_rng(1).normal(size=row["reward"].shape))
-    settings = {"gamma": GAMMA, "gae_lambda": gae_lambda}
+    settings: dict[str, Any] = {"gamma": GAMMA, "gae_lambda": gae_lambda}
     whole = gae(**row, **settings), *vtrace(**row, log_ratio=ratio, **settings)
     begin = 0
     for length, _ in EPISODES:
