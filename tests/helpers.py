@@ -76,19 +76,18 @@ class Late:
     run: Training
 
     def __post_init__(self) -> None:
-        self.collectors = deque(self.run.source.collectors)
-        for collector in self.collectors:
-            collector.policy = copy.deepcopy(self.run.agent.policy)
-        self.waiting = deque(collector.collect() for collector in self.collectors)
+        self.waiting = deque(self._ask(collector) for collector in self.run.source.collectors)
 
     def step(self) -> dict[str, float]:
         """Learns from the oldest rollout, then has its group collect the next one."""
-        metrics = self.run.agent.learn(self.waiting.popleft().to("cpu"))
-        collector = self.collectors[0]
-        self.collectors.rotate(-1)
-        collector.policy.load_state_dict(self.run.agent.policy.state_dict())
-        self.waiting.append(collector.collect())
+        collector, rollout = self.waiting.popleft()
+        metrics = self.run.agent.learn(rollout.to("cpu"))
+        self.waiting.append(self._ask(collector))
         return {name: float(value) for name, value in metrics.items()}
+
+    def _ask(self, collector: Collector) -> tuple[Collector, Rollout]:
+        collector.policy = copy.deepcopy(self.run.agent.policy)
+        return collector, collector.collect()
 
 
 def part(rollout: Rollout, columns: list[int]) -> Rollout:

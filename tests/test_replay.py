@@ -251,7 +251,7 @@ def test_columns_may_arrive_at_different_times(alpha: float, stride: int) -> Non
         assert np.array_equal(memory[0].numpy(), np.where(start % 6 == 0, 6, start % 6))
     both = np.isin(columns, (0, 2))
     theirs = whole.replay._gather(sample.starts[both], torch.ones(int(both.sum())))
-    assert torch.equal(sample.action[:, both], theirs.action)
+    assert np.array_equal(sample.action.numpy()[:, both], theirs.action.numpy())
     windows, counts = np.unique(sample.starts, return_counts=True)
     resets = (not stride - 1) and alpha > 0  # these have nothing to learn from
     there = [(c, b) for c in range(COLUMNS) for b in held[c] if not (resets and b % 6 == 5)]

@@ -20,7 +20,7 @@ ENDS = ("terminated", "truncated", "open")
 GAMMA = 0.9
 
 
-def stream(*episodes: tuple[int, str], seed: int = 0) -> dict[str, Tensor]:
+def stream(*episodes: tuple[int, str], seed: int = 0) -> dict[str, Any]:
     """One column of episodes (length, end), NEXT_STEP: after each end comes a step that is none."""
     random = np.random.default_rng(seed)
     first, discount = [], []
@@ -44,7 +44,7 @@ def column(values: list[Any]) -> Tensor:
 
 # Rows 0-2: an episode that terminates, row 3 its reset; rows 4-5: one truncated, row 6 its
 # reset; row 7 belongs to one that is still open. Gamma 0.5.
-HAND = {
+HAND: dict[str, Any] = {
     "reward": column([1.0, 2.0, 4.0, 0.0, 8.0, 2.0, 0.0, 1.0]),
     "discount": column([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
     "valid": column([True, True, True, False, True, True, False, True]),
