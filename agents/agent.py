@@ -140,9 +140,9 @@ def _agents_in(module: ModuleType) -> Iterator[type[Agent[Any]]]:
             isinstance(value, type)
             and issubclass(value, Agent)
             and value.__module__ == module.__name__
+            and hasattr(value, "Config")  # what agents share has none
         ):
-            if value is not Agent:
-                yield value
+            yield value
 
 
 def agent_class(name: str) -> type[Agent[Any]]:
@@ -155,7 +155,7 @@ def agent_class(name: str) -> type[Agent[Any]]:
         with Guard(lambda: f"agent={name}", ValueError):
             module = importlib.import_module(name)
         found = next(_agents_in(module), None)
-        if found is None or not hasattr(found, "Config"):
+        if found is None:
             raise ValueError(
                 f"agent={name}: expected a module with an Agent subclass and its Config"
             )

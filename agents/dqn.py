@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
-from .agent import Agent, AgentConfig, Setup
+from .agent import Agent, Setup
 from .losses import huber, masked_mean
 from .optimizer import Metrics, Optimizer
 from .policies import QPolicy
 from .replay import Replay, Sample
-from .returns import n_step_returns, rescale, unscale
 from .schedules import ramp
+from .targets import TargetConfig, learnable
 
 GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
 
@@ -38,7 +38,9 @@ GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
 class DQN(Agent[QPolicy]):
     """Deep Q-learning on discrete actions; with a memory network, R2D2."""
 
-    class Config(AgentConfig, frozen=True):
+    asynchronous: ClassVar[bool] = True
+
+    class Config(TargetConfig, frozen=True):
         """DQN's settings; names as in Stable-Baselines3 where it has them."""
 
         name: str = "dqn"
@@ -54,15 +56,9 @@ class DQN(Agent[QPolicy]):
         train_freq: int = Field(default=8, gt=0)
         """Steps of each environment between two rounds of updates."""
         gradient_steps: int = Field(default=-1, ge=-1)
-        """Updates a round; -1: one for every environment step."""
+        """Updates a round, of all environments; -1: one for every environment step."""
         target_update_interval: int = Field(default=500, gt=0)
         """Environment steps between two copies to the target network."""
-        gamma: float = Field(default=0.99, ge=0, le=1)
-        """Discount per step."""
-        n_step: int = Field(default=1, gt=0)
-        """Rewards summed before the bootstrap."""
-        double: bool = True
-        """The online network chooses the action that the target network values."""
         dueling: bool = False
         """Separate value and advantage heads."""
         prioritized: bool = False
@@ -89,12 +85,6 @@ class DQN(Agent[QPolicy]):
         """Decoupled decay of weight matrices, per unit of learning rate."""
         normalize_observations: bool = False
         """Running mean and deviation of vector observations, kept in the policy."""
-        sequence_length: int = Field(default=20, gt=0)
-        """Steps that a memory network learns from at once (unused without memory)."""
-        burn_in: int = Field(default=0, ge=0)
-        """Steps before them that only warm the memory, without gradient (unused without memory)."""
-        value_rescaling: bool = False
-        """Learn h(Q) instead of Q (Pohlen et al. 2018): for returns of very different size."""
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -126,7 +116,9 @@ class DQN(Agent[QPolicy]):
             stride=config.train_freq if memory else 1,
             length=config.train_freq,
             rng=self.rng,
+            device=self.device,
             alpha=config.prioritized_alpha if config.prioritized else 0.0,
+            learned=slice(self.burn_in, self.burn_in + self.sequence_length),
         )
         self.optimizer = Optimizer(
             self.policy,
@@ -143,12 +135,13 @@ class DQN(Agent[QPolicy]):
     def learn(self, rollout: Rollout) -> Metrics:
         """Puts the rollout into the replay and takes `gradient_steps` updates from it."""
         cfg = self.config
+        due = self._due()
         self.replay.add(rollout)
         before = self.steps
         self.steps += rollout.steps
         metrics: Metrics = {}
-        count = rollout.steps if cfg.gradient_steps < 0 else cfg.gradient_steps
-        if count and self.steps >= cfg.learning_starts and len(self.replay.starts):
+        count = rollout.steps if cfg.gradient_steps < 0 else self._due() - due
+        if count and self.steps >= cfg.learning_starts and self.replay.ready:
             if before // cfg.target_update_interval != self.steps // cfg.target_update_interval:
                 self.copy_target()
             metrics = self._updates(count)
@@ -158,6 +151,12 @@ class DQN(Agent[QPolicy]):
         metrics["replay/size"] = torch.tensor(float(len(self.replay)))
         metrics["policy/epsilon"] = self.policy.epsilon.clone()
         return metrics
+
+    def _due(self) -> int:
+        """Updates ever due: `gradient_steps` each time that all columns, or as many, arrived."""
+        arrived = int(self.replay.windows.written.sum())
+        round_size = self.config.train_freq * self.setup.num_envs
+        return arrived * self.config.gradient_steps // round_size
 
     def _updates(self, count: int) -> Metrics:
         """Takes `count` steps; returns the means of their metrics."""
@@ -221,46 +220,10 @@ class DQN(Agent[QPolicy]):
                 yield sample.starts[columns], part
             count -= now
 
-    @torch.no_grad()
     def targets(self, sample: Sample) -> dict[str, Tree]:
-        """Turns windows [W, N] into the L steps to learn from and their n-step targets.
-
-        Row `burn_in` is the first that is learned from; states from the row after it on are valued
-        by the target network, whose memory is its own.
-        """
-        cfg, begin = self.config, self.burn_in
-        rows = slice(begin, begin + self.sequence_length)
-        late = slice(begin + 1, None)
-        after = map_tree(lambda leaf: leaf[late], sample.obs)
-        memory = self._warm(self.target, sample, sample.state, 0, begin + 1)
-        q, _ = self.target(after, memory, sample.first[late])
-        chosen, state = q, self._warm(self.policy, sample, sample.state, 0, begin)
-        if cfg.double:
-            memory = self._warm(self.policy, sample, state, begin, begin + 1)
-            chosen, _ = self.policy(after, memory, sample.first[late])
-        value = q.gather(-1, chosen.argmax(-1, keepdim=True)).squeeze(-1)
-        if cfg.value_rescaling:
-            value = unscale(value)
-        value = torch.cat((torch.zeros_like(value[:1]), value))
-        stream = sample.reward[begin:], sample.discount[begin:], sample.valid[begin:]
-        target = n_step_returns(*stream, value, cfg.gamma, cfg.n_step)
-        return {
-            "obs": map_tree(lambda leaf: leaf[rows], sample.obs),
-            "first": sample.first[rows],
-            "state": state,
-            "action": sample.action[rows],
-            "target": rescale(target) if cfg.value_rescaling else target,
-            "valid": sample.valid[rows].float(),
-            "weight": sample.weight[None],
-        }
-
-    @staticmethod
-    def _warm(policy: QPolicy, sample: Sample, state: Tree, begin: int, end: int) -> Tree:
-        """The memory of `policy` after rows begin to end - 1, from `state`; () without memory."""
-        if state == () or begin == end:
-            return state
-        obs = map_tree(lambda leaf: leaf[begin:end], sample.obs)
-        return policy(obs, state, sample.first[begin:end])[1]
+        """What the loss takes of windows: see `learnable`."""
+        begin, length = self.burn_in, self.sequence_length
+        return learnable(sample, self.policy, self.target, self.config, begin, length)
 
     def loss(self, policy: QPolicy, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
         """The weighted Huber loss of a minibatch [L, N], and its TD errors and values."""

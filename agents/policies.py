@@ -89,6 +89,8 @@ class ActorCritic(Policy):
         observation_space: Of one environment.
         action_space: Of one environment.
         normalize: Keep running statistics of vector observations.
+        log_prob: Acting leaves the log-probability of each action in the extras: for agents that
+            learn from rollouts of older weights.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class ActorCritic(Policy):
         observation_space: gymnasium.Space,
         action_space: gymnasium.Space,
         normalize: bool,
+        log_prob: bool = False,
     ) -> None:
         super().__init__(observation_space, normalize)
+        self.log_prob = log_prob
         self.actor = build(network.blocks, self.input_space)
         self.critic = None if network.shared else build(network.blocks, self.input_space)
         self.head = action_head(action_space, self.actor.out_size, gain=0.01)
@@ -137,7 +141,7 @@ class ActorCritic(Policy):
         noise: Tensor | None = None,
         greedy: bool = False,
     ) -> tuple[Tensor, Extras, Tree]:
-        """See `Policy.act`; no extras. A critic without memory does not run."""
+        """See `Policy.act`; extras have `log_prob` [B] if wished. A critic without memory rests."""
         obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
         first = first[None]
         if self.critic is None or state == ():
@@ -150,7 +154,8 @@ class ActorCritic(Policy):
             action = self.head.mode(params)
         else:
             action = self.head.sample(params, self._noise(noise, first[0]))
-        return action, {}, state
+        extras = {"log_prob": self.head.log_prob(params, action)} if self.log_prob else {}
+        return action, extras, state
 
 
 class QPolicy(Policy):

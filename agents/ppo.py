@@ -15,7 +15,6 @@ begin at 1.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,47 +24,30 @@ from torch import Tensor
 
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
-from .agent import Agent, AgentConfig, Setup
-from .losses import (
-    clipped_surrogate,
-    masked_mean,
-    masked_normalize,
-    masked_variance,
-    mean_weights,
-    value_loss,
-)
-from .normalize import ReturnScale
-from .optimizer import Metrics, Optimizer
+from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance, joined
+from .agent import Setup
+from .losses import clipped_surrogate, masked_mean, masked_normalize, mean_weights, value_loss
+from .optimizer import Metrics
 from .policies import ActorCritic
 from .returns import gae
 from .schedules import Shape, scheduled
 from .sequences import cut, minibatches, unroll
 
 
-class PPO(Agent[ActorCritic]):
+class PPO(ActorCriticAgent):
     """Proximal policy optimisation, discrete and continuous."""
 
-    class Config(AgentConfig, frozen=True):
+    class Config(ActorCriticConfig, frozen=True):
         """PPO's settings; names as in Stable-Baselines3."""
 
         name: str = "ppo"
         """This file."""
-        learning_rate: float = Field(default=3e-4, gt=0)
-        """Step of Adam."""
-        learning_rate_schedule: Shape = "constant"
-        """`linear` falls to 0 at the end of the run."""
-        n_steps: int = Field(default=128, gt=0)
-        """Steps of each environment between two updates."""
         batch_size: int = Field(default=256, gt=0)
         """Steps in a minibatch; with memory, rounded down to whole sequences (at least one)."""
         n_epochs: int = Field(default=10, gt=0)
         """Passes over each rollout."""
         sequence_length: int | None = Field(default=None, gt=0)
         """Steps that gradients run back through memory; None: the whole rollout."""
-        gamma: float = Field(default=0.99, ge=0, le=1)
-        """Discount per step."""
-        gae_lambda: float = Field(default=0.95, ge=0, le=1)
-        """Weight of longer returns in the advantage: 0 one-step, 1 Monte Carlo."""
         clip_range: float = Field(default=0.2, gt=0)
         """Half-width of the interval in which the probability ratio earns."""
         clip_range_schedule: Shape = "constant"
@@ -74,32 +56,13 @@ class PPO(Agent[ActorCritic]):
         """How far an update may move a value; None: anywhere (clipping mostly hurts)."""
         normalize_advantage: bool = True
         """Mean 0 and deviation 1 in each minibatch."""
-        ent_coef: float = Field(default=0.0, ge=0)
-        """Weight of the entropy bonus."""
-        vf_coef: float = Field(default=0.5, ge=0)
-        """Weight of the value loss."""
-        max_grad_norm: float | None = Field(default=0.5, gt=0)
-        """Limit of the gradient's global norm."""
         target_kl: float | None = Field(default=None, gt=0)
         """Stop a rollout's updates when the policy has moved 1.5 times this far; None: never."""
-        adam_eps: float = Field(default=1e-5, gt=0)
-        """Adam's epsilon."""
-        weight_decay: float = Field(default=0.0, ge=0)
-        """Decoupled decay of weight matrices, per unit of learning rate."""
-        normalize_observations: bool = False
-        """Running mean and deviation of vector observations, kept in the policy."""
-        normalize_rewards: bool = False
-        """Divide rewards by the running deviation of the discounted return."""
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
         num_envs = setup.num_envs
-        self.rollout_length = config.n_steps
-        spaces = setup.observation_space, setup.action_space
-        self.policy = ActorCritic(setup.network, *spaces, config.normalize_observations)
-        self.policy.to(self.device).eval()
-        self.has_memory = self.policy.initial_state(1) != ()
         self.sequence_length = (config.sequence_length or config.n_steps) if self.has_memory else 1
         if config.n_steps % self.sequence_length:
             raise ValueError(
@@ -111,31 +74,16 @@ class PPO(Agent[ActorCritic]):
                 "agent.n_steps=1 with num_envs=1: one step has no deviation; raise either, or set "
                 "agent.normalize_advantage=false"
             )
-        obstacle = "a network with memory" if self.has_memory else None
-        if config.target_kl is not None:
-            obstacle = "agent.target_kl, which looks at each update before it is done,"
-        if self.policy.trains_apart:
-            obstacle = "PPO with dropout or batch normalisation"
+        looks = "agent.target_kl, which looks at each update before it is done,"
         minibatches = -(-config.n_steps * num_envs // config.batch_size)
-        rounds = setup.total_steps / (config.n_steps * num_envs)
-        updates = rounds * config.n_epochs * minibatches
-        self.optimizer = Optimizer(
-            self.policy,
-            self.loss,
-            learning_rate=config.learning_rate,
-            max_grad_norm=config.max_grad_norm,
-            eps=config.adam_eps,
-            weight_decay=config.weight_decay,
-            compile=self._compiles(updates, obstacle),
-        )
-        self.return_scale = (
-            ReturnScale(num_envs, config.gamma) if config.normalize_rewards else None
+        self.optimizer = self._build_optimizer(
+            config, config.n_epochs * minibatches, looks if config.target_kl else None
         )
 
     def learn(self, rollout: Rollout) -> Metrics:
         """Runs `n_epochs` over the rollout in shuffled minibatches."""
         cfg = self.config
-        batch, explained = self.prepare(rollout)
+        batch, metrics = self.prepare(rollout)
         self.optimizer.learning_rate = scheduled(
             cfg.learning_rate, cfg.learning_rate_schedule, self.progress
         )
@@ -143,56 +91,55 @@ class PPO(Agent[ActorCritic]):
         clip_range = torch.tensor(clip, device=self.device)
         self.policy.train()
         old = copy.deepcopy(self.policy) if self.policy.trains_apart else None
-        history: dict[str, list[Tensor]] = defaultdict(list)
+        traces: list[Metrics] = []
         for minibatch in self.minibatches(batch):
             if old is not None:
                 minibatch["log_prob"] = self._log_prob_under_same_masks(old, minibatch)
             minibatch["clip_range"] = clip_range
             trace = self.optimizer.update(minibatch, self.too_far if cfg.target_kl else None)
-            for name, value in trace.items():
-                history[name].append(value)
+            traces.append(trace)
             if cfg.target_kl and self.too_far(trace):
                 break
-        self.policy.eval()
-        if self.policy.normalizer is not None:
-            self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], rollout.obs))
-        self.steps += rollout.steps
-        whole = {name: torch.cat([v.reshape(-1) for v in parts]) for name, parts in history.items()}
-        return self._metrics(whole, clip) | {
-            "value/explained_variance": explained,
-            "train/learning_rate": torch.tensor(self.optimizer.learning_rate),
-        }
+        self._finish(rollout)
+        metrics["train/learning_rate"] = torch.tensor(self.optimizer.learning_rate)
+        return metrics | self._metrics(joined(traces), clip)
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout) -> tuple[dict[str, Tree], Tensor]:
+    def prepare(self, rollout: Rollout) -> tuple[dict[str, Tree], Metrics]:
         """Turns a rollout into the sequences that minibatches are picked from.
 
         Returns:
             Batch: trees of [L, N, *] (L the sequence length, N = T * B / L sequences), memories of
-            [*, N, *]; and the variance that the values explained, a scalar.
+            [*, N, *]; and metrics of the rollout.
         """
-        cfg = self.config
         value, log_prob, state = unroll(self.policy, rollout, self.sequence_length)
-        reward = rollout.reward
-        if self.return_scale is not None:
-            reward = self.return_scale(reward, rollout.first, rollout.columns)
-        valid = rollout.valid
-        advantage = gae(reward, rollout.discount, valid, value, cfg.gamma, cfg.gae_lambda)
-        returns = advantage + value[:-1]
+        valid = rollout.valid.float()
+        error, estimates, metrics = self.estimate(rollout, value, log_prob)
+        target = error + value[:-1]
         steps = {
             "obs": map_tree(lambda leaf: leaf[:-1], rollout.obs),
             "first": rollout.first[:-1],
             "action": rollout.action,
-            "log_prob": log_prob,
-            "advantage": advantage,
             "value": value[:-1],
-            "return": returns,
-            "valid": valid.float(),
+            "return": target,
+            "valid": valid,
         }
-        spread = masked_variance(returns, valid).clamp(min=1e-8)
-        explained = 1 - masked_variance(advantage, valid) / spread
-        cuts = map_tree(lambda x: cut(x, self.sequence_length), steps)
-        return cuts | {"state": state}, explained
+        metrics["value/explained_variance"] = explained_variance(error, target, rollout.valid)
+        cuts = map_tree(lambda x: cut(x, self.sequence_length), steps | estimates)
+        return cuts | {"state": state}, metrics
+
+    def estimate(
+        self, rollout: Rollout, value: Tensor, log_prob: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Metrics]:
+        """What a rollout says against the values [T+1, B] and log-probabilities [T, B] of now.
+
+        Returns:
+            Error of the values [T, B]; advantages and old log-probabilities [T, B]; metrics.
+        """
+        cfg, reward = self.config, self._reward(rollout)
+        stream = reward, rollout.discount, rollout.valid, value
+        advantage = gae(*stream, cfg.gamma, cfg.gae_lambda)
+        return advantage, {"advantage": advantage, "log_prob": log_prob}, {}
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
         """Yields minibatches with normalised advantages, whose valid steps weigh 1 together."""
@@ -255,7 +202,9 @@ class PPO(Agent[ActorCritic]):
             "policy/clip_fraction": ((ratio - 1).abs() > clip_range).float(),
         }
         metrics = {name: masked_mean(term, trace["valid"]) for name, term in terms.items()}
-        return metrics | {"train/grad_norm": trace["grad_norm"].mean()}
+        if "grad_norm" in trace:
+            metrics["train/grad_norm"] = trace["grad_norm"].mean()
+        return metrics
 
     def too_far(self, trace: dict[str, Tensor]) -> bool:
         """Whether the policy has moved more than 1.5 times `target_kl`."""
@@ -263,22 +212,3 @@ class PPO(Agent[ActorCritic]):
         log_ratio = trace["log_ratio"]
         kl = masked_mean(log_ratio.exp() - 1 - log_ratio, trace["valid"])
         return float(kl) > 1.5 * self.config.target_kl
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights of all that is trained, and their gradients."""
-        return self.optimizer.tensors()
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Agent.state_dict`."""
-        scale = self.return_scale
-        return super().state_dict() | {
-            "optimizer": self.optimizer.state_dict(),
-            "return_scale": None if scale is None else scale.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Agent.load_state_dict`."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.return_scale is not None:
-            self.return_scale.load_state_dict(state["return_scale"])

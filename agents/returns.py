@@ -56,10 +56,60 @@ def gae(
     Returns:
         Advantages, [T, B].
     """
+    delta, decay = _td_errors(reward, discount, valid, value, gamma)
+    return backward_recursion(delta, gae_lambda * decay, torch.zeros_like(reward[0]))
+
+
+def vtrace(
+    reward: Tensor,
+    discount: Tensor,
+    valid: Tensor,
+    value: Tensor,
+    log_ratio: Tensor,
+    gamma: float,
+    gae_lambda: float = 1.0,
+    rho_bar: float = 1.0,
+    c_bar: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """V-trace targets and advantages (Espeholt et al. 2018, section 4.1); 0 at invalid steps.
+
+    On-policy (`log_ratio` 0) and with neither limit below 1, the targets are TD(lambda) returns and
+    the advantages those of `gae`. The advantage bootstraps from lambda vs + (1 - lambda) V of the
+    next state, which is the paper's vs for its lambda of 1 (section 4.2, equation 4 has no lambda).
+
+    Args:
+        reward: [T, B].
+        discount: [T, B], 0 at termination.
+        valid: [T, B] bool.
+        value: [T+1, B], of the weights that learn.
+        log_ratio: [T, B], log pi(a|s) of the weights that learn - log mu(a|s) of those that acted.
+        gamma: Discount per step.
+        gae_lambda: Factor on the trace weights c (section 4.1, remark 2), in [0, 1].
+        rho_bar: Limit of the ratios that weigh TD errors: what policy the values converge to.
+        c_bar: Limit of the ratios that weigh the trace: how far corrections reach.
+
+    Returns:
+        Targets vs, advantages r + gamma vs' - V, and the weights rho = min(rho_bar, ratio) that the
+        policy gradient puts before these, each [T, B].
+    """
+    delta, decay = _td_errors(reward, discount, valid, value, gamma)
+    ratio = log_ratio.exp()
+    rho = ratio.clamp(max=rho_bar)
+    last = torch.zeros_like(reward[0])
+    trace = gae_lambda * decay * ratio.clamp(max=c_bar)
+    correction = backward_recursion(rho * delta, trace, last)  # vs - V
+    later = torch.cat((correction[1:], last[None]))
+    advantage = delta + gae_lambda * decay * later
+    return value[:-1] + correction, advantage, rho
+
+
+def _td_errors(
+    reward: Tensor, discount: Tensor, valid: Tensor, value: Tensor, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """One-step TD errors and the weight of the next step's value, [T, B]; 0 at invalid steps."""
     assert value.shape == (reward.shape[0] + 1, *reward.shape[1:])
     decay = gamma * discount * valid
-    delta = valid * (reward - value[:-1]) + decay * value[1:]
-    return backward_recursion(delta, gae_lambda * decay, torch.zeros_like(reward[0]))
+    return valid * (reward - value[:-1]) + decay * value[1:], decay
 
 
 def n_step_returns(

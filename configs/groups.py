@@ -65,7 +65,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 
 def _algorithms() -> dict[str, str]:
-    """Modules in `agents/` with a class that nests `Config(AgentConfig)`: name and one line."""
+    """Modules in `agents/` with a class that nests a `Config(...Config)`: name and one line."""
     found = {}
     for file in package("agents").glob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -78,9 +78,6 @@ def _is_agent(node: ast.stmt) -> bool:
     return isinstance(node, ast.ClassDef) and any(
         isinstance(inner, ast.ClassDef)
         and inner.name == "Config"
-        and any(
-            ast.unparse(base) == "AgentConfig" or ast.unparse(base).endswith(".Config")
-            for base in inner.bases
-        )
+        and any(ast.unparse(base).endswith("Config") for base in inner.bases)
         for inner in node.body
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from neuraxis.configs import Config, load
 from neuraxis.envs import EnvConfig, make
 from neuraxis.envs.collector import Collector
 from neuraxis.envs.rollout import Rollout
+from neuraxis.envs.tree import map_tree
 from neuraxis.training.evaluate import evaluate
 from neuraxis.training.loop import build_agent
 from neuraxis.training.sources import LocalSource
@@ -60,6 +63,38 @@ def training(*words: str) -> Training:
     cfg = config(*words)
     agent: Agent = build_agent(cfg)
     return Training(cfg, agent, LocalSource(cfg, agent.policy, agent.rollout_length))
+
+
+@dataclass
+class Late:
+    """A training in which each group of columns arrives alone, and acted with older weights.
+
+    As if each group were a worker that is asked again once its rollout was learned from: with G
+    groups a rollout is G - 1 updates old.
+    """
+
+    run: Training
+
+    def __post_init__(self) -> None:
+        self.waiting = deque(self._ask(collector) for collector in self.run.source.collectors)
+
+    def step(self) -> dict[str, float]:
+        """Learns from the oldest rollout, then has its group collect the next one."""
+        collector, rollout = self.waiting.popleft()
+        metrics = self.run.agent.learn(rollout.to("cpu"))
+        self.waiting.append(self._ask(collector))
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _ask(self, collector: Collector) -> tuple[Collector, Rollout]:
+        collector.policy = copy.deepcopy(self.run.agent.policy)
+        return collector, collector.collect()
+
+
+def part(rollout: Rollout, columns: list[int]) -> Rollout:
+    """The rollout of some of its columns, as a worker sends it."""
+    names = ("obs", "first", "action", "reward", "discount", "extras", "state")
+    trees = {name: map_tree(lambda x: x[:, columns], getattr(rollout, name)) for name in names}
+    return replace(rollout, **trees, columns=rollout.columns[columns])
 
 
 class Counting(Policy):

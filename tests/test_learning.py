@@ -18,8 +18,11 @@ from neuraxis.envs.tree import map_tree
 
 from .helpers import Training, training
 
-CLAIMS = {"ppo": ("discrete", "multidiscrete", "multibinary", "box"), "dqn": ("discrete",)}
-PPO = ("agent=ppo", "agent.n_steps=32", "agent.batch_size=64", "agent.learning_rate=3e-3")
+EVERY = ("discrete", "multidiscrete", "multibinary", "box")
+CLAIMS = {"ppo": EVERY, "appo": EVERY, "impala": EVERY, "dqn": ("discrete",)}
+ROLLOUT = ("agent.n_steps=32", "agent.batch_size=64", "agent.learning_rate=3e-3")
+PPO, APPO = ("agent=ppo", *ROLLOUT), ("agent=appo", *ROLLOUT)
+IMPALA = ("agent=impala", "agent.n_steps=8", "agent.learning_rate=1e-2", "agent.ent_coef=0")
 DQN = (
     "agent=dqn",
     "agent.learning_starts=100",
@@ -28,10 +31,15 @@ DQN = (
 )
 IDENTITY = {
     "ppo": (*PPO, "agent.gamma=0", "num_envs=8", "total_steps=20_000"),
+    "appo": (*APPO, "agent.gamma=0", "num_envs=8", "total_steps=20_000"),
+    "impala": (*IMPALA, "agent.gamma=0", "num_envs=8", "total_steps=40_000"),
     "dqn": (*DQN, "agent.gamma=0", "num_envs=8", "total_steps=8_000"),
 }
+EPISODES = ("agent.n_steps=30", "agent.ent_coef=0.01", "num_envs=16")
 MEMORY = {
-    "ppo": (*PPO, "agent.n_steps=30", "agent.batch_size=120", "agent.ent_coef=0.01", "num_envs=16"),
+    "ppo": (*PPO, *EPISODES, "agent.batch_size=120"),
+    "appo": (*APPO, *EPISODES, "agent.batch_size=120"),
+    "impala": (*IMPALA, *EPISODES, "agent.batch_size=120"),
     "dqn": (
         *DQN,
         "agent.train_freq=6",
@@ -129,8 +137,11 @@ def test_stored_memory_is_needed() -> None:
 
 TINY = ("network.blocks.0.sizes=[16]", "agent.gamma=0.9", "agent.learning_rate=1e-2", "num_envs=8")
 FAST = (*DQN, *TINY, "agent.gradient_steps=8", "agent.target_update_interval=50")
+SHORT = (*TINY, "agent.n_steps=16", "agent.max_grad_norm=null", "agent.gae_lambda=0.8")
 TRUNCATION = {
-    "ppo": (*PPO, *TINY, "agent.n_steps=16", "agent.max_grad_norm=null", "agent.gae_lambda=0.8"),
+    "ppo": (*PPO, *SHORT),
+    "appo": (*APPO, *SHORT),
+    "impala": (*IMPALA, *SHORT, "agent.n_epochs=8"),
     "dqn": FAST,
     "dqn-3-step": (*FAST, "agent.n_step=3"),
 }
@@ -148,7 +159,7 @@ def test_truncation_bootstraps(name: str) -> None:
     rollout = run.rollout()
     with torch.no_grad():
         output = run.agent.policy(rollout.obs, rollout.state, rollout.first)
-    value = output[1] if name == "ppo" else output[0].amax(-1)
+    value = output[0].amax(-1) if "dqn" in name else output[1]
     assert torch.allclose(value, torch.tensor(10.0), atol=0.1)
 
 

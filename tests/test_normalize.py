@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from neuraxis.agents import agent_names
 from neuraxis.agents.normalize import Normalizer, ReturnScale, merge
 from neuraxis.agents.policies import QPolicy
 from neuraxis.networks import NetworkConfig
@@ -87,10 +88,10 @@ def test_bytes_are_normalised_and_not_divided_again() -> None:
     assert seen[0].reshape(80, -1).std(0).max() > 0.9
 
 
-@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+@pytest.mark.parametrize("agent", agent_names())
 def test_statistics_move_only_in_learn(agent: str) -> None:
     """And take in each observation once."""
-    size = "agent.n_steps=8" if agent == "ppo" else "agent.train_freq=8"
+    size = "agent.train_freq=8" if agent == "dqn" else "agent.n_steps=8"
     run = training(f"agent={agent}", "agent.normalize_observations=true", "num_envs=3", size)
     normalizer = run.agent.policy.normalizer
     seen = []

@@ -14,6 +14,8 @@ from .helpers import training
 
 AGENTS = {
     "ppo": ("agent.n_steps=8", "agent.batch_size=16", "agent.n_epochs=1"),
+    "appo": ("agent.n_steps=8", "agent.batch_size=16", "agent.n_epochs=1"),
+    "impala": ("agent.n_steps=8", "agent.batch_size=8"),
     "dqn": ("agent.learning_starts=8", "agent.gradient_steps=1", "agent.batch_size=4"),
 }
 ENVS = {

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from neuraxis.agents import agent_class, agent_names
 from neuraxis.agents.ppo import PPO
 from neuraxis.agents.returns import gae
 from neuraxis.agents.sequences import unroll
@@ -24,6 +25,9 @@ from .helpers import Training, training
 WORDS = ("num_envs=4", "agent.n_steps=16", "agent.batch_size=32", "agent.learning_rate=0.01")
 SMALL = ("network.blocks.0.sizes=[16]", "network.blocks.1.size=16")
 SHORT = ("env.time_limit=5",)  # CartPole is then truncated all the time
+
+
+AGENTS = [name for name in agent_names() if issubclass(agent_class(name), PPO)]
 
 
 def build(network: str = "mlp", *words: str) -> Training:
@@ -61,10 +65,12 @@ def assert_first_ratio_is_1(run: Training) -> None:
     assert seen[-1]["log_ratio"].abs().max() > 1e-3  # it moves then
 
 
+@pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("network", choices("network"))
-def test_the_first_ratio_is_1(network: str) -> None:
+def test_the_first_ratio_is_1(network: str, agent: str) -> None:
     """Law 3: memory, statistics and resets of the update are those of acting."""
-    assert_first_ratio_is_1(build(network, "agent.normalize_observations=true"))
+    words = (f"agent={agent}", "agent.normalize_observations=true")
+    assert_first_ratio_is_1(build(network, *words))
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v1", "neuraxis/Identity-v0"])
@@ -76,6 +82,7 @@ def test_the_first_ratio_is_1_for_every_action_space(network: str, env: str) -> 
         assert_first_ratio_is_1(build(network, f"env={env}", *kwargs))
 
 
+@pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize(
     ("network", "setting"),
     [
@@ -87,9 +94,11 @@ def test_the_first_ratio_is_1_for_every_action_space(network: str, env: str) -> 
         ("cnn_small", "network.blocks.0.norm=batch"),
     ],
 )
-def test_the_first_ratio_is_1_with_dropout_and_norms(network: str, setting: str) -> None:
+def test_the_first_ratio_is_1_with_dropout_and_norms(
+    network: str, setting: str, agent: str
+) -> None:
     """Though acting has neither masks nor batch statistics."""
-    assert_first_ratio_is_1(build(network, setting))
+    assert_first_ratio_is_1(build(network, setting, f"agent={agent}"))
 
 
 def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 
 from neuraxis.agents.replay import Replay, Sample
 from neuraxis.agents.sumtree import SumTree
+from neuraxis.envs.tree import map_tree
 
-from .helpers import collector
+from .helpers import collector, part
 
 COLUMNS = 3
+CPU = torch.device("cpu")
 
 
 class Feed:
@@ -25,7 +28,7 @@ class Feed:
         self.rng = np.random.default_rng(0)
         self.length = stride if stride > 1 else 4
         settings = defaults | settings | {"num_envs": COLUMNS, "length": self.length}
-        self.replay = Replay(rng=self.rng, **settings)
+        self.replay = Replay(rng=self.rng, device=CPU, **settings)
         self.source = collector(num_envs=COLUMNS, length=self.length)
         self.add(rollouts)
 
@@ -33,13 +36,21 @@ class Feed:
         for _ in range(rollouts):
             self.replay.add(self.source.collect().to("cpu"))
 
+    @property
+    def starts(self) -> list[range]:
+        """The blocks (ever counted) where a window can begin, of each column."""
+        return [range(*pair) for pair in zip(*self.replay.windows.span, strict=True)]
+
 
 def position(sample: Sample, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
     """Row (ever counted, of those that the ring may hold) and column of each window."""
     blocks, columns = np.divmod(sample.starts, COLUMNS)
-    held = np.array(feed.replay.starts)
-    rows = {int(block % feed.replay.blocks): block * feed.replay.stride for block in held}
-    return np.array([rows[int(block)] for block in blocks]), columns
+    windows = feed.replay.windows
+    rows = [
+        {block % windows.blocks: block * windows.stride for block in own} for own in feed.starts
+    ]
+    found = [rows[column][block] for block, column in zip(blocks, columns, strict=True)]
+    return np.array(found), columns
 
 
 @pytest.mark.parametrize("rollouts", [1, 5, 9, 10, 11, 37])  # the ring holds 10
@@ -77,7 +88,7 @@ def test_actions_are_of_their_column() -> None:
 
 def test_every_start_is_drawn() -> None:
     feed = Feed(stride=1, rollouts=20)  # 80 rows; the ring of 40 holds states 41 ... 80
-    assert feed.replay.starts == range(41, 78)  # the last window of 3 is rows 77 ... 80
+    assert feed.starts == [range(41, 78)] * COLUMNS  # the last window of 3 is rows 77 ... 80
     start, _ = position(feed.replay.sample(4000), feed)
     assert set(start) == set(range(41, 78))
 
@@ -87,7 +98,8 @@ def test_starts_before_and_after_the_ring_is_full() -> None:
     seen = []
     for _ in range(12):
         feed.add()
-        seen.append((feed.replay.starts.start, feed.replay.starts.stop))
+        (held,) = set(feed.starts)
+        seen.append((held.start, held.stop))
     # blocks of 4 rows; after n rollouts 4n + 1 states, of which the ring keeps the last 40:
     # with n = 10 state 0 is overwritten, with it block 0. A window of 6 ends 2 blocks before n.
     assert seen[:3] == [(0, 0), (0, 1), (0, 2)]
@@ -117,14 +129,13 @@ def test_too_small_a_buffer_is_refused() -> None:
     # a rollout of 20 needs 21
     for length, enough in ((4, 33), (20, 66)):
         with pytest.raises(ValueError, match=rf"agent.buffer_size=20: .*at least {enough}$"):
-            Replay(20, COLUMNS, window=9, stride=1, length=length, rng=rng)
-        Replay(enough, COLUMNS, window=9, stride=1, length=length, rng=rng)
+            Replay(20, COLUMNS, window=9, stride=1, length=length, rng=rng, device=CPU)
+        Replay(enough, COLUMNS, window=9, stride=1, length=length, rng=rng, device=CPU)
 
 
 def test_priorities_are_frequencies() -> None:
     feed = Feed(stride=1, rollouts=2, alpha=0.5, window=1)
     replay = feed.replay
-    assert replay.tree is not None
     items = np.arange(8 * COLUMNS)
     priority = np.random.default_rng(1).uniform(0, 9, len(items))
     replay.update_priorities(items, priority)
@@ -149,7 +160,7 @@ def test_new_windows_have_the_highest_priority() -> None:
     feed = Feed(stride=4, rollouts=3, alpha=0.5)
     tree = feed.replay.tree
     assert tree is not None
-    assert len(feed.replay.starts) == 3
+    assert feed.starts == [range(3)] * COLUMNS
     assert (tree.priorities[: 3 * COLUMNS] == 1).all()  # before any error is known
     feed.replay.update_priorities(np.array([0, 1, 5]), np.array([100.0, 0.25, 4.0]))
     assert tree.priorities[:9].tolist() == [10.0, 0.5, 1, 1, 1, 2.0, 1, 1, 1]
@@ -164,9 +175,8 @@ def test_overwritten_windows_are_gone() -> None:
     for _ in range(40):
         feed.add()
         replay.update_priorities(replay.sample(8).starts, np.full(8, 2.0))
-        held = np.array(replay.starts) % replay.blocks
-        alive = np.zeros((replay.blocks, COLUMNS), bool)
-        alive[held] = True
+        alive = np.zeros((10, COLUMNS), bool)
+        alive[np.array(feed.starts[0]) % 10] = True
         assert ((tree.priorities > 0) == alive.ravel()).all()
 
 
@@ -200,6 +210,129 @@ def test_an_empty_replay_round_trips() -> None:
     again.replay.load_state_dict(Feed(rollouts=0, alpha=0.5).replay.state_dict())
     again.add(3)
     assert len(again.replay.sample(5).starts) == 5
+
+
+def test_draws_when_all_columns_arrive_together() -> None:
+    """A block for each window, then a column for each: two calls of the generator, as ever."""
+    feed = Feed(stride=1, rollouts=20, window=3)  # the ring of 40 rows has blocks 41 ... 77
+    rng = copy.deepcopy(feed.rng)
+    for count in (7, 300):
+        blocks = rng.integers(41, 78, count) % 40
+        expected = blocks * COLUMNS + rng.integers(0, COLUMNS, count)
+        assert np.array_equal(feed.replay.sample(count).starts, expected)
+
+
+def apart(alpha: float, stride: int) -> tuple[Feed, Feed]:
+    """Two replays of the same stream: one gets columns 0 and 2 first, and column 1 later."""
+    late, whole = Feed(stride, 0, alpha=alpha), Feed(stride, 0, alpha=alpha)
+    for number in range(37):
+        rollout = whole.source.collect().to("cpu")
+        whole.replay.add(rollout)
+        late.replay.add(part(rollout, [2, 0]))
+        if number < 33:
+            late.replay.add(part(rollout, [1]))
+    return late, whole
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_columns_may_arrive_at_different_times(alpha: float, stride: int) -> None:
+    """Each window is the stream of its column; each is drawn, and as often as any other."""
+    late, whole = apart(alpha, stride)
+    held = late.starts
+    assert held[0] == held[2] == whole.starts[0] and held[1].stop < held[0].stop
+    sample = late.replay.sample(30_000)
+    start, columns = position(sample, late)
+    rows = start + np.arange(4)[:, None]
+    assert np.array_equal(sample.obs[..., 0].numpy(), rows % 6)
+    assert np.array_equal(sample.first.numpy(), rows % 6 == 0)
+    (memory,) = sample.state
+    if stride > 1:
+        assert np.array_equal(memory[0].numpy(), np.where(start % 6 == 0, 6, start % 6))
+    both = np.isin(columns, (0, 2))
+    theirs = whole.replay._gather(sample.starts[both], torch.ones(int(both.sum())))
+    assert np.array_equal(sample.action.numpy()[:, both], theirs.action.numpy())
+    windows, counts = np.unique(sample.starts, return_counts=True)
+    resets = (not stride - 1) and alpha > 0  # these have nothing to learn from
+    there = [(c, b) for c in range(COLUMNS) for b in held[c] if not (resets and b % 6 == 5)]
+    assert len(windows) == len(there)
+    assert np.allclose(counts, 30_000 / len(there), rtol=0.35)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_columns_apart_are_saved(alpha: float) -> None:
+    late, again = apart(alpha, 4)[0], Feed(rollouts=0, alpha=alpha)
+    again.replay.load_state_dict(copy.deepcopy(late.replay.state_dict()))
+    again.rng.bit_generator.state = late.rng.bit_generator.state
+    again.source.load_state_dict(late.source.state_dict())
+    for columns in ([1], [0, 1, 2], [1, 2]):
+        for one in (late, again):
+            one.replay.add(part(one.source.collect().to("cpu"), columns))
+        a, b = late.replay.sample(64, 0.7), again.replay.sample(64, 0.7)
+        assert np.array_equal(a.starts, b.starts)
+        assert torch.equal(a.obs, b.obs) and torch.equal(a.state[0], b.state[0])
+
+
+def test_a_single_column_is_enough() -> None:
+    feed = Feed(rollouts=0)
+    assert not feed.replay.ready
+    for _ in range(3):
+        feed.replay.add(part(feed.source.collect().to("cpu"), [1]))
+    assert feed.replay.ready and len(feed.replay) == 12
+    assert set(position(feed.replay.sample(50), feed)[1]) == {1}
+
+
+def test_windows_of_resets_have_no_priority() -> None:
+    """Row 5 of 6 leads to a reset: with a window's first step alone to learn from, it is empty."""
+    feed = Feed(stride=1, rollouts=3, alpha=0.6, window=3)
+    tree = feed.replay.tree
+    assert tree is not None
+    found = tree.priorities[: 10 * COLUMNS].reshape(10, COLUMNS)
+    assert np.array_equal(found, np.repeat([[1, 1, 1, 1, 1, 0, 1, 1, 1, 1]], COLUMNS, 0).T)
+    assert set(position(feed.replay.sample(500), feed)[0]) == set(range(10)) - {5}
+    two = Feed(stride=1, rollouts=3, alpha=0.6, window=3, learned=slice(0, 2)).replay.tree
+    assert two is not None and (two.priorities[: 10 * COLUMNS] == 1).all()
+
+
+def test_nothing_but_resets_is_nothing_to_draw() -> None:
+    feed = Feed(stride=1, rollouts=0, alpha=0.6, window=1)
+    rollout = feed.source.collect().to("cpu")
+    feed.replay.add(replace(rollout, first=torch.ones_like(rollout.first)))
+    assert not feed.replay.ready
+
+
+def test_only_memories_that_were_written_are_saved() -> None:
+    feed = Feed(stride=4, rollouts=3)
+    state = feed.replay.state_dict()
+    assert state["memories"]["state"][0].shape == (3, COLUMNS, 1)
+    assert state["steps"]["reward"].shape == (13, COLUMNS)
+    feed.add(20)
+    assert feed.replay.state_dict()["memories"]["state"][0].shape == (10, COLUMNS, 1)
+
+
+def test_a_replay_lies_where_its_agent_learns() -> None:
+    """Also one that was loaded; `meta` stands for a GPU."""
+    saved = Feed(rollouts=2).replay.state_dict()
+    settings: dict[str, Any] = {
+        "window": 3,
+        "stride": 4,
+        "length": 4,
+        "rng": np.random.default_rng(0),
+    }
+    replay = Replay(120, COLUMNS, **settings, device=torch.device("meta"))
+    replay.load_state_dict(saved)
+    devices: list[str] = []
+    for ring in (replay.steps, replay.memories):
+        map_tree(lambda leaf: devices.append(leaf.device.type), ring.trees)
+    assert set(devices) == {"meta"} and len(devices) == 6
+
+
+@pytest.mark.parametrize("ring", ["steps", "memories"])
+def test_a_replay_that_does_not_fit_says_so(ring: str) -> None:
+    feed = Feed(rollouts=0)
+    getattr(feed.replay, ring).rows = 1 << 60
+    with pytest.raises(MemoryError, match=r"^agent.buffer_size=120 does not fit$"):
+        feed.add()
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 100])

@@ -25,7 +25,11 @@ SHORT = ("eval.final_episodes=2", "log_interval_steps=40", "eval.interval_steps=
 PPO = ("agent=ppo", "agent.n_steps=16", "agent.batch_size=32", "agent.n_epochs=2")
 DQN = ("agent=dqn", "agent.learning_starts=100", "agent.gradient_steps=4", "agent.batch_size=16")
 R2D2 = (*DQN, "agent.sequence_length=8", "agent.prioritized=true")
+ROLLOUT = ("agent.n_steps=16", "agent.batch_size=32", "agent.normalize_rewards=true")
 CASES = {
+    "impala": ("agent=impala", *ROLLOUT, "agent.learning_rate_schedule=linear"),
+    "impala-lstm": ("agent=impala", *ROLLOUT, "network=lstm", "agent.n_epochs=2"),
+    "appo-lstm": ("agent=appo", *ROLLOUT, "network=lstm", "agent.n_epochs=2"),
     "ppo": (*PPO, "agent.learning_rate_schedule=linear", "agent.normalize_rewards=true"),
     "ppo-dropout": (*PPO, "network.blocks.0.dropout=0.3", "env=Acrobot-v1"),
     "ppo-lstm": (*PPO, "network=lstm", "agent.normalize_observations=true"),

@@ -7,13 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuraxis.agents.returns import backward_recursion, gae, n_step_returns, rescale, unscale
+from neuraxis.agents.returns import (
+    backward_recursion,
+    gae,
+    n_step_returns,
+    rescale,
+    unscale,
+    vtrace,
+)
 
 ENDS = ("terminated", "truncated", "open")
 GAMMA = 0.9
 
 
-def stream(*episodes: tuple[int, str], seed: int = 0) -> dict[str, Tensor]:
+def stream(*episodes: tuple[int, str], seed: int = 0) -> dict[str, Any]:
     """One column of episodes (length, end), NEXT_STEP: after each end comes a step that is none."""
     random = np.random.default_rng(seed)
     first, discount = [], []
@@ -37,7 +44,7 @@ def column(values: list[Any]) -> Tensor:
 
 # Rows 0-2: an episode that terminates, row 3 its reset; rows 4-5: one truncated, row 6 its
 # reset; row 7 belongs to one that is still open. Gamma 0.5.
-HAND = {
+HAND: dict[str, Any] = {
     "reward": column([1.0, 2.0, 4.0, 0.0, 8.0, 2.0, 0.0, 1.0]),
     "discount": column([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
     "valid": column([True, True, True, False, True, True, False, True]),
@@ -76,6 +83,87 @@ def test_gae_with_lambda_1_is_monte_carlo() -> None:
         3.0,  # 1 + 0.5 * 4
     ]
     assert returns[HAND["valid"]].tolist() == expected
+
+
+# Ratios of HAND's steps: 4 is limited to rho_bar 2 and c_bar 1; those of resets may be anything.
+RATIO = column([0.5, 4.0, 1.0, 7.0, 2.0, 0.5, 0.0, 4.0])
+
+
+def test_vtrace_by_hand() -> None:
+    # TD errors (above): 1, 2, 0; 8, 2; 1. Gamma 0.5, rho = min(2, ratio), c = min(1, ratio).
+    target, advantage, rho = vtrace(
+        **HAND, log_ratio=RATIO.log(), gamma=0.5, rho_bar=2.0, c_bar=1.0
+    )
+    correction = [  # vs - V = rho * TD + 0.5 * c * (the next one)
+        1.5,  # 0.5 * 1 + 0.5 * 0.5 * 4
+        4.0,  # 2 * 2 + 0.5 * 1 * 0
+        0.0,  # 1 * 0: terminated
+        0.0,  # reset
+        16.5,  # 2 * 8 + 0.5 * 1 * 1
+        1.0,  # 0.5 * 2 + 0: truncated
+        0.0,  # reset
+        2.0,  # 2 * 1: the rollout ends
+    ]
+    assert torch.allclose(target, HAND["value"][:-1] + column(correction))
+    expected = [  # r + 0.5 vs' - V = TD + 0.5 * (vs' - V')
+        3.0,  # 1 + 0.5 * 4
+        2.0,  # 2 + 0.5 * 0
+        0.0,  # 0
+        0.0,  # reset
+        8.5,  # 8 + 0.5 * 1
+        2.0,  # 2: truncated, from the true last observation
+        0.0,  # reset
+        1.0,  # 1: bootstraps from the value
+    ]
+    assert torch.allclose(advantage, column(expected))
+    assert torch.allclose(rho, column([0.5, 2.0, 1.0, 2.0, 2.0, 0.5, 0.0, 2.0]))
+
+
+def test_vtrace_with_lambda_by_hand() -> None:
+    ratio: dict[str, Any] = {"log_ratio": RATIO.log(), "gamma": 0.5, "rho_bar": 2.0}
+    target, advantage, _ = vtrace(**HAND, **ratio, gae_lambda=0.5)
+    # rows 1 and 0: 2 * 2 = 4, then 0.5 * 1 + 0.5 * (0.5 * 0.5) * 4 = 1
+    assert (target - HAND["value"][:-1])[:2, 0].tolist() == pytest.approx([1.0, 4.0])
+    # row 0: 1 + 0.5 * 0.5 * (vs' - V' = 4)
+    assert advantage[:2, 0].tolist() == pytest.approx([2.0, 2.0])
+
+
+EPISODES = [(3, "truncated"), (1, "terminated"), (4, "terminated"), (1, "truncated"), (2, "open")]
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.7, 1.0])
+def test_vtrace_on_policy_is_the_lambda_return(gae_lambda: float) -> None:
+    row = stream(*EPISODES)
+    ratio = torch.zeros_like(row["reward"])
+    target, advantage, rho = vtrace(**row, log_ratio=ratio, gamma=GAMMA, gae_lambda=gae_lambda)
+    expected = gae(**row, gamma=GAMMA, gae_lambda=gae_lambda)
+    assert torch.allclose(advantage, expected) and (rho == 1).all()
+    assert torch.allclose(target, expected + row["value"][:-1])
+
+
+def slow_vtrace(row: dict[str, Tensor], ratio: Tensor, t: int) -> float:
+    """Sums over the later steps of the episode: equation 1 of the paper, as it stands there."""
+    total, weight = float(row["value"][t]), 1.0
+    for k in range(t, len(ratio)):
+        if not row["valid"][k]:
+            break
+        after = GAMMA * float(row["discount"][k] * row["value"][k + 1])
+        td = float(row["reward"][k]) + after - float(row["value"][k])
+        total += weight * min(1.5, float(ratio[k])) * td
+        weight *= GAMMA * float(row["discount"][k]) * min(0.8, float(ratio[k]))
+    return total
+
+
+def test_vtrace_is_the_papers_sum() -> None:
+    row = stream(*EPISODES)
+    ratio = torch.from_numpy(np.random.default_rng(1).uniform(0.1, 3, row["reward"].shape))
+    target, advantage, _ = vtrace(**row, log_ratio=ratio.log(), gamma=GAMMA, rho_bar=1.5, c_bar=0.8)
+    after = torch.cat((target[1:], row["value"][-1:]))
+    expected = row["reward"] + GAMMA * row["discount"] * after - row["value"][:-1]
+    assert torch.allclose(advantage, expected * row["valid"])
+    for t in range(len(ratio)):
+        if row["valid"][t]:
+            assert float(target[t]) == pytest.approx(slow_vtrace(row, ratio, t), abs=1e-12)
 
 
 def slow_n_step(row: dict[str, Tensor], t: int, n: int) -> float:
@@ -125,16 +213,16 @@ def test_n_step_over_the_whole_episode_is_monte_carlo() -> None:
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.7, 1.0])
 def test_a_stream_is_its_episodes(gae_lambda: float) -> None:
-    episodes = [(3, "truncated"), (1, "terminated"), (4, "terminated"), (1, "truncated")]
-    episodes.append((2, "open"))
-    row = stream(*episodes)
-    whole = gae(**row, gamma=GAMMA, gae_lambda=gae_lambda)
+    row = stream(*EPISODES)
+    ratio = torch.from_numpy(np.random.default_rng(1).normal(size=row["reward"].shape))
+    settings: dict[str, Any] = {"gamma": GAMMA, "gae_lambda": gae_lambda}
+    whole = gae(**row, **settings), *vtrace(**row, log_ratio=ratio, **settings)
     begin = 0
-    for length, _ in episodes:
+    for length, _ in EPISODES:
         steps, states = slice(begin, begin + length), slice(begin, begin + length + 1)
         apart = {name: x[states if name == "value" else steps] for name, x in row.items()}
-        alone = gae(**apart, gamma=GAMMA, gae_lambda=gae_lambda)
-        assert torch.equal(whole[steps], alone)
+        alone = gae(**apart, **settings), *vtrace(**apart, log_ratio=ratio[steps], **settings)
+        assert all(torch.equal(a[steps], b) for a, b in zip(whole, alone, strict=True))
         begin += length + 1  # over the reset
 
 
