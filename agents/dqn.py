@@ -93,6 +93,7 @@ class DQN(Agent[QPolicy]):
             raise ValueError(
                 f"agent=dqn: needs a Discrete action space, got {space}; try agent=ppo"
             )
+        self._refuse_to_rest(config, setup.total_steps)
         self.config = config
         num_envs = setup.num_envs
         self.rollout_length = config.train_freq
@@ -131,6 +132,17 @@ class DQN(Agent[QPolicy]):
         )
         self.copy_target()
         self._explore()
+
+    @staticmethod
+    def _refuse_to_rest(config: Config, total_steps: int) -> None:
+        """Raises ValueError if no update would ever be taken."""
+        if config.gradient_steps == 0:
+            raise ValueError("agent.gradient_steps=0: expected 1 or more, or -1; 0 never learns")
+        if config.learning_starts >= total_steps:
+            raise ValueError(
+                f"agent.learning_starts={config.learning_starts}: expected less than total_steps="
+                f"{total_steps}, or nothing is learned"
+            )
 
     def learn(self, rollout: Rollout) -> Metrics:
         """Puts the rollout into the replay and takes `gradient_steps` updates from it."""

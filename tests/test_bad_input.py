@@ -207,7 +207,7 @@ USAGE = {
     "train wandb.mode=on": "wandb.mode=on: expected one of offline, online, disabled",
     "train device=cuda": "device=cuda | no CUDA GPU | use device=auto or device=cpu",
     # names
-    "train agent=ppoo": "agent=ppoo: no such agent; did you mean ppo? (choices: dqn, ppo)",
+    "train agent=ppoo": "agent=ppoo: no such agent; did you mean ppo? (choices: ",
     "train network=lstmm": "network=lstmm: no such network; did you mean lstm?",
     "train env=Nope-v0": "env.id='Nope-v0' is not a registered environment",
     "train env=CartPole-v9": "'CartPole-v9' | did you mean CartPole-v0, CartPole-v1?",
@@ -230,6 +230,8 @@ USAGE = {
     "train groups=3 num_envs=8": "groups=3: expected a divisor of num_envs=8",
     "train network=lstm agent.sequence_length=7": "agent.sequence_length=7: must divide | n_steps",
     "train agent.n_steps=1 num_envs=1": "agent.n_steps=1 with num_envs=1 | raise either",
+    "train agent=dqn agent.gradient_steps=0": "agent.gradient_steps=0: expected 1 or more, or -1",
+    "train agent=dqn agent.learning_starts=64": "agent.learning_starts=64: | less than total_steps",
     "train agent=dqn agent.buffer_size=9": "agent.buffer_size=9: too small | expected at least",
     "train network=transformer network.blocks.1.heads=5": "size=64 is not a multiple of heads=5",
     "train env=Acrobot-v1 env.vectorization=native": "env.vectorization=native: | Acrobot-v1",
