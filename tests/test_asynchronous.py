@@ -110,6 +110,18 @@ def test_appo_takes_the_ratio_against_the_policy_that_acted() -> None:
         assert float(metrics["policy/rho"]) == pytest.approx(float(weight), abs=1e-5)
 
 
+def test_appo_does_not_learn_from_what_is_further_than_target_kl() -> None:
+    """Not a step: the metrics then know of no gradient."""
+    run = build("appo", "agent.target_kl=0.01")
+    rollout = run.rollout()
+    acted = rollout.extras["log_prob"]
+    before = run.agent.optimizer.flat.clone()
+    metrics = run.agent.learn(replace(rollout, extras={"log_prob": acted - 1}))
+    assert torch.equal(run.agent.optimizer.flat, before) and "train/grad_norm" not in metrics
+    metrics = run.agent.learn(rollout)
+    assert not torch.equal(run.agent.optimizer.flat, before) and "train/grad_norm" in metrics
+
+
 def test_the_loss_of_impala_is_the_papers() -> None:
     """Against torch.distributions and section 4.2, written out, for rollouts of other weights."""
     run = build("impala", "agent.ent_coef=0.03", "agent.vf_coef=0.7", "agent.rho_bar=1.2")
