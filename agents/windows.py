@@ -59,12 +59,11 @@ class Windows:
         As if all columns had as many as the one with the most, again until it is one that exists.
         """
         begin, end = self.span
-        ready = np.flatnonzero(begin < end)
-        begin, size = begin[ready], (end - begin)[ready]
+        size = end - begin
         drawn = np.empty(0, np.int64)
         while missing := count - len(drawn):
             block = rng.integers(0, size.max(), missing)
-            place = rng.integers(0, len(ready), missing)
-            starts = self._starts(begin[place] + block, ready[place])
-            drawn = np.concatenate((drawn, starts[block < size[place]]))
+            column = rng.integers(0, self.columns, missing)
+            starts = self._starts(begin[column] + block, column)
+            drawn = np.concatenate((drawn, starts[block < size[column]]))
         return drawn
