@@ -10,6 +10,7 @@ for it.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import secrets
@@ -99,6 +100,7 @@ def protect_token() -> None:
 def _connect(address: str | None, config: RayConfig, cpus: float) -> None:
     """Connects to the cluster at `address`, or starts a Ray of this process's own."""
     import ray
+    from ray.exceptions import RayError
 
     if address not in (None, "auto", "local"):
         _knock(address)
@@ -110,11 +112,11 @@ def _connect(address: str | None, config: RayConfig, cpus: float) -> None:
         ray.init(
             address=address or "local",
             runtime_env=config.runtime_env or None,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             log_to_driver=False,
             **({} if address else own),
         )
-    except (ConnectionError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         ray.shutdown()
         raise ValueError(f"ray.address={address or 'null'}: {one_line(error)}") from error
 
