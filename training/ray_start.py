@@ -16,6 +16,7 @@ import os
 import secrets
 import socket
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def start(config: RayConfig, cpus: float = 0) -> None:
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         mode = os.environ["RAY_AUTH_MODE"]
         raise ValueError(f"RAY_AUTH_MODE={mode}: Ray runs with its tokens only; unset it")
-    if "ray" not in sys.modules:  # it reads this when it is imported, and never again
+    if "ray" not in sys.modules:  # it reads this when it is imported; later it is its own default
         os.environ["RAY_AUTH_MODE"] = "token"
     import ray
 
@@ -118,7 +119,8 @@ def _connect(address: str | None, config: RayConfig, cpus: float) -> None:
         )
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         ray.shutdown()
-        raise ValueError(f"ray.address={address or 'null'}: {one_line(error)}") from error
+        reason = textwrap.shorten(one_line(error), 400, placeholder=" ...")
+        raise ValueError(f"ray.address={address or 'null'}: {reason}") from error
 
 
 def _knock(address: str) -> None:
