@@ -104,7 +104,7 @@ def _connect(address: str | None, config: RayConfig, cpus: float) -> None:
     from ray.exceptions import RayError
 
     if address not in (None, "auto", "local"):
-        _knock(address)
+        knock(address)
     own: dict[str, Any] = {
         "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)),
         "include_dashboard": False,
@@ -123,7 +123,7 @@ def _connect(address: str | None, config: RayConfig, cpus: float) -> None:
         raise ValueError(f"ray.address={address or 'null'}: {reason}") from error
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Raises ValueError if nothing listens at HOST:PORT; Ray would try without end."""
     host, _, port = address.rpartition(":")
     try:
