@@ -53,7 +53,8 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path = tmp_path_factory.mktemp("ray") / "token"
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
         for name, value in ray_start.ENVIRONMENT.items():
-            patch.setenv(name, value)
+            if name != "RAY_AUTH_MODE":  # Ray is imported, and sets it itself
+                patch.setenv(name, value)
         ray_start.start(RayConfig(), cpus=8)
         yield path
         ray_start.stop()

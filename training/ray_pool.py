@@ -190,4 +190,5 @@ def _cause(error: RayError) -> str:
     if isinstance(error, GetTimeoutError):
         return f"its result did not arrive in {FETCHING_SECONDS} seconds"
     what = "it ran out of memory" if isinstance(error, OutOfMemoryError) else "its process died"
-    return f"{what} ({textwrap.shorten(str(error), 300, placeholder=' ...')})"
+    _, _, detail = str(error).partition("Worker exit detail: ")
+    return f"{what} ({textwrap.shorten(detail or str(error), 120, placeholder=' ...')})"

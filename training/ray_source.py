@@ -53,9 +53,8 @@ class RaySource:
         settings = cfg.ray
         self.sync = settings.mode == "sync"
         self.per_update = settings.workers if self.sync else settings.rollouts_per_update
-        self.max_lag = settings.max_policy_lag
-        if self.max_lag == "auto":
-            self.max_lag = 2 * settings.usual_lag
+        limit = settings.max_policy_lag
+        self.max_lag = 2 * settings.usual_lag if limit == "auto" else limit
         self.version = 0
         self.env_seconds = 0.0
         self._asked: dict[int, int] = {}  # by group, the oldest first: version it acts with

@@ -1,5 +1,6 @@
 """Ray for whoever needs it: rollout workers, learners and sweeps share one connection.
 
+    ray_start.set_environment()          before the first import of Ray
     ray_start.start(cfg.ray, cpus=8)     starts Ray here or joins the cluster; the first call counts
     ray_start.stop()                     each start has its stop; the last one ends what was begun
 
@@ -24,11 +25,28 @@ from ..configs.config import RayConfig
 from ..envs.errors import one_line
 
 ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray prints a paragraph for each process that died; the pool says what is to be said.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     # Workers without a GPU of their own see none, and Ray does not warn that this will change.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 _shares = 0  # starts without their stop, if Ray was begun here
+
+
+def set_environment() -> None:
+    """Sets what Ray reads when it is imported, and never again: to be called before.
+
+    Raises:
+        ValueError: Authentication is switched off.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token":
+        raise ValueError(f"RAY_AUTH_MODE={mode}: Ray runs with its tokens only; unset it")
+    if "ray" not in sys.modules:  # later, tokens are its own default, unless the variable is set
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
 
 
 def start(config: RayConfig, cpus: float = 0) -> None:
@@ -43,12 +61,7 @@ def start(config: RayConfig, cpus: float = 0) -> None:
         ValueError: There is no such cluster, it does not know our token, or authentication is off.
     """
     global _shares
-    os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        mode = os.environ["RAY_AUTH_MODE"]
-        raise ValueError(f"RAY_AUTH_MODE={mode}: Ray runs with its tokens only; unset it")
-    if "ray" not in sys.modules:  # it reads this when it is imported; later it is its own default
-        os.environ["RAY_AUTH_MODE"] = "token"
+    set_environment()
     import ray
 
     if not _shares and ray.is_initialized():  # a trial of a sweep: whoever began it ends it

@@ -75,6 +75,9 @@ def build_source(cfg: Config, policy: Policy, length: int) -> Source:
     """
     if not cfg.ray.workers:
         return LocalSource(cfg, policy, length)
+    from . import ray_start
+
+    ray_start.set_environment()
     from .ray_source import RaySource
 
     return RaySource(cfg, policy, length)
