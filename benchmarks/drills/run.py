@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ray.cluster_utils import Cluster
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "drills.md"
@@ -182,6 +181,8 @@ class Drills:
     def node(self, folder: Path) -> str:
         """Kill -9 of one of two nodes, with half of the four workers."""
         os.environ |= {key: self.env[key] for key in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
+        from ray.cluster_utils import Cluster  # Ray reads the mode when it is imported
+
         node = {"num_cpus": 2, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=node)
         try:
