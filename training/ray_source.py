@@ -145,6 +145,7 @@ class RaySource:
 
     def load_state_dict(self, state: dict[str, Any]) -> int:
         """See `Source.load_state_dict`."""
+        assert not self._asked, "rollouts are under way"
         check_groups(state, self.cfg.num_envs, self.cfg.ray.workers)
         self.version = state["version"]
         self.pool.generations = list(state["generations"])
