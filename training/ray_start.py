@@ -67,10 +67,15 @@ def start(config: RayConfig, cpus: float = 0) -> None:
     if not _shares and ray.is_initialized():  # a trial of a sweep: whoever began it ends it
         return
     if not _shares:
-        address = config.address or os.environ.get("RAY_ADDRESS")
+        found = os.environ.get("RAY_ADDRESS")
+        address = config.address or found
         if address is None:
             protect_token()
-        _connect(address, config, cpus)
+        word = "ray.address" if config.address or not found else "$RAY_ADDRESS"
+        try:
+            _connect(address, config, cpus)
+        except ValueError as error:
+            raise ValueError(f"{word}={address or 'null'}: {error}") from error
     _shares += 1
 
 
@@ -133,7 +138,7 @@ def _connect(address: str | None, config: RayConfig, cpus: float) -> None:
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         ray.shutdown()
         reason = textwrap.shorten(one_line(error), 400, placeholder=" ...")
-        raise ValueError(f"ray.address={address or 'null'}: {reason}") from error
+        raise ValueError(reason) from error
 
 
 def knock(address: str) -> None:
@@ -142,4 +147,4 @@ def knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise ValueError(f"ray.address={address}: nobody answers there ({error})") from error
+        raise ValueError(f"nobody answers there ({error})") from error
