@@ -4,6 +4,7 @@ A section's class stands beside the code that it configures; here is what belong
 """
 
 import json
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator, model_validator
@@ -67,6 +68,56 @@ class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Steps between histograms of weights and gradients. 0: none."""
 
 
+class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Rollouts by Ray workers, on this machine or on a cluster; see docs/distributed.md."""
+
+    workers: int = Field(default=0, ge=0)
+    """Processes that step num_envs / workers environments each; 0: none, and no Ray."""
+    cpus_per_worker: float = Field(default=1.0, ge=0)
+    """Processors that Ray reserves for a worker when it chooses its machine."""
+    mode: Literal["sync", "async"] = "sync"
+    """sync: wait for all workers, results as without Ray; async: for `rollouts_per_update`."""
+    rollouts_per_update: int = Field(default=1, gt=0)
+    """Rollouts that one update waits for in async mode: workers that it learns from at a time."""
+    max_policy_lag: int | Literal["auto"] | None = "auto"
+    """Most updates a rollout may be late in async mode; auto: twice what is usual; null: any."""
+    address: str | None = None
+    """A cluster: auto or HOST:PORT; null: $RAY_ADDRESS, which a submitted job has, or none."""
+    runtime_env: dict[str, Any] = {}
+    """Ray's runtime_env for the workers: packages, variables, folders to send along."""
+    timeout_seconds: float = Field(default=300.0, gt=0)
+    """Seconds a rollout may take, its worker's start included, before the worker is replaced."""
+    max_restarts: int = Field(default=100, ge=0)
+    """Workers replaced and groups of columns reopened, all together, before the run gives up."""
+
+    @field_validator("address")
+    @classmethod
+    def _place(cls, value: str | None) -> str | None:
+        if value not in (None, "auto") and not re.fullmatch(r"[^/]+:\d+", value):
+            raise ValueError("expected auto or HOST:PORT")
+        return value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        """Every lag of N workers that learn k at a time is at least ceil(N / k) - 1."""
+        if self.mode == "sync" or not self.workers:
+            return self
+        per_update, lag = self.rollouts_per_update, self.usual_lag
+        if per_update > self.workers:
+            raise ValueError(f"rollouts_per_update={per_update}: there are workers={self.workers}")
+        if isinstance(self.max_policy_lag, int) and self.max_policy_lag < lag:
+            raise ValueError(
+                f"max_policy_lag={self.max_policy_lag}: expected at least {lag}, because "
+                f"{self.workers} workers take turns, rollouts_per_update={per_update} at a time"
+            )
+        return self
+
+    @property
+    def usual_lag(self) -> int:
+        """Updates that a rollout is late when all workers are equally fast: ceil(N / k) - 1."""
+        return -(-self.workers // self.rollouts_per_update) - 1
+
+
 class BlockError(ValueError):
     """What is wrong with a block, and its position."""
 
@@ -112,6 +163,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Checkpoints."""
     wandb: WandbConfig = WandbConfig()
     """Weights & Biases."""
+    ray: RayConfig = RayConfig()
+    """Ray."""
 
     @field_validator("agent", mode="before")
     @classmethod
@@ -139,7 +192,27 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
                 f"groups={self.groups}: expected a divisor of num_envs={self.num_envs}, "
                 "because the groups are of one size"
             )
+        if self.ray.workers:
+            self._distributable()
+        elif self.ray.mode == "async":
+            raise ValueError("ray.mode=async: expected workers, ray.workers=2 for instance")
         return self
+
+    def _distributable(self) -> None:
+        workers = self.ray.workers
+        if self.num_envs % workers:
+            raise ValueError(
+                f"ray.workers={workers}: expected a divisor of num_envs={self.num_envs}, "
+                "because each has as many environments"
+            )
+        if self.groups > 1:
+            raise ValueError(f"groups={self.groups}: expected 1, for ray.workers are the groups")
+        if self.ray.mode == "async" and not agent_class(self.agent.name).asynchronous:
+            other = "agent=appo or " if self.agent.name == "ppo" else ""
+            raise ValueError(
+                f"ray.mode=async: agent={self.agent.name} learns from its newest weights and all "
+                f"environments only; use {other}ray.mode=sync"
+            )
 
 
 def _strict(config: type[BaseModel], data: dict[str, Any]) -> BaseModel:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from .config import Config
 
 SECTIONS = ("agent", "env", "network")
-RESUMABLE = ("total_steps", "device", "threads", "compile", "eval", "checkpoint", "wandb")
+RESUMABLE = (
+    *("total_steps", "device", "threads", "compile"),
+    *("eval", "checkpoint", "wandb", "ray"),
+)
 OWN = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}
 """What says which agent, environment or network a section describes."""
 DEFAULTS = {"agent": "ppo", "network": "mlp"}

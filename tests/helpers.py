@@ -19,7 +19,7 @@ from neuraxis.envs.rollout import Rollout
 from neuraxis.envs.tree import map_tree
 from neuraxis.training.evaluate import evaluate
 from neuraxis.training.loop import build_agent
-from neuraxis.training.sources import LocalSource
+from neuraxis.training.sources import Source, build_source
 
 
 def config(*words: str) -> Config:
@@ -34,7 +34,7 @@ class Training:
 
     cfg: Config
     agent: Any
-    source: LocalSource
+    source: Source
 
     def step(self) -> dict[str, float]:
         """One rollout, learned from; returns its metrics."""
@@ -62,7 +62,7 @@ def training(*words: str) -> Training:
     torch.set_num_threads(1)
     cfg = config(*words)
     agent: Agent = build_agent(cfg)
-    return Training(cfg, agent, LocalSource(cfg, agent.policy, agent.rollout_length))
+    return Training(cfg, agent, build_source(cfg, agent.policy, agent.rollout_length))
 
 
 @dataclass

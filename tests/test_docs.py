@@ -14,7 +14,7 @@ SHORT_STEPS (added if need be), episodes end after SHORT_EPISODE_STEPS, evaluati
 SHORT_EPISODES, both if no number is given, and W&B is off where the command does not speak of it.
 `wandb` and `wandb.mode=online` have a server to talk to, `wandb_server`; ENTITY and SWEEP in a
 command stand for what it has. What cannot run here is only looked at: `make` (a dry run), `pip
-install` (its extras), `python FILE` (compiles).
+install` (its extras), `python FILE` (compiles), `ray` (its options, and the words for `neuraxis`).
 """
 
 import itertools
@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 import torch
 
@@ -130,6 +131,8 @@ class Reader:
             self.wandb(words)
         elif program == "python":
             compile((ROOT / words[0]).read_text(encoding="utf-8"), words[0], "exec")
+        elif program == "ray":
+            ray(words)
         elif program == "source":
             assert words == [".venv/bin/activate"], "the Makefile's"
         else:
@@ -153,6 +156,20 @@ class Reader:
         out, err = self.capsys.readouterr()
         assert ending.value.code == 0, f"neuraxis {shlex.join(words)}: {err}"
         return out
+
+
+def ray(words: list[str]) -> None:
+    """Checks that Ray's command line knows the command, and we what it runs on the cluster."""
+    from ray.scripts.scripts import cli as command  # a second, and for one document only
+
+    ours = " ".join(words).partition("neuraxis train ")[2].split()
+    assert not ours or load(ours)
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    options = {name for parameter in command.params for name in parameter.opts}
+    if not ours:
+        given = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert given <= options, words
 
 
 def short(words: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from neuraxis.agents import agent_class, agent_names
-from neuraxis.configs import CheckpointConfig, Config, EvalConfig, WandbConfig, load
+from neuraxis.configs import CheckpointConfig, Config, EvalConfig, RayConfig, WandbConfig, load
 from neuraxis.configs.errors import expected, schema_of
 from neuraxis.configs.text import brief, plain
 from neuraxis.envs import AtariConfig, EnvConfig
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 METRICS = ROOT / "docs" / "metrics.md"
 MARK = "<!-- What follows is written by `python tests/test_reference.py`. -->\n"
-KIND = r"(?:episode|evaluate|final|loss|policy|q|replay|time|train|value)"
+KIND = r"(?:episode|evaluate|final|loss|policy|q|ray|replay|time|train|value)"
 
 
 def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
@@ -42,6 +42,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "eval", "eval.", EvalConfig
     yield "checkpoint", "checkpoint.", CheckpointConfig
     yield "wandb", "wandb.", WandbConfig
+    yield "ray", "ray.", RayConfig
 
 
 def reference() -> str:

@@ -30,7 +30,7 @@ from .folders import find
 from .machine import tune
 from .profile import Profile
 from .run import Run, fitting
-from .sources import LocalSource
+from .sources import Source, build_source
 
 OnRecord = Callable[[Run], None]
 
@@ -38,7 +38,7 @@ OnRecord = Callable[[Run], None]
 class Session:
     """A run that is ready to go: everything that can be refused has been."""
 
-    def __init__(self, run: Run, agent: Agent, source: LocalSource) -> None:
+    def __init__(self, run: Run, agent: Agent, source: Source) -> None:
         self.record = run
         self.cfg = run.cfg
         self.agent = agent
@@ -89,7 +89,7 @@ class Session:
             with profile("publish"):
                 source.publish(agent.policy)
             with profile("record"):
-                run.record(rollout, metrics, agent.tensors)
+                run.record(rollout, {**metrics, **source.metrics()}, agent.tensors)
             self._evaluate_and_save()
             if on_record is not None:
                 on_record(run)
@@ -176,13 +176,17 @@ def prepare(
     agent = build_agent(cfg)
     if cfg.eval.video_interval_steps:
         _try_film(cfg)
-    source = LocalSource(cfg, agent.policy, agent.rollout_length)
-    if resume_from is None:
-        return Session(Run.create(cfg), agent, source)
-    run = Run.open(resume_from, cfg)
-    run.load(agent, source, checkpoint)
-    source.copy(agent.policy)
-    return Session(run, agent, source)
+    source = build_source(cfg, agent.policy, agent.rollout_length)
+    try:
+        if resume_from is None:
+            return Session(Run.create(cfg), agent, source)
+        run = Run.open(resume_from, cfg)
+        run.load(agent, source, checkpoint)
+        source.copy(agent.policy)
+        return Session(run, agent, source)
+    except BaseException:
+        source.close()
+        raise
 
 
 def build_agent(cfg: Config) -> Agent:

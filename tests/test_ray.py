@@ -1,0 +1,341 @@
+"""Ray workers: the same numbers as without Ray, and what happens when one fails.
+
+One Ray for the whole module; each run has workers of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from neuraxis.agents.policies import Policy
+from neuraxis.configs import Config, RayConfig, load
+from neuraxis.configs.loader import load_resumed
+from neuraxis.training import ray_source, ray_start
+from neuraxis.training.files import RunError
+from neuraxis.training.loop import prepare
+from neuraxis.training.ray_source import RaySource
+from neuraxis.training.ray_worker import Reply, Unpacker, pack
+from neuraxis.training.run import Run
+
+from .helpers import Counting, collector, config, training
+
+SMALL = ("num_envs=4", "network.blocks.0.sizes=[16]")
+PPO = (*SMALL, "agent=ppo", "agent.n_steps=32", "agent.batch_size=64")
+DQN = (*SMALL, "agent=dqn", "agent.learning_starts=64", "agent.batch_size=16")
+CASES = {
+    "ppo-mlp": (*PPO, "agent.normalize_observations=true"),
+    "ppo-lstm": (*PPO, "network=lstm"),
+    "ppo-transformer": (*PPO, "network=transformer", "network.blocks.1.memory=8"),
+    "dqn-prioritized": (*DQN, "agent.prioritized=true", "agent.n_step=3"),
+    "dqn-lstm": (*DQN, "network=lstm", "agent.sequence_length=8", "agent.burn_in=4"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Ray, and the file of its token."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("ray") / "token"
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+        for name, value in ray_start.ENVIRONMENT.items():
+            if name != "RAY_AUTH_MODE":  # Ray is imported, and sets it itself
+                patch.setenv(name, value)
+        ray_start.start(RayConfig(), cpus=8)
+        yield path
+        ray_start.stop()
+
+
+def trained(words: tuple[str, ...], updates: int = 5) -> tuple[list[dict[str, float]], Any]:
+    """Metrics of the first updates of a run, and the agent's state after them."""
+    run = training(*words)
+    try:
+        return [run.step() for _ in range(updates)], run.agent.state_dict()
+    finally:
+        run.source.close()
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """The same tree, bit for bit."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        for pair in zip(one, other, strict=True):
+            assert_equal(*pair)
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
+# Each worker imports PyTorch, 2 to 3 CPU seconds: benchmarks/drills has all cases with 1, 2 and 4.
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [*((name, 2) for name in CASES), ("ppo-mlp", 1), ("dqn-prioritized", 4)],
+)
+def test_workers_are_groups(name: str, workers: int) -> None:
+    """Law 4: metrics, weights, moments and replay are those of as many groups without Ray."""
+    groups, expected = trained((*CASES[name], f"groups={workers}"))
+    found, state = trained((*CASES[name], f"ray.workers={workers}"))
+    assert "loss/value" in groups[-1] or "loss/td" in groups[-1]
+    assert found == groups
+    assert_equal(state, expected)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what is about the clock and about Ray."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "ray/"))} for row in rows]
+
+
+def weights(run: Run) -> torch.Tensor:
+    return torch.cat([t.double().flatten() for t in run.read()["agent"]["policy"].values()])
+
+
+class Crash(Exception):
+    """What ends a run in the middle."""
+
+
+def test_a_resumed_run_is_one_without_ray_that_never_stopped(tmp_path: Path) -> None:
+    """Laws 4 and 5 at once; between the two parts the number of restarts allowed is changed."""
+    words = (*CASES["ppo-lstm"], "total_steps=600", "checkpoint.interval_steps=150")
+    words = (*words, "wandb.mode=disabled", "device=cpu", "log_interval_steps=40")
+    words = (*words, "eval.interval_steps=200", "eval.episodes=2", "eval.final_episodes=2")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    expected = prepare(load([*words, "groups=2", f"run_dir={whole}"])).run()
+
+    def crash(run: Run) -> None:
+        if run.steps > 250:
+            raise Crash
+
+    with pytest.raises(Crash):
+        prepare(load([*words, "ray.workers=2", f"run_dir={torn}"])).run(crash)
+    cfg = load_resumed(torn / "config.yaml", ["ray.max_restarts=7"])
+    found = prepare(cfg, torn).run()
+    assert found.cfg.ray.max_restarts == 7
+    assert lines(torn) == lines(whole)
+    assert torch.equal(weights(found), weights(expected))
+
+
+def test_a_checkpoint_of_other_groups_is_refused() -> None:
+    state = {"num_envs": 4, "version": 0, "generations": [0], "collectors": [None]}
+    with pytest.raises(RunError, match=r"num_envs=4 in groups=1, the configuration .*groups=2"):
+        training(*PPO, "groups=2").source.load_state_dict(state)
+
+
+FAULTY = ("env=neuraxis/Faulty-v0", "num_envs=2", "agent=ppo", "agent.n_steps=32")
+FAULTY = (*FAULTY, "agent.batch_size=64", "ray.workers=2")
+
+
+@pytest.mark.parametrize("fault", ["raise", "exit"])
+def test_a_fault_reopens_the_columns(
+    fault: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Both environments fail in their 40th step, which is in the second rollout, and again."""
+    run = training(*FAULTY, f"env.kwargs.{fault}_at_step=40")
+    first = run.source.next()
+    state = run.source.state_dict()
+    assert run.source.metrics()["ray/restarts"] == 0 and state["generations"] == [0, 0]
+    second = run.source.next()
+    assert second.first[0].all() and not np.array_equal(first.action, second.action)
+    assert (second.columns == [0, 1]).all() and second.first.shape == (33, 2)
+    assert run.source.metrics()["ray/restarts"] == 2
+    assert len(caplog.records) == 1, "the first cause, once"
+    said = caplog.records[0].getMessage()
+    assert re.match(r"worker [01] \(columns [01] to [01], neuraxis/Faulty-v0, seed 0", said)
+    assert ("step 40 is faulty" in said) == (fault == "raise")
+    state = run.source.state_dict()
+    assert state["generations"] == [1, 1]
+    run.source.close()
+
+
+def test_a_hang_ends_and_so_does_the_budget() -> None:
+    run = training(*FAULTY, "env.kwargs.hang_at_step=40", "ray.max_restarts=1")
+    source = run.source
+    assert isinstance(source, RaySource)
+    source.next()
+    patient = run.cfg.ray
+    hurried = patient.model_copy(update={"timeout_seconds": 0.5})  # what it had to start is over
+    source.pool.cfg = run.cfg.model_copy(update={"ray": hurried})
+    with pytest.raises(RunError, match=r"no answer in ray.timeout_seconds=0.5 .*max_restarts=1"):
+        source.next()
+    source.close()
+
+
+def test_what_fails_at_once_ends_the_run(tmp_path: Path) -> None:
+    """An environment that cannot even be reset fails again: no restart, and nothing written."""
+    words = (*FAULTY, "env.kwargs.raise_at_reset=1", f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(RunError, match=r"worker [01] .*reset 1 is faulty"):
+        prepare(load(words))
+    assert not (tmp_path / "run").exists()
+
+
+class Workers:
+    """A pool without Ray, whose workers answer in an order of their own: the oldest late."""
+
+    def __init__(self, cfg: Config, policy: Policy, length: int) -> None:
+        self.rng = np.random.default_rng(cfg.seed)
+        self.rollouts = [collector(num_envs=1, first_column=c).collect() for c in range(length)]
+        self.generations = [0] * cfg.ray.workers
+        self.asked: list[int] = []
+        self.restarts = 0
+
+    def ask(self, group: int, method: str, version: int, weights: np.ndarray) -> None:
+        assert group not in self.asked, "one request at a time"
+        self.asked.append(group)
+
+    def ask_all(self, method: str, *saved: list[None]) -> list[int]:
+        assert method == "open"
+        return [1] * len(self.generations)
+
+    def wait(self) -> dict[int, Reply]:
+        assert self.asked, "nobody is asked: this would wait for ever"
+        late = len(self.asked) > 1 and self.rng.random() < 0.9
+        group = int(self.rng.choice(self.asked[late:]))
+        self.asked.remove(group)
+        return {group: Reply(self.rollouts[group])}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("workers", "taken", "lag"), [(4, 1, 3), (4, 1, 5), (5, 2, 2), (5, 2, 4), (8, 3, 2), (3, 3, 0)]
+)
+def test_async_mode_keeps_to_the_lag(
+    workers: int, taken: int, lag: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update has `rollouts_per_update`, none older than `max_policy_lag`, and forgets nobody."""
+    monkeypatch.setattr(ray_source, "Pool", Workers)
+    words = (f"num_envs={workers}", f"ray.workers={workers}", "ray.mode=async")
+    words = (*words, f"ray.rollouts_per_update={taken}", f"ray.max_policy_lag={lag}")
+    cfg = config("agent=dqn", "env=neuraxis/Counter-v0", *words)
+    policy = Counting()
+    policy.register_buffer("weight", torch.zeros(1))
+    source = RaySource(cfg, policy, length=workers)
+    lags, columns = [], np.zeros(workers, int)
+    for _ in range(100):
+        rollout = source.next()
+        assert len(rollout.columns) == taken and (np.diff(rollout.columns) > 0).all()
+        columns[rollout.columns] += 1
+        lags.append(source.metrics()["ray/policy_lag_max"])
+        source.publish(policy)
+    assert max(lags) == lag, "the limit holds, and is made use of"
+    assert columns.min() >= 100 * taken // (lag + taken) // 2
+    state = source.state_dict()
+    assert state["generations"] == [1] * workers, "a resumed run opens other episodes"
+    source.close()
+    resumed = RaySource(cfg, policy, length=workers)
+    assert resumed.load_state_dict(state) == workers
+    assert resumed.next().version == 0 and resumed.state_dict()["generations"] == [2] * workers
+    resumed.close()
+
+
+def test_async_workers_go_on_while_the_learner_learns() -> None:
+    """With one of two taken at a time, both are at work."""
+    words = ("agent=impala", "agent.n_steps=8", "num_envs=2", "ray.workers=2", "ray.mode=async")
+    run = training(*words)
+    rollouts = []
+    for _ in range(6):
+        rollouts.append(run.source.next())
+        run.agent.learn(rollouts[-1].to("cpu"))
+        run.source.publish(run.agent.policy)
+    assert [rollout.first.shape for rollout in rollouts] == [(9, 1)] * 6
+    assert rollouts[0].version == 0 and rollouts[5].version >= 3
+    assert all(rollout.reward.flags.writeable for rollout in rollouts)
+    run.source.close()
+
+
+@pytest.mark.parametrize(
+    "words", [("network=lstm",), ("network=mlp", "network.blocks.0.norm=batch")]
+)
+def test_weights_travel_whole(words: tuple[str, ...]) -> None:
+    words = ("agent=ppo", "agent.normalize_observations=true", *words)
+    one, other = (training(*words, f"seed={seed}").agent.policy for seed in (0, 1))
+    packed = pack(one)
+    packed.flags.writeable = False
+    Unpacker(other)(packed)
+    assert_equal(dict(other.state_dict()), dict(one.state_dict()))
+
+
+REFUSED = {
+    "ray.workers=3": "ray.workers=3: expected a divisor of num_envs=8",
+    "ray.workers=2 groups=2": "groups=2: expected 1",
+    "ray.mode=async": "ray.mode=async: expected workers",
+    "ray.mode=async ray.workers=2": "ray.mode=async: agent=ppo .*agent=appo or ray.mode=sync",
+    "ray.workers=2 ray.mode=async ray.rollouts_per_update=3": "rollouts_per_update=3: .*workers=2",
+    "ray.workers=8 ray.mode=async ray.max_policy_lag=6": "max_policy_lag=6: expected at least 7",
+    "ray.address=ray://here:10001": "ray.address=ray://here:10001: expected auto or HOST:PORT",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_is_said(words: str) -> None:
+    with pytest.raises(ValueError, match=REFUSED[words]):
+        load(words.split())
+
+
+def test_nobody_at_the_address() -> None:
+    code = """
+from neuraxis.configs import RayConfig
+from neuraxis.training import ray_start
+ray_start.start(RayConfig())
+"""
+    env = os.environ | {"RAY_ADDRESS": "localhost:9"}
+    found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert "ValueError: $RAY_ADDRESS=localhost:9: nobody answers there" in found.stderr
+
+
+def test_the_token_is_the_owners_and_others_are_refused(token: Path) -> None:
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    join = f"import ray; ray.init({address!r}, logging_level='ERROR')"
+    other = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    found = subprocess.run([sys.executable, "-c", join], env=other, capture_output=True, text=True)
+    assert found.returncode and "InvalidAuthToken" in found.stderr
+
+
+def test_without_workers_ray_is_not_imported(tmp_path: Path) -> None:
+    words = ("total_steps=100", "eval.final_episodes=1", "wandb.mode=disabled")
+    code = f"""
+import sys
+from neuraxis.training import train
+train(*{(*words, f"run_dir={tmp_path / 'run'}")})
+assert "ray" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_process_outlives_the_driver(tmp_path: Path) -> None:
+    """A Ray of its own, and a driver killed with SIGKILL.
+
+    Two agents of Ray's, in which nothing of ours runs, take another minute to give up.
+    """
+    words = ("ray.workers=1", "total_steps=10_000_000", "wandb.mode=disabled")
+    program = str(Path(sys.executable).with_name("neuraxis"))
+    folder = tmp_path / "run"
+    driver = subprocess.Popen([program, "train", "-q", *words, f"run_dir={folder}"])
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+        assert driver.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    family = {p: p.name() for p in psutil.Process(driver.pid).children(recursive=True)}
+    assert "ray::Worker" in " ".join(family.values())
+    driver.kill()
+    driver.wait()
+    ours = [process for process, name in family.items() if not name.endswith("Agent")]
+    assert not psutil.wait_procs(ours, timeout=30)[1]
