@@ -45,7 +45,8 @@ def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip_range: float | 
         Loss, [T, B].
     """
     bound = advantage + clip_range * advantage.abs()  # clip(ratio) * advantage where that is less
-    return -torch.minimum(log_ratio.exp() * advantage, bound)
+    gain = log_ratio.exp() * advantage
+    return -torch.where(gain < bound, gain, bound)  # half the backward of `torch.minimum`
 
 
 def value_loss(
@@ -64,5 +65,4 @@ def value_loss(
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:
     """Quadratic within `delta`, linear outside (Mnih et al. 2015's clipped error), elementwise."""
-    size = error.abs()
-    return torch.where(size <= delta, 0.5 * error.square(), delta * (size - 0.5 * delta))
+    return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
-from torch.optim.adam import adam as fused_adam
 
 Metrics = dict[str, Tensor]
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
@@ -44,15 +43,16 @@ def adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> 
     """
     flat, mean, square, count, rate = state
     if not torch.compiler.is_dynamo_compiling():
-        fused_adam(
+        count.add_(1)
+        # What `torch.optim` calls in the end, after four times as long.
+        torch.ops.aten._fused_adam_.tensor_lr(
             *([flat], [grad], [mean], [square], [], [count]),
-            fused=True,
-            amsgrad=False,
+            lr=rate,
             beta1=betas[0],
             beta2=betas[1],
-            lr=rate,
             weight_decay=0.0,
             eps=eps,
+            amsgrad=False,
             maximize=False,
         )
         return

@@ -64,7 +64,7 @@ class Policy(nn.Module):
             obs: Tree of [B, *obs].
             state: Memory, tree of [*, B, *].
             first: [B] bool: the observation opens an episode.
-            noise: [B, K], of the method `noise`; drawn from torch's generator when None.
+            noise: [B, *], of the method `noise`; drawn from torch's generator when None.
             greedy: The most likely (or most valued) action, without exploration.
 
         Returns:
@@ -198,6 +198,11 @@ class QPolicy(Policy):
         """The backbone's."""
         return self.backbone.initial_state(batch)
 
+    def noise(self, uniform: Tensor) -> Tensor:
+        """See `Policy.noise`: with chance epsilon an action at random, else -1, [...]."""
+        explored = (uniform[..., 1] * self.num_actions).long()
+        return torch.where(uniform[..., 0] < self.epsilon, explored, -1)
+
     def forward(
         self, obs: Tree, state: Tree, first: Tensor, noisy: bool = True
     ) -> tuple[Tensor, Tree]:
@@ -222,9 +227,8 @@ class QPolicy(Policy):
         q, state = self(obs, state, first[None], not greedy)
         action = q[0].argmax(-1)
         if not greedy:
-            noise = self._noise(noise, first)
-            explored = (noise[:, 1] * self.num_actions).long()
-            action = torch.where(noise[:, 0] < self.epsilon, explored, action)
+            explored = self._noise(noise, first)
+            action = torch.where(explored < 0, action, explored)
         return action, {}, state
 
     def resample(self) -> None:

@@ -175,8 +175,9 @@ class PPO(ActorCriticAgent):
         log_ratio = policy.head.log_prob(params, batch["action"]) - batch["log_prob"]
         surrogate = clipped_surrogate(log_ratio, batch["advantage"], batch["clip_range"])
         error = value_loss(value, batch["return"], batch["value"], cfg.clip_range_vf)
-        entropy = policy.head.entropy(params)
-        total = surrogate + cfg.vf_coef * error
+        seen = params if cfg.ent_coef else map_tree(Tensor.detach, params)  # needs no gradient
+        entropy = policy.head.entropy(seen)
+        total = torch.add(surrogate, error, alpha=cfg.vf_coef)
         if cfg.ent_coef:
             total = total - cfg.ent_coef * entropy
         trace = {

@@ -33,6 +33,9 @@ class ColumnRandom(np.random.Generator):
 
     def open(self, indices: np.ndarray) -> None:
         """Starts the next episode of the columns [n] (positions in this batch)."""
+        if not len(indices):  # as in most steps
+            self._opening = []
+            return
         self.episodes[indices] += 1
         self._opening = [
             np.random.default_rng(episode_seed(self._seed, self._columns[i], int(self.episodes[i])))

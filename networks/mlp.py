@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from .backbone import Backbone, BlockConfig, State
+from .dense import ACTIVATED, dense
 from .layers import ACTIVATIONS, Activation, Init, Norm, drop, initialise, vector_norm
 
 
@@ -43,8 +45,13 @@ class MLP(Backbone):
             ]
             size = out_size
         self.layers = nn.Sequential(*layers)
+        self.activation = config.activation
+        bare = config.norm == "none" and not config.dropout and config.activation in ACTIVATED
+        self.fused = list(self.layers.parameters()) if bare else []
         self.out_size = size
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         """Maps x [T,B,in] to y [T,B,sizes[-1]]."""
+        if self.fused and not torch.compiler.is_compiling():  # which fuses by itself
+            return dense(x, self.fused, self.activation), state
         return self.layers(x), state

@@ -260,7 +260,7 @@ def test_exploration_is_drawn_per_column() -> None:
     policy.epsilon.fill_(0.3)
     obs, first = torch.randn(1, 6).expand(6, 6), torch.zeros(6, dtype=torch.bool)
     pairs = [[0.29, 0.0], [0.29, 0.34], [0.29, 0.99], [0.3, 0.0], [0.3, 0.5], [0.9, 0.9]]
-    noise = torch.tensor(pairs)
+    noise = policy.noise(torch.tensor(pairs))
     action, _, _ = policy.act(obs, (), first, noise)
     greedy, _, _ = policy.act(obs, (), first, noise, greedy=True)
     assert action[:3].tolist() == [0, 1, 2]
@@ -340,7 +340,7 @@ def test_noisy_exploration() -> None:
     assert not torch.equal(q(True), fresh) and torch.equal(q(False), mean)
     greedy, _, _ = policy.act(obs, (), first, torch.zeros(3, 2), greedy=True)
     assert torch.equal(greedy, mean[0].argmax(-1))
-    acted, _, _ = policy.act(obs, (), first, torch.zeros(3, 2))
+    acted, _, _ = policy.act(obs, (), first, policy.noise(torch.zeros(3, 2)))
     assert torch.equal(acted, q(True)[0].argmax(-1)) and policy.epsilon == 0
 
     noise = []

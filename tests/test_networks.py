@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import types
 from collections.abc import Iterator
@@ -173,6 +174,21 @@ def test_dropout_acts_in_training_only(name: str) -> None:
     assert torch.equal(block(x, state, first)[0], block(x, state, first)[0])
     block.train()
     assert not torch.equal(block(x, state, first)[0], block(x, state, first)[0])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+def test_layers_in_one_node_are_the_layers(activation: Any) -> None:
+    """Values and all gradients of the fused stack, of a copy too, are those of its modules."""
+    block = copy.deepcopy(MLP(MLP.Config(sizes=(7, 3), activation=activation), (5,)))
+    x, seed = torch.randn(4, 6, 5, requires_grad=True), torch.randn(4, 6, 3)
+    wanted = [x, *block.parameters()]
+    fused, plain = block(x, (), torch.zeros(4, 6))[0], block.layers(x)
+    assert bool(block.fused) == (type(fused.grad_fn) is not type(plain.grad_fn))
+    assert torch.allclose(fused, plain, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(block(x, (), torch.zeros(4, 6))[0], fused)
+    pairs = zip(*(torch.autograd.grad(y, wanted, seed) for y in (fused, plain)), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
 
 def test_batch_norm_moves_in_training_only() -> None:
