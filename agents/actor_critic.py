@@ -92,6 +92,7 @@ class ActorCriticAgent(Agent[ActorCritic]):
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
             compile=self._compiles(rounds * batches, obstacle),
+            peers=self.setup.peers,
         )
 
     def _reward(self, rollout: Rollout) -> Tensor:

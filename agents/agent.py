@@ -20,6 +20,7 @@ from torch import Tensor
 from ..envs.errors import Guard
 from ..envs.rollout import Rollout
 from ..networks.backbone import NetworkConfig
+from .peers import Peers
 from .policies import Policy
 
 P = TypeVar("P", bound=Policy)
@@ -53,6 +54,8 @@ class Setup:
     """Where it learns."""
     compile: bool | None
     """Run updates as one compiled graph; None leaves that to the agent."""
+    peers: Peers | None = None
+    """The learners that share each minibatch; None: there is one."""
 
 
 class Agent(Generic[P]):
@@ -94,7 +97,9 @@ class Agent(Generic[P]):
         Raises:
             ValueError: It was wished and cannot be done.
         """
-        wish = self.setup.compile
+        wish, peers = self.setup.compile, self.setup.peers
+        if peers is not None:
+            obstacle = f"what several learners share (learner.count={peers.count})"
         if wish and obstacle:
             raise ValueError(f"compile=true: {obstacle} cannot be compiled; use compile=auto")
         if wish is None:

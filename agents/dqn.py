@@ -25,7 +25,7 @@ from torch import Tensor
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
 from .agent import Agent, Setup
-from .losses import huber, masked_mean
+from .losses import huber, masked_mean, mean_weights
 from .optimizer import Metrics, Optimizer
 from .policies import QPolicy
 from .replay import Replay, Sample
@@ -129,6 +129,7 @@ class DQN(Agent[QPolicy]):
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
             compile=self._compiles(updates * setup.total_steps, obstacle),
+            peers=setup.peers,
         )
         self.copy_target()
         self._explore()
@@ -229,6 +230,7 @@ class DQN(Agent[QPolicy]):
             for i in range(now):
                 columns = slice(i * size, (i + 1) * size)
                 part = map_tree(lambda leaf, columns=columns: leaf[:, columns], batch)
+                part["share"] = mean_weights(part["valid"])
                 yield sample.starts[columns], part
             count -= now
 
@@ -242,7 +244,7 @@ class DQN(Agent[QPolicy]):
         q, _ = policy(batch["obs"], batch["state"], batch["first"])
         taken = q.gather(-1, batch["action"][..., None]).squeeze(-1)
         error, valid = batch["target"] - taken, batch["valid"]
-        loss = masked_mean(batch["weight"] * huber(error), valid)
+        loss = (batch["weight"] * huber(error) * batch["share"]).sum()
         trace = {"error": error.detach(), "q": taken.detach(), "valid": valid}
         return loss, trace
 

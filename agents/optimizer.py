@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from ..networks.layers import BatchStatistics
+from .peers import Peers
+
 Metrics = dict[str, Tensor]
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
 State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -80,12 +83,14 @@ class Optimizer:
 
     Args:
         module: What is trained; its parameters become views of one buffer, so move it before.
-        loss: `loss(module, batch) -> (scalar, metrics)`, pure.
+        loss: `loss(module, batch) -> (scalar, metrics)`, pure; with peers a weighted sum and its
+            elementwise terms [L, N], see `peers`.
         learning_rate: Step of Adam; may be changed between updates.
         max_grad_norm: Limit of the gradient's global L2 norm; None for no limit.
         eps: Adam's epsilon.
         weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
         compile: Run each update as one compiled graph (8-50 s once; cached on disk).
+        peers: The learners that share each minibatch; None: this one takes it whole.
     """
 
     betas = (0.9, 0.999)
@@ -100,6 +105,7 @@ class Optimizer:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         compile: bool = False,
+        peers: Peers | None = None,
     ) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         self.learning_rate = learning_rate
@@ -122,6 +128,11 @@ class Optimizer:
         self.decayed = torch.cat(decayed).to(self.flat.device)
         self._wrapped = _Loss(module, loss)
         self._compiled = torch.compile(self._functional_update, **COMPILE) if compile else None
+        self.peers = peers
+        if peers is not None:
+            for layer in module.modules():
+                if isinstance(layer, BatchStatistics):
+                    layer.total = peers.sum
 
     def update(self, batch: Any, veto: Callable[[Metrics], bool] | None = None) -> Metrics:
         """Takes one step down the loss of `batch`; returns what the loss does, and `grad_norm`.
@@ -135,14 +146,27 @@ class Optimizer:
         if self._compiled is not None:
             assert veto is None, "a compiled update cannot be vetoed"
             metrics = self._compiled(state, batch)
+        elif self.peers is not None:
+            grad, metrics = self._shared_gradient(self.peers, batch)
+            if veto is not None and veto(metrics):
+                return metrics
+            metrics["grad_norm"] = self._apply(state, grad)
         else:
             loss, metrics = self.loss(self.module, batch)
             if veto is not None and veto(metrics):
                 return metrics
-            grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-            grad = torch.cat([g.reshape(-1) for g in grads])
-            metrics["grad_norm"] = self._apply(state, grad)
+            metrics["grad_norm"] = self._apply(state, self._gradient(loss))
         return metrics
+
+    def _shared_gradient(self, peers: Peers, batch: Any) -> tuple[Tensor, Metrics]:
+        """Gradient and metrics of a minibatch of which this learner computes its share."""
+        with peers.own_draws(self.module, self.flat.device):
+            loss, metrics = self.loss(self.module, peers.share(batch))
+        return peers.total(self._gradient(loss), metrics, batch)
+
+    def _gradient(self, loss: Tensor) -> Tensor:
+        grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return torch.cat([g.reshape(-1) for g in grads])
 
     @torch.no_grad()
     def _apply(self, state: State, grad: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class PPO(ActorCriticAgent):
         self.optimizer = self._build_optimizer(
             config, config.n_epochs * minibatches, looks if config.target_kl else None
         )
+        self.old: ActorCritic | None = None
 
     def learn(self, rollout: Rollout) -> Metrics:
         """Runs `n_epochs` over the rollout in shuffled minibatches."""
@@ -90,16 +91,15 @@ class PPO(ActorCriticAgent):
         clip = scheduled(cfg.clip_range, cfg.clip_range_schedule, self.progress)
         clip_range = torch.tensor(clip, device=self.device)
         self.policy.train()
-        old = copy.deepcopy(self.policy) if self.policy.trains_apart else None
+        self.old = copy.deepcopy(self.policy) if self.policy.trains_apart else None
         traces: list[Metrics] = []
         for minibatch in self.minibatches(batch):
-            if old is not None:
-                minibatch["log_prob"] = self._log_prob_under_same_masks(old, minibatch)
             minibatch["clip_range"] = clip_range
             trace = self.optimizer.update(minibatch, self.too_far if cfg.target_kl else None)
             traces.append(trace)
             if "grad_norm" not in trace:  # vetoed
                 break
+        self.old = None
         self._finish(rollout)
         metrics["train/learning_rate"] = torch.tensor(self.optimizer.learning_rate)
         return metrics | self._metrics(joined(traces), clip)
@@ -171,8 +171,11 @@ class PPO(ActorCriticAgent):
             The scalar to descend, and the trace of elementwise terms [L, N] for the metrics.
         """
         cfg = self.config
+        old = batch["log_prob"]
+        if self.old is not None:
+            old = self._log_prob_under_same_masks(self.old, batch)
         params, value, _ = policy(batch["obs"], batch["state"], batch["first"])
-        log_ratio = policy.head.log_prob(params, batch["action"]) - batch["log_prob"]
+        log_ratio = policy.head.log_prob(params, batch["action"]) - old
         surrogate = clipped_surrogate(log_ratio, batch["advantage"], batch["clip_range"])
         error = value_loss(value, batch["return"], batch["value"], cfg.clip_range_vf)
         seen = params if cfg.ent_coef else map_tree(Tensor.detach, params)  # needs no gradient

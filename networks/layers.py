@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import torch
@@ -37,7 +38,42 @@ HIDDEN_GAIN = math.sqrt(2.0)  # for every activation, as PPO's reference code do
 M = TypeVar("M", bound=nn.Module)
 
 
-class FoldedBatchNorm(nn.BatchNorm1d):
+class BatchStatistics(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation whose statistics are of a minibatch that may be shared by learners."""
+
+    total: Callable[[Tensor], Tensor] | None = None
+    """Sums over all learners, gradients included; None: this one sees the whole minibatch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises each channel of [N,C,*]."""
+        if self.total is None or not self.training:
+            return super().forward(input)
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(input.ndim)]
+        size = input.new_full((1,), input.numel() // input.shape[1])
+        *_, count = totals = self.total(torch.cat((input.sum(axes), size)))
+        mean = totals[:-1] / count
+        centred = input - mean.view(shape)
+        variance = self.total(centred.square().sum(axes)) / count
+        self._remember(mean, variance * (count / (count - 1).clamp(min=1)))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        """Moves the running statistics towards those of the minibatch, as PyTorch does."""
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.momentum is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+class ImageBatchNorm(BatchStatistics, nn.BatchNorm2d):
+    """Batch normalisation of [N,C,H,W]."""
+
+
+class FoldedBatchNorm(BatchStatistics, nn.BatchNorm1d):
     """Batch normalisation of [T,B,D] over time and batch together."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -59,7 +95,7 @@ def image_norm(norm: Norm, channels: int) -> list[nn.Module]:
     """
     if norm == "none":
         return []
-    return [nn.GroupNorm(1, channels) if norm == "layer" else nn.BatchNorm2d(channels)]
+    return [nn.GroupNorm(1, channels) if norm == "layer" else ImageBatchNorm(channels)]
 
 
 def drop(dropout: float) -> list[nn.Module]:

@@ -272,6 +272,7 @@ def test_importance_weights_enter_the_loss() -> None:
     batch = run.agent.targets(warm(run))
     batch["target"] = torch.linspace(-4, 4, 16)[None]
     batch["weight"] = torch.linspace(0.1, 1, 16)[None]
+    batch["share"] = batch["valid"] / batch["valid"].sum()
     loss, trace = run.agent.loss(run.agent.policy, batch)
     valid = batch["valid"]
     small = trace["error"].abs() <= 1  # both branches of the Huber loss
@@ -381,7 +382,7 @@ def test_minibatches_gathered_together_are_the_same() -> None:
     for starts, batch in batches:
         sample = run.agent.replay._gather(starts, torch.ones(8))
         apart = run.agent.targets(sample)
-        assert all(torch.allclose(batch[name], apart[name]) for name in batch if name != "state")
+        assert all(torch.allclose(batch[name], apart[name]) for name in apart if name != "state")
 
 
 def test_memories_are_warmed_by_the_newest_weights() -> None:
