@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..envs.tree import Tree, map_tree
 from ..networks.backbone import NetworkConfig, build
 from ..networks.heads import action_head
+from ..networks.layers import Float32Linear
 from ..networks.noisy import NoisyLinear
 from .normalize import Normalizer
 
@@ -19,7 +20,7 @@ Extras = dict[str, Tensor]
 
 def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:
     """A linear layer with orthogonal weights and zero bias."""
-    layer = nn.Linear(in_size, out_size)
+    layer = Float32Linear(in_size, out_size)
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer

@@ -9,12 +9,13 @@ from .loader import load, load_file, load_resumed
 from .text import dump
 
 if TYPE_CHECKING:
-    from .config import CheckpointConfig, Config, EvalConfig, RayConfig, WandbConfig
+    from .config import CheckpointConfig, Config, EvalConfig, LearnerConfig, RayConfig, WandbConfig
 
 __all__ = [
     "CheckpointConfig",
     "Config",
     "EvalConfig",
+    "LearnerConfig",
     "RayConfig",
     "WandbConfig",
     "dump",

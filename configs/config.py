@@ -118,6 +118,17 @@ class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
         return -(-self.workers // self.rollouts_per_update) - 1
 
 
+class LearnerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How many learn together, and how precisely; see docs/learners.md."""
+
+    count: int = Field(default=1, gt=0)
+    """Learners that share each minibatch, one a process (on GPUs one a GPU); the sums are one's."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products and convolutions while learning; bfloat16 pays on GPUs made for it."""
+    timeout_seconds: float = Field(default=300.0, gt=0)
+    """Seconds a learner may keep the others waiting before the run ends with an error."""
+
+
 class BlockError(ValueError):
     """What is wrong with a block, and its position."""
 
@@ -163,6 +174,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Checkpoints."""
     wandb: WandbConfig = WandbConfig()
     """Weights & Biases."""
+    learner: LearnerConfig = LearnerConfig()
+    """Learners."""
     ray: RayConfig = RayConfig()
     """Ray."""
 

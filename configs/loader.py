@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("agent", "env", "network")
 RESUMABLE = (
-    *("total_steps", "device", "threads", "compile"),
+    *("total_steps", "device", "threads", "compile", "learner"),
     *("eval", "checkpoint", "wandb", "ray"),
 )
 OWN = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}

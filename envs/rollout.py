@@ -53,9 +53,20 @@ class Rollout:
         return int(self.valid.sum())
 
     def to(self, device: torch.device | str) -> Rollout:
-        """Returns the same rollout as tensors on `device` (no copy when that is the CPU)."""
+        """Returns the same rollout as tensors on `device` (no copy when that is the CPU).
+
+        Copies to a GPU go by way of pinned memory, and nobody waits for them.
+        """
+        on_gpu = torch.device(device).type == "cuda"
+
+        def move(leaf: Any) -> torch.Tensor:
+            tensor = torch.as_tensor(leaf)
+            if on_gpu and tensor.device.type == "cpu":
+                tensor = tensor.pin_memory()
+            return tensor.to(device, non_blocking=on_gpu)
+
         moved = {
-            field.name: map_tree(lambda leaf: torch.as_tensor(leaf).to(device), value)
+            field.name: map_tree(move, value)
             for field in fields(self)
             if field.name not in ("version", "episodes")
             for value in (getattr(self, field.name),)

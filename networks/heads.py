@@ -17,7 +17,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import initialise
+from .layers import Float32Linear, initialise
 
 P = TypeVar("P")  # the parameters of the distribution
 EPSILON = 2.0**-24  # of uniforms in float32: keeps 0 and a rounded-up 1 from becoming infinite
@@ -31,7 +31,7 @@ class ActionHead(nn.Module, Generic[P]):
 
     def __init__(self, in_size: int, out_size: int, gain: float) -> None:
         super().__init__()
-        self.linear = initialise(nn.Linear(in_size, out_size), "orthogonal", gain)
+        self.linear = initialise(Float32Linear(in_size, out_size), "orthogonal", gain)
 
     def forward(self, y: Tensor) -> P:
         """The parameters of the distribution for features y [...,D]."""

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 Norm = Literal["none", "layer", "batch"]
@@ -96,6 +97,23 @@ def image_norm(norm: Norm, channels: int) -> list[nn.Module]:
     if norm == "none":
         return []
     return [nn.GroupNorm(1, channels) if norm == "layer" else ImageBatchNorm(channels)]
+
+
+def float32_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear map that stays in float32 where autocast has made x less precise."""
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return F.linear(x, weight, bias)
+    with torch.autocast(kind, enabled=False):
+        return F.linear(x.float(), weight, bias)
+
+
+class Float32Linear(nn.Linear):
+    """A last layer: distributions and values need all digits of float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps input [..., in] to [..., out]."""
+        return float32_linear(input, self.weight, self.bias)
 
 
 def drop(dropout: float) -> list[nn.Module]:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .layers import float32_linear
+
 
 class NoisyLinear(nn.Module):
     """A linear layer with factorised Gaussian noise on its weights.
@@ -37,10 +39,10 @@ class NoisyLinear(nn.Module):
     def forward(self, x: Tensor, noisy: bool = True) -> Tensor:
         """Maps x [..., in_size] to [..., out_size]; without the noise when `noisy` is False."""
         if not noisy:
-            return nn.functional.linear(x, self.weight, self.bias)
+            return float32_linear(x, self.weight, self.bias)
         noise = torch.outer(self.noise_out, self.noise_in)
         weight = torch.addcmul(self.weight, self.weight_sigma, noise)
-        return nn.functional.linear(x, weight, self.bias + self.bias_sigma * self.noise_out)
+        return float32_linear(x, weight, self.bias + self.bias_sigma * self.noise_out)
 
     def resample(self) -> None:
         """Draws new noise, f(x) = sign(x) sqrt|x| of standard normals, from torch's generator."""

@@ -17,8 +17,8 @@ from neuraxis.envs import EnvConfig, make
 from neuraxis.envs.collector import Collector
 from neuraxis.envs.rollout import Rollout
 from neuraxis.envs.tree import map_tree
+from neuraxis.training.build import build_agent
 from neuraxis.training.evaluate import evaluate
-from neuraxis.training.loop import build_agent
 from neuraxis.training.sources import Source, build_source
 
 

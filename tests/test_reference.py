@@ -15,7 +15,15 @@ import pytest
 from pydantic import BaseModel
 
 from neuraxis.agents import agent_class, agent_names
-from neuraxis.configs import CheckpointConfig, Config, EvalConfig, RayConfig, WandbConfig, load
+from neuraxis.configs import (
+    CheckpointConfig,
+    Config,
+    EvalConfig,
+    LearnerConfig,
+    RayConfig,
+    WandbConfig,
+    load,
+)
 from neuraxis.configs.errors import expected, schema_of
 from neuraxis.configs.text import brief, plain
 from neuraxis.envs import AtariConfig, EnvConfig
@@ -43,6 +51,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "checkpoint", "checkpoint.", CheckpointConfig
     yield "wandb", "wandb.", WandbConfig
     yield "ray", "ray.", RayConfig
+    yield "learner", "learner.", LearnerConfig
 
 
 def reference() -> str:

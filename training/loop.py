@@ -11,22 +11,24 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from .. import agents
-from ..agents.agent import Agent
+from ..agents.peers import Peers
 from ..agents.policies import Policy
 from ..configs import Config, load_file
 from ..configs import load as load_config
 from ..envs import EnvError, make
+from .build import build_agent
 from .evaluate import Stopped, evaluate, evaluation_seed
 from .files import RunError
 from .folders import find
+from .learner import Learner
+from .learners import Learners
 from .machine import tune
 from .profile import Profile
 from .run import Run, fitting
@@ -38,10 +40,11 @@ OnRecord = Callable[[Run], None]
 class Session:
     """A run that is ready to go: everything that can be refused has been."""
 
-    def __init__(self, run: Run, agent: Agent, source: Source) -> None:
+    def __init__(self, run: Run, learner: Learner, source: Source) -> None:
         self.record = run
         self.cfg = run.cfg
-        self.agent = agent
+        self.learner = learner
+        self.agent = learner.agent
         self.source = source
         self.stopping = False
         self.profile = Profile()
@@ -70,6 +73,7 @@ class Session:
         finally:
             run.finish("interrupted" if self.stopping else "failed")
             self.source.close()
+            self.learner.close()
         return run
 
     def _loop(self, on_record: OnRecord | None) -> None:
@@ -85,7 +89,7 @@ class Session:
             with profile("collect"):
                 rollout = source.next()
             with profile("learn"):
-                metrics = agent.learn(rollout.to(agent.device))
+                metrics = self.learner.learn(rollout)
             with profile("publish"):
                 source.publish(agent.policy)
             with profile("record"):
@@ -173,62 +177,30 @@ def prepare(
     if resume_from is not None:
         Run.open(resume_from, cfg).check_not_finished(checkpoint)
     tune(cfg.threads)
-    agent = build_agent(cfg)
+    several = cfg.learner.count > 1
+    agent = build_agent(cfg, Peers(0, cfg.learner.count) if several else None)
     if cfg.eval.video_interval_steps:
         _try_film(cfg)
-    source = build_source(cfg, agent.policy, agent.rollout_length)
-    try:
+    with ExitStack() as undo:
+        source = build_source(cfg, agent.policy, agent.rollout_length)
+        undo.callback(source.close)
+        learner = (Learners if several else Learner)(cfg, agent)
+        undo.callback(learner.close)
         if resume_from is None:
-            return Session(Run.create(cfg), agent, source)
-        run = Run.open(resume_from, cfg)
-        run.load(agent, source, checkpoint)
-        source.copy(agent.policy)
-        return Session(run, agent, source)
-    except BaseException:
-        source.close()
-        raise
-
-
-def build_agent(cfg: Config) -> Agent:
-    """Builds the agent of a configuration, with fresh weights.
-
-    Raises:
-        ValueError: Agent, network, environment and settings do not go together.
-    """
-    probe = make(cfg.env, 1, cfg.seed)
-    probe.close()
-    setup = agents.Setup(
-        cfg.network,
-        probe.observation_space,
-        probe.action_space,
-        num_envs=cfg.num_envs,
-        total_steps=cfg.total_steps,
-        seed=cfg.seed,
-        device=choose_device(cfg.device),
-        compile=None if cfg.compile == "auto" else cfg.compile,
-    )
-    return agents.build(cfg.agent, setup)
+            run = Run.create(cfg)
+        else:
+            run = Run.open(resume_from, cfg)
+            run.load(agent, source, checkpoint)
+            learner.align()
+            source.copy(agent.policy)
+        undo.pop_all()
+    return Session(run, learner, source)
 
 
 def _try_film(cfg: Config) -> None:
     """Raises ValueError if the environment cannot be filmed: rather now than in the run."""
     with tempfile.TemporaryDirectory() as folder:
         make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films"))).close()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU if there is one.
-
-    Raises:
-        ValueError: There is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device=cuda: PyTorch finds no CUDA GPU here; use device=auto or device=cpu"
-        )
-    return torch.device(name)
 
 
 def train(*words: str, on_record: OnRecord | None = None, **overrides: Any) -> Run:

@@ -1,0 +1,63 @@
+"""How the learners of a run find each other, and the group that sums through their connections."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed import ProcessGroup
+
+_c10d: Any = distributed  # its stubs lack some of what it exports
+
+
+def board(address: str, seconds: float) -> Any:
+    """The board where learners leave their addresses, on a free port of `address` alone.
+
+    Args:
+        address: IP address of this machine that all learners reach.
+        seconds: The longest wait for another learner.
+    """
+    listener = socket.create_server((address, 0))
+    return _c10d.TCPStore(
+        address,
+        listener.getsockname()[1],
+        is_master=True,
+        wait_for_workers=False,
+        timeout=timedelta(seconds=seconds),
+        master_listen_fd=listener.detach(),
+    )
+
+
+def visit(address: str, port: int, seconds: float) -> Any:
+    """The board of another machine; see `board`."""
+    return _c10d.TCPStore(address, port, timeout=timedelta(seconds=seconds))
+
+
+def group(
+    store: Any, rank: int, count: int, address: str, device: torch.device, seconds: float
+) -> ProcessGroup:
+    """Connects this learner with all others: NCCL on a GPU, else gloo.
+
+    Args:
+        store: The board.
+        rank: Of this learner.
+        count: Of all learners.
+        address: IP address of this machine that the others reach; gloo listens there alone.
+        device: Where the learner's gradients are.
+        seconds: The longest wait for another learner, now and in each sum.
+    """
+    if device.type == "cuda":
+        os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"  # a time-out raises, instead of ending us
+        nccl = _c10d.ProcessGroupNCCL
+        options = nccl.Options()
+        options._timeout = timedelta(seconds=seconds)
+        return nccl(store, rank, count, options)
+    gloo = _c10d.ProcessGroupGloo
+    options = gloo._Options()
+    options._timeout = timedelta(seconds=seconds)
+    options._devices = [gloo.create_device(hostname=address)]
+    return gloo(store, rank, count, options)
