@@ -115,6 +115,8 @@ def _child(node: Schema, part: str) -> Schema | None:
             return node["prefixItems"][int(part)]
         if "items" in node:
             return node["items"]
+    if isinstance(below := node.get("additionalProperties"), dict):  # any key, values of one kind
+        return below
     options = node.get("anyOf", [])
     found = (_child(option, part) for option in options)
     return next((child for child in found if child is not None), None)
@@ -146,7 +148,7 @@ def _unknown(key: str, path: tuple[str, ...], node: Schema, schema: Schema) -> s
     same = [other for other in every if other.rsplit(".", 1)[-1] == leaf]
     hint = f"; did you mean {same[0]}?" if same else nearest(key, [prefix + name for name in own])
     hint = hint or nearest(key, every)
-    return f"unknown key{hint} ({'.'.join(path) or 'a run'} takes: {', '.join(own)})"
+    return f"unknown key{hint} ({'.'.join(path) or 'it'} takes: {', '.join(own)})"
 
 
 def _keys(schema: Schema, prefix: str = "") -> list[str]:

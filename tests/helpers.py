@@ -19,7 +19,7 @@ from neuraxis.envs.rollout import Rollout
 from neuraxis.envs.tree import map_tree
 from neuraxis.training.build import build_agent
 from neuraxis.training.evaluate import evaluate
-from neuraxis.training.sources import Source, build_source
+from neuraxis.training.sources import LocalSource, Source, build_source
 
 
 def config(*words: str) -> Config:
@@ -76,7 +76,9 @@ class Late:
     run: Training
 
     def __post_init__(self) -> None:
-        self.waiting = deque(self._ask(collector) for collector in self.run.source.collectors)
+        source = self.run.source
+        assert isinstance(source, LocalSource)
+        self.waiting = deque(self._ask(collector) for collector in source.collectors)
 
     def step(self) -> dict[str, float]:
         """Learns from the oldest rollout, then has its group collect the next one."""

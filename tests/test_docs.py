@@ -42,7 +42,7 @@ from .wandb_server import ENTITY, Server, command_line, serving
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT_STEPS = {"train": "1_100", "resume": "2_500"}
+SHORT_STEPS = {"train": "1_100", "resume": "2_500", "sweep": "1_000"}
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
 FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOOP = re.compile(r"for (\w+) in ([^;]+); do (.+); done")
@@ -186,6 +186,8 @@ def short(words: list[str]) -> list[str]:
         },
         "evaluate": {"--episodes": ["--episodes", SHORT_EPISODES]},
     }
+    if name == "sweep" and "--resume" not in words:
+        missing["sweep"] = missing["train"]
     for opening, more in missing.get(name, {}).items():
         if not any(word.startswith(opening) for word in words):
             words += more
@@ -232,7 +234,7 @@ def test_all_that_is_shown_runs(
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
 def test_keys_and_commands_in_sentences_exist(document: Path) -> None:
     configuration = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    keys = {*GROUPS, *re.findall(r"^\| `([\w.]+)`", configuration, re.MULTILINE)}
+    keys = {*GROUPS, "sweep", *re.findall(r"^\| `([\w.]+)`", configuration, re.MULTILINE)}
     for text in inline(document):
         program, *words = text.split()
         if program == "neuraxis" and words:
@@ -241,7 +243,7 @@ def test_keys_and_commands_in_sentences_exist(document: Path) -> None:
             assert {word for word in words if word.startswith("-")} <= options, text
         for key in re.findall(r"(?:^|\s)([a-z]\w*(?:\.\w+)*)=", text):
             key = re.sub(r"\.\d+\.", ".N.", key)
-            assert key in keys or key.startswith("env.kwargs."), text
+            assert key in keys or key.startswith(("env.kwargs.", "sweep.parameters.")), text
 
 
 def test_the_table_of_the_readme_has_every_agent_and_block() -> None:

@@ -29,6 +29,7 @@ from neuraxis.configs.text import brief, plain
 from neuraxis.envs import AtariConfig, EnvConfig
 from neuraxis.networks import NetworkConfig, block_classes
 from neuraxis.training import train
+from neuraxis.training.space import Range, SweepConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -52,6 +53,8 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "wandb", "wandb.", WandbConfig
     yield "ray", "ray.", RayConfig
     yield "learner", "learner.", LearnerConfig
+    yield "sweep", "sweep.", SweepConfig
+    yield "A range of a sweep", "sweep.parameters.KEY.", Range
 
 
 def reference() -> str:
@@ -60,7 +63,7 @@ def reference() -> str:
     for title, prefix, model in sections():
         properties = schema_of(model)["properties"]
         rows = [
-            (f"`{prefix}{name}`", f"`{_default(field)}`", expected(properties[name]), _line(field))
+            (f"`{prefix}{name}`", _default(field), expected(properties[name]), _line(field))
             for name, field in model.model_fields.items()
             if name != "name" and not isinstance(_value(field), BaseModel)
         ]
@@ -76,10 +79,12 @@ def _value(field: Any) -> Any:
 
 
 def _default(field: Any) -> str:
+    if field.is_required():
+        return ""
     value = _value(field)
     if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):  # blocks
         value = [{"name": dict(block)["name"]} for block in value]
-    return brief(plain(value))
+    return f"`{brief(plain(value))}`"
 
 
 def _line(field: Any) -> str:

@@ -21,6 +21,7 @@ import click
 from ..configs import load, load_file, load_resumed
 from ..configs.groups import choices, nearest
 from .cli_compare import compare, watch
+from .cli_sweep import sweep
 from .exits import exit_code, preparing, running
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LISTS = {
     "envs": "env",
     "networks": "network",
     "experiments": "experiment",
+    "sweeps": "sweep",
 }
 
 
@@ -175,6 +177,7 @@ def evaluate(
 
 neuraxis.add_command(compare)
 neuraxis.add_command(watch)
+neuraxis.add_command(sweep)
 
 
 @neuraxis.command(

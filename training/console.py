@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10
 """Without a terminal: seconds between lines; a tenth of the run prints one, too."""
+WIDE = 200
+"""Columns of a table where there is no terminal to ask: each of its lines stays one."""
 
 
 class Live:

@@ -38,18 +38,24 @@ def create(cfg: Config) -> Path:
         RunError: the disk refuses.
     """
     if cfg.run_dir is not None:
-        folder = Path(cfg.run_dir)
-        with disk(folder):
-            if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-                verb = (
-                    f"`neuraxis resume {folder}` continues it"
-                    if is_run(folder)
-                    else "give another one"
-                )
-                raise ValueError(f"run_dir={folder}: exists and is not an empty folder; {verb}")
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    stem = Path("runs", *label(cfg), f"{datetime.now():%Y%m%d-%H%M%S}-s{cfg.seed}")
+        return take(Path(cfg.run_dir))
+    return fresh(Path("runs", *label(cfg), f"{datetime.now():%Y%m%d-%H%M%S}-s{cfg.seed}"))
+
+
+def take(folder: Path) -> Path:
+    """Makes the folder that `run_dir` asks for; an empty one may be there. Raises as `create`."""
+    with disk(folder):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            verb = (
+                f"`neuraxis resume {folder}` continues it" if is_run(folder) else "give another one"
+            )
+            raise ValueError(f"run_dir={folder}: exists and is not an empty folder; {verb}")
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def fresh(stem: Path) -> Path:
+    """Makes the folder `stem`, or `stem-2`, ... if that is taken. Raises RunError."""
     folder, number = stem, 1
     with disk(stem):
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +63,7 @@ def create(cfg: Config) -> Path:
             try:
                 folder.mkdir()
                 return folder
-            except FileExistsError:  # another run of this second
+            except FileExistsError:  # another one of this second
                 number += 1
                 folder = stem.with_name(f"{stem.name}-{number}")
 

@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .compare import Comparison
-from .console import clock
+from .console import WIDE, clock
 from .files import disk, write_bytes
 from .statistics import Estimate
 from .table import Row
 
 PAGE = "report.html"
-_WIDE = 200  # columns where there is no terminal to ask: a line of the table stays one
 HEADINGS = ("group", "environment", "seeds", "IQM [95 %]", "mean", "median")
 HEADINGS += ("P(first higher) [95 %]", "steps", "wall", "CPU")
 
@@ -32,7 +31,7 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
     """Prints the table, what it allows to conclude, and what to know about it."""
     console = console or Console()
     if not console.is_terminal:
-        console.width = _WIDE
+        console.width = WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(HEADINGS):
         table.add_column(name, justify="left" if place < 2 else "right")

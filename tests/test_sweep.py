@@ -1,0 +1,279 @@
+"""Sweeps: what is tried, what is refused, and that a trial's runs are those of `neuraxis train`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuraxis.configs import load
+from neuraxis.configs.groups import choices
+from neuraxis.configs.text import dump
+from neuraxis.training import cli, exits, sweep
+from neuraxis.training.compare import compare
+from neuraxis.training.loop import prepare
+from neuraxis.training.records import read, read_rows
+from neuraxis.training.space import Parameters, Range, SweepConfig, load_sweep, parse_sweep
+from neuraxis.training.trials import Ended, Sweep, Trial, ranked
+
+SHORT = (
+    *("wandb.mode=disabled", "device=cpu", "num_envs=4", "agent.n_steps=16", "agent.batch_size=32"),
+    *("agent.n_epochs=2", "eval.interval_steps=200", "eval.episodes=2", "eval.final_episodes=2"),
+    *("log_interval_steps=40", "checkpoint.interval_steps=150", "total_steps=600"),
+)
+RATES = {"agent.learning_rate": {"loguniform": [1e-4, 1e-2]}}
+
+
+def config(**fields: Any) -> SweepConfig:
+    return parse_sweep({"parameters": RATES} | fields)
+
+
+def made(folder: Path, **fields: Any) -> Sweep:
+    """A sweep of short runs, with its folder."""
+    folder.mkdir()
+    own = Sweep(folder, SHORT, config(**fields))
+    own.write()
+    return own
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without their time columns."""
+    return [
+        {key: value for key, value in row.items() if not key.startswith("time/")}
+        for row in read_rows(run)
+    ]
+
+
+def trained(parameters: Parameters, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """What `neuraxis train` writes for the run of a trial."""
+    return lines(prepare(load(SHORT, **parameters, seed=seed, run_dir=str(folder))).run().dir)
+
+
+@pytest.mark.parametrize("name", choices("sweep"))
+def test_every_sweep_of_the_repository_loads(name: str) -> None:
+    agent = name.partition("_")[0]
+    own = load_sweep(name)
+    for parameters in own.corners({}):
+        load([f"agent={agent}"], **parameters)
+    assert len(own.plan(0)) == (0 if own.search == "optuna" else own.size)
+
+
+@pytest.mark.parametrize(
+    "range_",
+    [
+        Range(choice=(1, "a", None)),
+        Range(uniform=(0.123456, 0.123457)),
+        Range(loguniform=(1e-4, 1e-2)),
+        Range(integers=(3, 5)),
+    ],
+)
+def test_draws_stay_in_their_range_and_reach_its_ends(range_: Range) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [range_.draw(rng) for _ in range(300)]
+    if range_.choice or range_.integers:
+        assert set(drawn) == set(range_.choice or (3, 4, 5))
+    else:
+        assert range_.ends[0] <= min(drawn) and max(drawn) <= range_.ends[1]
+    if range_.loguniform:
+        assert np.median(np.log10(drawn)) == pytest.approx(-3, abs=0.2)
+
+
+def test_a_plan_depends_on_the_seed_and_a_longer_one_begins_with_it() -> None:
+    assert config(trials=4).plan(7) == config(trials=9).plan(7)[:4] != config(trials=4).plan(8)
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    grid = config(search="grid", parameters={"a": {"choice": [1, 2]}, "b": {"choice": [3, 4]}})
+    assert [tuple(point.values()) for point in grid.plan(0)] == [(1, 3), (1, 4), (2, 3), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [("none", [100]), ("asha", [10, 30, 90, 100]), ("pbt", [*range(10, 100, 10), 100])],
+)
+def test_milestones(scheduler: str, expected: list[int]) -> None:
+    assert config(scheduler=scheduler, grace_steps=10).milestones(100) == expected
+
+
+FILE = "own.yaml"
+BAD = [
+    ([], {}, "sweep=NAME: missing (choices: dqn_optuna, ppo"),
+    (["sweep=pppo"], {}, "sweep=pppo: no such sweep; did you mean ppo?"),
+    (["sweep=ppo", "sweep.trails=3"], {}, "trails=3: unknown key; did you mean trials?"),
+    (["sweep=ppo", "sweep.seeds=0"], {}, "seeds=0: expected an integer greater than 0"),
+    (["sweep=ppo", "agent.gamma=0.9"], {}, "agent.gamma=0.99: given twice (before: 0.9)"),
+    (["sweep=ppo", "eval.interval_steps=20_000"], {}, "sweep.grace_steps=10000: expected at least"),
+    (["sweep=ppo", "total_steps=10_000"], {}, "sweep.grace_steps=10000: expected less than"),
+    (["sweep=ppo", "network=lstmm"], {}, "network=lstmm: no such network; did you mean lstm?"),
+    (
+        ["sweep=ppo_grid", "sweep.parameters.agent.gamma.choice=[0.9,1.5]"],
+        {},
+        "agent.gamma=1.5: expected a number from 0 to 1",
+    ),
+    ([], {"agent.learning_rat": {"uniform": [0.1, 0.2]}}, "did you mean agent.learning_rate?"),
+    ([], {"agent.learning_rate": {"uniform": [-1, 2.0]}}, "agent.learning_rate=-1.0: expected"),
+    ([], {"agent.gamma": {"uniform": [0.9, 0.8]}}, "uniform=[0.9, 0.8]: expected [LOW, HIGH <"),
+    ([], {"agent.gamma": {"normal": [0.9, 0.8]}}, "normal=[0.9, 0.8]: unknown key"),
+    ([], {"agent.gamma": {}}, "parameters.agent.gamma: expected one of choice, uniform"),
+    ([], {"seed": {"choice": [1, 2]}}, "seed: every trial has the same, or its own"),
+    ([], {"network": {"choice": ["mlp", "lstmm"]}}, "network=lstmm: no such network"),
+    (["sweep.search=grid"], RATES, "search=grid: expected agent.learning_rate to be a choice"),
+    (["sweep.scheduler=pbt"], {"agent.n_steps": {"integers": [8, 9]}}, "fractional value"),
+    (["sweep.scheduler=pbt", "sweep.search=optuna"], RATES, "scheduler=pbt draws its values"),
+]
+
+
+@pytest.mark.parametrize(("words", "parameters", "said"), BAD)
+def test_what_cannot_be_is_refused_at_the_start(
+    words: list[str],
+    parameters: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if parameters:
+        Path(FILE).write_text(dump({"parameters": parameters}))
+        words = [*words, f"sweep={FILE}"]
+    assert exits.exit_code(cli.neuraxis, ["sweep", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ([FILE] if parameters else [])
+
+
+def test_optuna_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "optuna" else there(name)
+    )
+    with pytest.raises(ValueError, match=r"pip install 'neuraxis\[optuna\]'"):
+        sweep.check(Sweep(tmp_path, SHORT, config(search="optuna")), "mine")
+
+
+def test_a_trial_in_stretches_is_the_runs_that_train_makes(tmp_path: Path) -> None:
+    """Law 5 for sweeps: milestones change nothing, and reaching one twice does not either."""
+    own = made(tmp_path / "sweep", seeds=2, scheduler="asha", grace_steps=200)
+    parameters = {"agent.learning_rate": 2e-3}
+    trial = Trial.create(own, 0, parameters)
+    for milestone in own.config.milestones(600):
+        score = trial.advance(own, milestone)
+        assert score == trial.advance(own, milestone)
+        runs = [read(trial.place / f"s{seed}") for seed in (0, 1)]
+        assert score == sum(run.score("evaluate/return") or 0.0 for run in runs) / 2
+        assert {run.status for run in runs} == {"finished" if milestone == 600 else "interrupted"}
+    for seed in (0, 1):
+        assert lines(trial.place / f"s{seed}") == trained(parameters, seed, tmp_path / f"s{seed}")
+
+
+def test_a_copy_goes_on_from_the_other_trial_with_its_own_values(tmp_path: Path) -> None:
+    own = made(tmp_path / "sweep", seeds=2, scheduler="pbt", grace_steps=200)
+    good = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
+    bad = Trial.create(own, 1, {"agent.learning_rate": 1e-4})
+    for trial in (good, bad):
+        trial.scores.append((200, trial.advance(own, 200)))
+        trial.write()
+    good.keep(tmp_path / "kept")
+    bad.copy(own, {"agent.learning_rate": 3e-3}, tmp_path / "kept")
+    copy = Trial.open(bad.folder)
+    assert (copy.scores, copy.origin) == (good.scores, "trial_00 at 200")
+    assert copy.name == bad.name and copy.place != bad.place
+    before = lines(good.place / "s1")
+    weights = (good.place / "s1/checkpoints/last/state.safetensors").read_bytes()
+    assert (copy.place / "s1/checkpoints/last/state.safetensors").read_bytes() == weights
+    copy.advance(own, 600)
+    good.advance(own, 600)
+    assert lines(copy.place / "s1")[: len(before)] == before
+    assert read(copy.place / "s1").config["agent.learning_rate"] == 3e-3
+    assert read(bad.place / "s1").status == "interrupted"
+    assert lines(copy.place / "s1") != lines(good.place / "s1")
+
+
+def test_a_copy_with_the_same_values_is_the_other_trial(tmp_path: Path) -> None:
+    own = made(tmp_path / "sweep", scheduler="pbt", grace_steps=200)
+    first = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
+    first.scores.append((200, first.advance(own, 200)))
+    first.keep(tmp_path / "kept")
+    second = Trial.create(own, 1, {"agent.learning_rate": 1e-4})
+    second.copy(own, first.parameters, tmp_path / "kept")
+    copy = Trial.open(second.folder)
+    assert copy.advance(own, 600) == first.advance(own, 600)
+    assert lines(copy.place / "s0") == lines(first.place / "s0")
+
+
+def test_the_best_comes_first_and_is_an_experiment(tmp_path: Path) -> None:
+    own = made(tmp_path / "sweep", trials=4)
+    lives: list[tuple[Ended, list[tuple[int, float]]]] = [
+        *(("failed", [(200, 9.0)]), ("stopped", [(200, 8.0)])),
+        ("finished", [(200, 1.0), (600, 3.0)]),
+    ]
+    for number, (ended, scores) in enumerate(lives):
+        rate = {"agent.learning_rate": 10.0**-number}
+        Trial(own.folder / f"trial_0{number}", rate, scores, ended).write()
+    order = ranked(own.trials(), "max")
+    assert [trial.ended for trial in order] == ["finished", "stopped", "failed"]
+    best = sweep.write_best(own, order)
+    assert best is not None
+    expected = own.run_config({"agent.learning_rate": 0.01}, 5, tmp_path)
+    for found in (load([f"experiment={best}", "seed=5"]), load(["seed=5"], base=best)):
+        kept = {"run_dir": str(tmp_path), "wandb": expected.wandb}
+        assert found.model_copy(update=kept) == expected.model_copy(update=kept)
+
+
+def test_lower_is_better_if_asked(tmp_path: Path) -> None:
+    trials = [Trial(tmp_path, {}, [(1, score)], "finished") for score in (2.0, 1.0, 3.0)]
+    assert [trial.score for trial in ranked(trials, "min")] == [1.0, 2.0, 3.0]
+
+
+def test_a_killed_sweep_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The program itself: kill -9, --resume; one trial of three diverges, the others go on."""
+    monkeypatch.chdir(tmp_path)
+    rates = [1e-3, 1e30, 3e-3]
+    space = {"search": "grid", "seeds": 2, "cpus_per_trial": 0.5}
+    Path(FILE).write_text(dump(space | {"parameters": {"agent.learning_rate": {"choice": rates}}}))
+    program = str(Path(sys.executable).with_name("neuraxis"))
+    words = [program, "sweep", *SHORT, f"sweep={FILE}", "run_dir=mine"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while not Path("mine/trial_00/s0/checkpoints/last").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    assert not Path("mine/best.yaml").exists()
+
+    done = subprocess.run([program, "sweep", "--resume", "mine"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "trial_01  failed: loss/" in done.stderr and "Traceback" not in done.stderr
+    shown = [line.split()[0] for line in done.stdout.splitlines() if "trial_" in line]
+    assert sorted(shown[:2]) == ["trial_00", "trial_02"] and shown[2] == "trial_01"
+    assert [trial.ended for trial in Sweep.open("mine").trials()] == [
+        *("finished", "failed", "finished"),
+    ]
+    assert not Path("mine/.tune").exists()
+    for number, seed in ((0, 0), (2, 1)):
+        expected = trained({"agent.learning_rate": rates[number]}, seed, Path(f"train{number}"))
+        assert lines(Path(f"mine/trial_0{number}/s{seed}")) == expected
+
+    comparison = compare(["mine"])
+    assert {row.group: row.seeds for row in comparison.rows} == {
+        "ppo-mlp learning_rate=0.001": 2,
+        "ppo-mlp learning_rate=0.003": 2,
+    }
+    before = {path: path.stat().st_mtime_ns for path in Path("mine").rglob("metrics.jsonl")}
+    trial = json.loads(Path("mine/trial_01/trial.json").read_text())
+    Path("mine/trial_01/trial.json").write_text(json.dumps(trial | {"ended": "stopped"}))
+    assert exits.exit_code(cli.neuraxis, ["sweep", "--resume", "mine"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing was left to do"
+    assert "neuraxis train experiment=mine/best.yaml" in capsys.readouterr().out

@@ -1,0 +1,254 @@
+"""A sweep's trials as they lie on disk: what each one tries, how far its runs are, how it ended.
+
+    runs/sweeps/<name>-<time>/
+      sweep.yaml        what is searched, and the words that all runs share
+      trial_03/
+        trial.json      its values, its scores so far, how it ended
+        s0/ s1/         a run for each seed
+        copy_1/         pbt: its life since it went on as another trial, with the same files;
+          ...           its runs begin with the metrics and the checkpoint of the other's
+      best.yaml         the best trial's configuration, an experiment
+
+All that a sweep knows is in these files: Ray Tune schedules, and nothing that it writes is read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ..configs import Config, dump, load, load_file
+from ..configs.groups import read_file
+from . import folders, meta, records
+from .files import RunError, read_json, write_json, write_text
+from .loop import prepare
+from .run import Run
+from .space import Parameters, SweepConfig, parse_sweep
+
+SWEEP, TRIAL, KEPT = "sweep.yaml", "trial.json", "kept.json"
+Ended = Literal["", "finished", "stopped", "failed"]
+CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep is; the content of sweep.yaml.
+
+    Attributes:
+        folder: where it lies, absolute.
+        words: what all runs share, as typed for `neuraxis train`.
+        config: what is searched and how.
+    """
+
+    folder: Path
+    words: tuple[str, ...]
+    config: SweepConfig
+
+    @classmethod
+    def open(cls, path: str | Path) -> Sweep:
+        """Reads a sweep's folder. Raises ValueError if it is none."""
+        folder = Path(path).absolute()
+        if not (folder / SWEEP).is_file():
+            raise ValueError(f"{path}: not a sweep, it has no {SWEEP}")
+        data = read_file(folder / SWEEP, str(folder / SWEEP))
+        try:
+            return cls(folder, tuple(data["words"]), parse_sweep(data["sweep"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder / SWEEP}: damaged: {error}") from error
+
+    def write(self) -> None:
+        """Writes sweep.yaml. Raises RunError."""
+        content = self.config.model_dump(mode="json", exclude_none=True)
+        write_text(self.folder / SWEEP, dump({"words": [*self.words], "sweep": content}))
+
+    def base(self) -> Config:
+        """The configuration that the trials change. Raises ValueError."""
+        return load(self.words)
+
+    def run_config(self, parameters: Parameters, seed: int, place: Path | None = None) -> Config:
+        """The configuration of a run.
+
+        Args:
+            parameters: of its trial.
+            seed: its place among the trial's seeds, from 0.
+            place: folder of the trial or of its copy.
+
+        Raises:
+            ValueError: a value cannot be; one line that names key, value and expectation.
+        """
+        base = self.base()
+        own: Parameters = {"seed": base.seed + seed}
+        if base.wandb.group is None:
+            own["wandb.group"] = self.folder.name
+        if place is not None:
+            own["run_dir"] = str(place / f"s{base.seed + seed}")
+        shared = [word for word in self.words if word.partition("=")[0] not in own]
+        return load(shared, **parameters, **own)
+
+    def trials(self) -> list[Trial]:
+        """The trials that there are, by number. Raises RunError."""
+        return [Trial.open(file.parent) for file in sorted(self.folder.glob(f"trial_*/{TRIAL}"))]
+
+
+@dataclass
+class Trial:
+    """A trial; all but its place is the content of trial.json.
+
+    Attributes:
+        place: the folder with its runs, that of the trial or of its newest copy.
+        parameters: what it tries.
+        scores: mean over the seeds at each milestone, (steps, score).
+        ended: finished, stopped (early) or failed; empty while it goes on.
+        reason: why it failed.
+        origin: the trial that it is a copy of, and at which step; empty if it is none.
+    """
+
+    place: Path
+    parameters: Parameters
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    ended: Ended = ""
+    reason: str = ""
+    origin: str = ""
+
+    @classmethod
+    def create(cls, sweep: Sweep, number: int, parameters: Parameters) -> Trial:
+        """Makes the folder of a new trial."""
+        digits = max(2, len(str(sweep.config.size - 1)))
+        trial = cls(sweep.folder / f"trial_{number:0{digits}}", parameters)
+        trial.write()
+        return trial
+
+    @classmethod
+    def open(cls, folder: Path) -> Trial:
+        """Reads a trial's folder. Raises RunError."""
+        copies = [file.parent for file in folder.glob(f"copy_*/{TRIAL}")]
+        place = max(copies, key=lambda copy: int(copy.name[5:]), default=folder)
+        data = read_json(place / TRIAL)
+        try:
+            data["scores"] = [(int(steps), float(score)) for steps, score in data["scores"]]
+            return cls(place, **data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{place / TRIAL}: damaged: {error}") from error
+
+    def write(self) -> None:
+        """Writes trial.json. Raises RunError."""
+        content = {key: value for key, value in asdict(self).items() if key != "place"}
+        write_json(self.place / TRIAL, content)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trial with all its copies."""
+        return self.place if self.place.name.startswith("trial") else self.place.parent
+
+    @property
+    def name(self) -> str:
+        """`trial_NUMBER`."""
+        return self.folder.name
+
+    @property
+    def steps(self) -> int:
+        """The last milestone that it has reached."""
+        return self.scores[-1][0] if self.scores else 0
+
+    @property
+    def score(self) -> float | None:
+        """Its newest score; None while there is none, and if it failed."""
+        return self.scores[-1][1] if self.scores and self.ended != "failed" else None
+
+    def advance(self, sweep: Sweep, milestone: int) -> float:
+        """Brings the run of each seed to `milestone` and returns the mean of their scores.
+
+        Raises:
+            ValueError, EnvError, RunError: see `Session.run`, and the metric was not measured.
+        """
+        own = []
+        for seed in range(sweep.config.seeds):
+            cfg = sweep.run_config(self.parameters, seed, self.place)
+            folder = Path(str(cfg.run_dir))
+            _advance(cfg, folder, milestone)
+            score = records.read(folder).score(sweep.config.metric)
+            if score is None:
+                raise RunError(f"{folder}: {sweep.config.metric} was not measured")
+            own.append(score)
+        return sum(own) / len(own)
+
+    def seed_scores(self, metric: str) -> list[float | None]:
+        """The newest score of each of its runs, by seed. Raises ValueError or RunError."""
+        runs = [place for place in sorted(self.place.glob("s*")) if folders.is_run(place)]
+        return [records.read(run).score(metric) for run in runs]
+
+    def keep(self, target: Path) -> None:
+        """Writes into `target` what another trial needs to go on from here: see `copy`."""
+        links = {}
+        for run in sorted(self.place.glob("s*")):
+            found = {name: folders.chosen(run / CHECKPOINTS, name) for name in ("last", "best")}
+            for step in set(found.values()):
+                shutil.copytree(step, target / run.name / CHECKPOINTS / step.name)
+            shutil.copy(run / METRICS, target / run.name)
+            links[run.name] = {name: step.name for name, step in found.items()}
+        write_json(target / KEPT, {"trial": self.name, "scores": self.scores, "links": links})
+
+    def copy(self, sweep: Sweep, parameters: Parameters, source: Path) -> None:
+        """Goes on as another trial; the runs that there were stay beside. `open` gives the copy.
+
+        Args:
+            sweep: to which it belongs.
+            parameters: its values from here on.
+            source: what `keep` of the other trial has written.
+        """
+        place = self.folder / f"copy_{len(list(self.folder.glob(f'copy_*/{TRIAL}'))) + 1}"
+        temporary = self.folder / f".{place.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        kept = read_json(source / KEPT)
+        origin = f"{kept['trial']} at {kept['scores'][-1][0]:,}"
+        for seed, (name, links) in enumerate(sorted(kept["links"].items())):
+            cfg = sweep.run_config(parameters, seed, place)
+            write_text(temporary / name / "config.yaml", dump(cfg.model_dump(mode="json")))
+            write_json(temporary / name / "meta.json", meta.describe() | {"origin": origin})
+            for link, step in links.items():
+                folders.point(temporary / name / CHECKPOINTS / link, step)
+        Trial(temporary, parameters, kept["scores"], origin=origin).write()
+        (temporary / KEPT).unlink()
+        temporary.rename(place)
+
+
+def _advance(cfg: Config, folder: Path, milestone: int) -> None:
+    """Starts the run, or goes on with it from its last checkpoint, up to the milestone.
+
+    A run that is there already stays as it is: this is also how a sweep that was killed goes on.
+    """
+    started = folders.is_run(folder)
+    if started:
+        record = records.read(folder)
+        if record.status == "finished":
+            return
+        if record.status == "interrupted" and record.summary["steps"] >= milestone:
+            return
+        cfg = load_file(folder / "config.yaml")
+        if not folders.steps(folder / CHECKPOINTS):  # killed before the first one
+            shutil.rmtree(folder)
+            started = False
+    session = prepare(cfg, folder if started else None)
+
+    def pause(run: Run) -> None:
+        if milestone <= run.steps < cfg.total_steps:
+            session.stopping = True
+
+    pause(session.record)  # killed between the checkpoint of the milestone and the summary
+    if session.run(pause).steps < milestone:
+        raise RunError(f"{folder}: interrupted at {session.record.steps:,} steps")
+
+
+def ranked(trials: Iterable[Trial], mode: str) -> list[Trial]:
+    """The trials, best first: those that finished, then those stopped latest, then those failed."""
+    sign = -1 if mode == "max" else 1
+
+    def key(trial: Trial) -> tuple[bool, int, float]:
+        score = trial.score
+        return score is None, -trial.steps, 0.0 if score is None else sign * score
+
+    return sorted(trials, key=key)
