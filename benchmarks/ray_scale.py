@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import ray
 import torch
 
@@ -71,7 +72,7 @@ def one_worker(rounds: int) -> list[str]:
 
 def slow_environments(counts: list[int], rounds: int) -> list[str]:
     """Steps per second of 1 to 32 workers with an environment that sleeps 5 ms a step."""
-    rows = ["| workers | steps/s | of N times one | CPU cores busy |", "|--:|--:|--:|--:|"]
+    rows = ["| workers | steps/s | of N times one | CPU cores used |", "|--:|--:|--:|--:|"]
     one = 0.0
     for count in counts:
         cfg = config(*SLOW, f"num_envs={count}", "agent.batch_size=128", f"ray.workers={count}")
@@ -79,26 +80,27 @@ def slow_environments(counts: list[int], rounds: int) -> list[str]:
         source = build_source(cfg, agent.policy, agent.rollout_length)
         source.next()
         rates = []
-        busy = idle_seconds()
+        before = cpu_seconds()
         begin = time.perf_counter()
         for _ in range(rounds):
             start = time.perf_counter()
             steps = source.next().steps
             source.publish(agent.policy)
             rates.append(steps / (time.perf_counter() - start))
-        share = (os.cpu_count() or 1) - (idle_seconds() - busy) / (time.perf_counter() - begin)
+        used = (cpu_seconds() - before) / (time.perf_counter() - begin)
         source.close()
         rate = statistics.median(rates)
         one = one or rate / count
-        rows.append(f"| {count} | {rate:,.0f} | {rate / (one * count):.0%} | {share:.2f} |")
+        rows.append(f"| {count} | {rate:,.0f} | {rate / (one * count):.0%} | {used:.2f} |")
         print(rows[-1], flush=True)
     return rows
 
 
-def idle_seconds() -> float:
-    """Of all processors together, since the machine was started."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()
-    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds() -> float:
+    """Of this process, its workers and Ray's own processes."""
+    driver = psutil.Process()
+    times = [process.cpu_times() for process in (driver, *driver.children(recursive=True))]
+    return sum(spent.user + spent.system for spent in times)
 
 
 class Taker:
@@ -126,8 +128,9 @@ def weights(megabytes: int, actors: list[Any], rounds: int) -> str:
             argument = ray.put(packed) if shared else packed
             ray.get([actor.take.remote(argument) for actor in actors])
             seconds.append(time.perf_counter() - begin)
-        size = (stored() - before) / (1 << 20)  # of what the last round left in all hands
-        cells += [f"{size:.0f} MB", f"{1000 * statistics.median(seconds):.0f} ms"]
+        if shared:  # and in the hands of all actors
+            cells.append(f"{(stored() - before) / (1 << 20):.0f} MB")
+        cells.append(f"{1000 * statistics.median(seconds):.0f} ms")
         del argument
         ray.get([actor.drop.remote() for actor in actors])
     return f"| {' | '.join(cells)} |"
@@ -195,8 +198,8 @@ def main() -> None:
         "Weights to 16 workers of one machine: in one object, as `RaySource` does above 100 KB,",
         "and as an argument of each call:",
         "",
-        "| weights | one object: in the store | time | 16 arguments: in the store | time |",
-        "|---|--:|--:|--:|--:|",
+        "| weights | in the store | one object | 16 arguments |",
+        "|---|--:|--:|--:|",
         *sent,
         "",
         f"Requests through one driver, 50 KB of weights inline, 16 actors: {rate:,.0f} a second.",
