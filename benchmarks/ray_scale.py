@@ -206,7 +206,9 @@ def main() -> None:
         "",
         f"`python benchmarks/ray_scale.py --rounds {options.rounds}`, medians; Ray "
         f"{ray.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} CPU cores.",
+        f"{os.cpu_count()} CPU cores, "
+        f"on which {os.getloadavg()[2]:.0f} processes were waiting to run (load average): each",
+        "hand-over between processes takes its share of that, and less on a machine of one's own.",
         "",
     ]
     RESULTS.write_text("\n".join(text))
