@@ -95,14 +95,16 @@ def main() -> None:
                 "",
                 "Milliseconds of one `learn` on CartPole-v1, one thread a learner: medians of "
                 f"{options.rounds} rounds in which the sides take turns. Wall time, and CPU time "
-                "of the first learner: what wall time would be with nothing else running.",
+                "of the first learner, without its waits for the others: the least that wall time "
+                "can be.",
                 "",
                 "| agent | wall, 1 | wall, 2 | ratio | CPU, 1 | CPU, 2 | ratio |",
                 "|---|--:|--:|--:|--:|--:|--:|",
                 *rows,
                 "",
                 f"`python benchmarks/learners.py --rounds {options.rounds}`, torch "
-                f"{torch.__version__}, gloo, Ray, {os.cpu_count()} cores.",
+                f"{torch.__version__}, gloo, {os.cpu_count()} cores, load average at the end "
+                f"{os.getloadavg()[1]:.0f}.",
                 "",
             ]
         ),

@@ -47,7 +47,7 @@ def dense(x: Tensor, parameters: Sequence[Tensor], activation: str) -> Tensor:
         y = _Dense.apply(rows, activation, *parameters)
     else:
         y = _forward(rows, activation, parameters)[-1]
-    return y.view(*x.shape[:-1], -1)
+    return y.view(*x.shape[:-1], y.shape[-1])  # not -1: a learner's share may be empty
 
 
 def _forward(x: Tensor, activation: str, parameters: Sequence[Tensor]) -> list[Tensor]:

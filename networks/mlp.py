@@ -52,6 +52,7 @@ class MLP(Backbone):
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         """Maps x [T,B,in] to y [T,B,sizes[-1]]."""
-        if self.fused and not torch.compiler.is_compiling():  # which fuses by itself
+        compiling = torch.compiler.is_compiling()  # which fuses by itself
+        if self.fused and not compiling and not torch.is_autocast_enabled(x.device.type):
             return dense(x, self.fused, self.activation), state
         return self.layers(x), state

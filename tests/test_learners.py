@@ -78,7 +78,18 @@ class Team:
         list(self.pool.map(connect, self.peers))
 
     def learn(self, rollout: Rollout) -> list[dict[str, Tensor]]:
-        return list(self.pool.map(lambda agent: agent.learn(rollout), self.agents))
+        asked = [self.pool.submit(self._learn, rank, rollout) for rank in range(len(self.agents))]
+        errors = [error for answer in asked if (error := answer.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, PeerError)):
+            raise error  # the cause, rather than that another has waited for it in vain
+        return [answer.result() for answer in asked]
+
+    def _learn(self, rank: int, rollout: Rollout) -> dict[str, Tensor]:
+        try:
+            return self.agents[rank].learn(rollout)
+        except BaseException:
+            self.peers[rank].disconnect()
+            raise
 
     def __enter__(self) -> Team:
         return self
