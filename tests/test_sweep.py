@@ -301,6 +301,9 @@ def test_a_killed_sweep_goes_on_where_it_was(
         expected = trained({"agent.learning_rate": rates[number]}, seed, Path(f"train{number}"))
         assert lines(Path(f"mine/trial_0{number}/s{seed}")) == expected
 
+    about = json.loads(Path("mine/trial_02/s1/meta.json").read_text())
+    assert about["command"] == f"neuraxis sweep --resume {Path('mine').absolute()}"
+
     comparison = compare(["mine"])
     assert {row.group: row.seeds for row in comparison.rows} == {
         "learning_rate=0.001": 2,
