@@ -106,6 +106,8 @@ BAD = [
     (["sweep=ppo", "agent.gamma=0.9"], {}, "agent.gamma=0.99: given twice (before: 0.9)"),
     (["sweep=ppo", "eval.interval_steps=20_000"], {}, "sweep.grace_steps=10000: expected at least"),
     (["sweep=ppo", "total_steps=10_000"], {}, "sweep.grace_steps=10000: expected less than"),
+    (["sweep=ppo", "ray.workers=2"], {}, "ray.workers=2: expected 0 in a sweep"),
+    (["sweep=ppo", "learner.count=2"], {}, "learner.count=2: expected 1 in a sweep"),
     (["sweep=ppo", "network=lstmm"], {}, "network=lstmm: no such network; did you mean lstm?"),
     (
         ["sweep=ppo_grid", "sweep.parameters.agent.gamma.choice=[0.9,1.5]"],
