@@ -9,32 +9,21 @@ the time columns. The table goes to `benchmarks/results/sweep.md`, the picture b
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+from kill_resume import NEURAXIS, RESULTS, lines
+
 from neuraxis.training.trials import Sweep
 
-RESULTS = Path(__file__).parent / "results"
-NEURAXIS = str(Path(sys.executable).parent / "neuraxis")
 VERSIONS = ", ".join(f"{name} {version(name)}" for name in ("neuraxis", "ray", "torch"))
 WORDS = ("experiment=cartpole_ppo", "sweep=ppo", "total_steps=20_000", "wandb.mode=disabled")
-
-
-def lines(folder: Path) -> list[str]:
-    """The lines of `metrics.jsonl` without their time columns."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        json.dumps({key: value for key, value in row.items() if not key.startswith("time/")})
-        for row in rows
-    ]
 
 
 def finished(folder: Path) -> int:

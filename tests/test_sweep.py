@@ -20,9 +20,11 @@ from neuraxis.configs.text import dump
 from neuraxis.training import cli, exits, sweep
 from neuraxis.training.compare import compare
 from neuraxis.training.loop import prepare
-from neuraxis.training.records import read, read_rows
+from neuraxis.training.records import read
 from neuraxis.training.space import Parameters, Range, SweepConfig, load_sweep, parse_sweep
 from neuraxis.training.trials import Ended, Sweep, Trial, ranked
+
+from .test_resume import lines
 
 SHORT = (
     *("wandb.mode=disabled", "device=cpu", "num_envs=4", "agent.n_steps=16", "agent.batch_size=32"),
@@ -42,14 +44,6 @@ def made(folder: Path, **fields: Any) -> Sweep:
     own = Sweep(folder, SHORT, config(**fields))
     own.write()
     return own
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without their time columns."""
-    return [
-        {key: value for key, value in row.items() if not key.startswith("time/")}
-        for row in read_rows(run)
-    ]
 
 
 def trained(parameters: Parameters, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -112,6 +106,8 @@ BAD = [
     (["sweep=ppo", "agent.gamma=0.9"], {}, "agent.gamma=0.99: given twice (before: 0.9)"),
     (["sweep=ppo", "eval.interval_steps=20_000"], {}, "sweep.grace_steps=10000: expected at least"),
     (["sweep=ppo", "total_steps=10_000"], {}, "sweep.grace_steps=10000: expected less than"),
+    (["sweep=ppo", "ray.workers=2"], {}, "ray.workers=2: expected 0 in a sweep"),
+    (["sweep=ppo", "learner.count=2"], {}, "learner.count=2: expected 1 in a sweep"),
     (["sweep=ppo", "network=lstmm"], {}, "network=lstmm: no such network; did you mean lstm?"),
     (
         ["sweep=ppo_grid", "sweep.parameters.agent.gamma.choice=[0.9,1.5]"],
@@ -233,13 +229,54 @@ def test_lower_is_better_if_asked(tmp_path: Path) -> None:
     assert [trial.score for trial in ranked(trials, "min")] == [1.0, 2.0, 3.0]
 
 
+def test_asha_is_told_the_scores_on_disk(tmp_path: Path) -> None:
+    """Who lags behind them is stopped, as it would have been, had the sweep not been killed."""
+    from neuraxis.training.tuning import remind
+
+    own = made(tmp_path / "sweep", trials=6, scheduler="asha", grace_steps=200)
+    ends: list[Ended] = ["finished", "stopped", "stopped", "stopped", "", ""]
+    for number, (ended, score) in enumerate(zip(ends, (9.0, 3.0, 2.0, 1.0, 8.0, 2.5), strict=True)):
+        trial = Trial.create(own, number, {"agent.learning_rate": 1e-3})
+        trial.scores, trial.ended = [(200, score)], ended
+        trial.write()
+    remind(own, own.trials())
+    assert [trial.ended for trial in own.trials()][4:] == ["", "stopped"]
+
+
+def test_optuna_goes_on_with_what_was_begun_and_draws_anew(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from neuraxis.training.tuning import Suggestions
+
+    own = made(tmp_path / "sweep", trials=4, search="optuna")
+    first = Suggestions(own, [])
+    drawn = [first.suggest(str(number))["trial"] for number in range(2)]
+    done, begun = own.trials()
+    assert [trial["parameters"] for trial in drawn] == [done.parameters, begun.parameters]
+    done.scores, done.ended = [(600, 5.0)], "finished"
+    again = Suggestions(own, [done, begun])
+    found = [again.suggest(str(number)) for number in range(4)]
+    assert [trial["trial"]["name"] for trial in found[:3]] == ["trial_01", "trial_02", "trial_03"]
+    assert found[0]["trial"]["parameters"] == begun.parameters
+    assert found[1]["trial"]["parameters"] not in (done.parameters, begun.parameters)
+    assert found[3] == Suggestions.FINISHED
+
+
+def test_what_pbt_perturbs_stays_in_its_range() -> None:
+    from neuraxis.training.tuning import within
+
+    space = config(parameters={"agent.gamma": {"uniform": [0.9, 0.99]}})
+    for value, kept in ((0.99 * 1.2, 0.99), (0.9 * 0.8, 0.9), (0.912345, 0.9123)):
+        new = {"trial": {"parameters": {"agent.gamma": value}}}
+        assert within(new, space)["trial"]["parameters"]["agent.gamma"] == kept
+
+
 def test_a_killed_sweep_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The program itself: kill -9, --resume; one trial of three diverges, the others go on."""
     monkeypatch.chdir(tmp_path)
     rates = [1e-3, 1e30, 3e-3]
-    space = {"search": "grid", "seeds": 2, "cpus_per_trial": 0.5}
+    space = {"search": "grid", "seeds": 2}
     Path(FILE).write_text(dump(space | {"parameters": {"agent.learning_rate": {"choice": rates}}}))
     program = str(Path(sys.executable).with_name("neuraxis"))
     words = [program, "sweep", *SHORT, f"sweep={FILE}", "run_dir=mine"]
@@ -266,10 +303,13 @@ def test_a_killed_sweep_goes_on_where_it_was(
         expected = trained({"agent.learning_rate": rates[number]}, seed, Path(f"train{number}"))
         assert lines(Path(f"mine/trial_0{number}/s{seed}")) == expected
 
+    about = json.loads(Path("mine/trial_02/s1/meta.json").read_text())
+    assert about["command"] == f"neuraxis sweep --resume {Path('mine').absolute()}"
+
     comparison = compare(["mine"])
     assert {row.group: row.seeds for row in comparison.rows} == {
-        "ppo-mlp learning_rate=0.001": 2,
-        "ppo-mlp learning_rate=0.003": 2,
+        "learning_rate=0.001": 2,
+        "learning_rate=0.003": 2,
     }
     before = {path: path.stat().st_mtime_ns for path in Path("mine").rglob("metrics.jsonl")}
     trial = json.loads(Path("mine/trial_01/trial.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class Runner(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Opens the sweep; its folder is in the `_config` of any trial."""
         self.sweep = Sweep.open(config["trial"]["sweep"])
+        # for meta.json, which else has the command line of Ray's worker
+        sys.argv = ["neuraxis", "sweep", "--resume", str(self.sweep.folder)]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes over another trial: cheaper than another process."""

@@ -28,7 +28,7 @@ from .space import Parameters, SweepConfig, load_sweep, show
 from .trials import Sweep, Trial, ranked
 
 BEST = "best.yaml"
-OWN = ("seed", "run_dir", "total_steps", "experiment", "wandb", "ray")
+OWN = ("seed", "run_dir", "total_steps", "experiment", "wandb", "ray", "learner")
 Say = Callable[[str], None]
 
 
@@ -68,11 +68,15 @@ def check(sweep: Sweep, name: str) -> None:
     for key in config.parameters:
         if key.partition(".")[0] in OWN:
             raise ValueError(f"sweep={name}: {key}: every trial has the same, or its own")
-    if base.ray.workers:
-        raise ValueError(
-            f"ray.workers={base.ray.workers}: expected 0 in a sweep, whose trials run side by side "
-            "and step their environments themselves"
-        )
+    for key, found, expected in (
+        ("ray.workers", base.ray.workers, 0),
+        ("learner.count", base.learner.count, 1),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"{key}={found}: expected {expected} in a sweep, whose trials run side by side in "
+                "one process each"
+            )
     _check_scheduler(base, config)
     planned = config.plan(base.seed)
     corners = config.corners(planned[0] if planned else _first(config))

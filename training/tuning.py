@@ -79,11 +79,11 @@ def tune(sweep: Sweep, known: Sequence[Trial], scratch: Path, say: Callable[[str
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     config = sweep.config
-    scheduler = _scheduler(config, sweep.base().total_steps)
-    if isinstance(scheduler, ASHAScheduler):
-        _remind(scheduler, known, config)
+    scheduler = remind(sweep, known)
     left = [_config(sweep, trial) for trial in known if not trial.ended]
     optuna = config.search == "optuna"
+    if not left and not optuna:  # ASHA has just stopped the last ones
+        return
     every = {"trial": ray_tune.grid_search([own["trial"] for own in left])}
     resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
     ray_tune.Tuner(
@@ -128,13 +128,13 @@ def _scheduler(config: SweepConfig, total_steps: int) -> Scheduler:
             **aim,
             perturbation_interval=config.grace_steps,
             hyperparam_mutations={"trial": {"parameters": values}},
-            custom_explore_fn=lambda new: _within(new, config),
+            custom_explore_fn=lambda new: within(new, config),
             log_config=False,
         )
     return FIFOScheduler()
 
 
-def _within(new: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
+def within(new: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
     """PBT's factors 0.8 and 1.2 lead out of a range: back to its ends."""
     values = new["trial"]["parameters"]
     for key, range_ in config.parameters.items():
@@ -144,20 +144,23 @@ def _within(new: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
     return new
 
 
-def _remind(scheduler: ASHAScheduler, known: Sequence[Trial], config: SweepConfig) -> None:
-    """Fills the rungs with the scores on disk, and stops who lags behind by them.
+def remind(sweep: Sweep, known: Sequence[Trial]) -> Scheduler:
+    """The scheduler; ASHA's rungs are filled with the scores on disk, who lags behind is stopped.
 
     Trials that go on come last, for a sweep killed between a score and the decision on it.
     """
+    scheduler = _scheduler(sweep.config, sweep.base().total_steps)
+    if not isinstance(scheduler, ASHAScheduler):
+        return scheduler
     controller: Any = None  # ASHA has no use for it
-    for trial in sorted(known, key=lambda trial: not trial.ended):
+    for trial in sorted(known, key=lambda trial: trial.ended == ""):
         stub = TuneTrial("stub", trial_id=trial.name, stub=True)
         scheduler.on_trial_add(controller, stub)
         decision = Scheduler.CONTINUE
         for steps, score in trial.scores:
-            decision = scheduler.on_trial_result(
-                controller, stub, {TIME: steps, config.metric: score}
-            )
+            result = {TIME: steps, sweep.config.metric: score}
+            decision = scheduler.on_trial_result(controller, stub, result)
         if decision == Scheduler.STOP and not trial.ended:
             trial.ended = "stopped"
             trial.write()
+    return scheduler
