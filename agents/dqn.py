@@ -93,7 +93,6 @@ class DQN(Agent[QPolicy]):
             raise ValueError(
                 f"agent=dqn: needs a Discrete action space, got {space}; try agent=ppo"
             )
-        self._refuse_to_rest(config, setup.total_steps)
         self.config = config
         num_envs = setup.num_envs
         self.rollout_length = config.train_freq
@@ -121,6 +120,7 @@ class DQN(Agent[QPolicy]):
             alpha=config.prioritized_alpha if config.prioritized else 0.0,
             learned=slice(self.burn_in, self.burn_in + self.sequence_length),
         )
+        self._refuse_to_rest(config, setup.total_steps)
         self.optimizer = Optimizer(
             self.policy,
             self.loss,

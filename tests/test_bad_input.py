@@ -333,7 +333,10 @@ def test_an_environment_that_fails_to_close_is_only_warned_of(
     ("words", "says"),
     [
         ("agent.n_steps=100_000_000_000_000", "out of memory: Unable to allocate"),
-        ("agent=dqn agent.buffer_size=100_000_000_000_000", "agent.buffer_size=1000000"),
+        (
+            "agent=dqn agent.learning_starts=9 agent.buffer_size=100_000_000_000_000",
+            "agent.buffer_size=1000000",
+        ),
     ],
 )
 def test_what_does_not_fit_into_memory_is_said(

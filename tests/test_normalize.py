@@ -13,6 +13,7 @@ from neuraxis.agents import agent_names
 from neuraxis.agents.normalize import Normalizer, ReturnScale, merge
 from neuraxis.agents.policies import QPolicy
 from neuraxis.networks import NetworkConfig
+from neuraxis.networks.mlp import MLP
 
 from .helpers import training
 
@@ -82,8 +83,8 @@ def test_bytes_are_normalised_and_not_divided_again() -> None:
     policy.normalizer.update(obs)
     assert policy.normalizer(obs)["ram"].mean((0, 1)).abs().max() < 1e-4
     seen: list[torch.Tensor] = []
-    layer = next(m for m in policy.modules() if isinstance(m, torch.nn.Linear))
-    layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    block = next(m for m in policy.modules() if isinstance(m, MLP))
+    block.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     policy(obs, (), torch.zeros(20, 4, dtype=torch.bool))
     assert seen[0].reshape(80, -1).std(0).max() > 0.9
 

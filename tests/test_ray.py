@@ -46,16 +46,14 @@ CASES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def token(ray_token: Path) -> Iterator[Path]:
     """Ray, and the file of its token."""
     with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("ray") / "token"
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
         for name, value in ray_start.ENVIRONMENT.items():
             if name != "RAY_AUTH_MODE":  # Ray is imported, and sets it itself
                 patch.setenv(name, value)
         ray_start.start(RayConfig(), cpus=8)
-        yield path
+        yield ray_token
         ray_start.stop()
 
 

@@ -124,7 +124,7 @@ def test_an_online_run_arrives_whole_and_trains_as_without(
     told = ["CartPole-v1-ppo-mlp-s0", "mine", "test", ["a", "b"], "why"]
     assert [stored.fields[name] for name in names] == told
     expected = run.cfg.model_dump(mode="json")
-    del expected["env"]["kwargs"]  # W&B drops empty mappings
+    del expected["env"]["kwargs"], expected["ray"]["runtime_env"]  # W&B drops empty mappings
     config = stored.config
     code = config.pop("code")
     assert (config, code["version"]) == (expected, metadata.version("neuraxis"))
