@@ -256,6 +256,15 @@ def test_a_setting_that_an_older_version_lacks_is_no_difference() -> None:
     assert grouping.differing([{"env.id": "X"}, {"env.id": "X", "env.kwargs.g": 9}]) != []
 
 
+def test_runs_from_before_ray_had_no_workers() -> None:
+    configs = [
+        {"agent.name": "ppo"} | more for more in ({}, {"ray.workers": 0}, {"ray.workers": 4})
+    ]
+    assert grouping.differing(configs) == ["ray.workers"]
+    assert grouping.labels(configs, ["ray.workers"]) == ["workers=0", "workers=0", "workers=4"]
+    assert grouping.differing(configs[:2]) == []
+
+
 def test_grouping_by_a_key_says_what_it_mixes(four: Path) -> None:
     write_run(four / "other", 400.0, "seed=5", "agent.learning_rate=1e-2")
     comparison = compare([four], by=["agent.name"], mixed=True)

@@ -27,6 +27,8 @@ PREPROCESSING = tuple(
         "reward_clip",
     )
 )
+BEFORE = {"ray.workers": 0, "learner.count": 1}
+"""What runs did when there was no such setting."""
 NAMES = ("env.id", "agent.name", "network")  # come first in labels, as their bare values
 
 
@@ -43,10 +45,15 @@ def differing(configs: Sequence[Settings]) -> list[str]:
     """
     found = []
     for key in dict.fromkeys(key for config in configs for key in config):
-        given = [c for c in configs if key in c or below(key, ["env.kwargs"])]
-        if not below(key, IGNORED) and len({config.get(key) for config in given}) > 1:
+        lacking = key in BEFORE or below(key, ["env.kwargs"])
+        values = {_value(config, key) for config in configs if key in config or lacking}
+        if not below(key, IGNORED) and len(values) > 1:
             found.append(key)
     return sorted(found, key=lambda key: NAMES.index(key) if key in NAMES else len(NAMES))
+
+
+def _value(config: Settings, key: str) -> Any:
+    return config.get(key, BEFORE.get(key))
 
 
 def is_environment(key: str, by: Sequence[str] = ()) -> bool:
@@ -87,7 +94,7 @@ def labels(
     places = within or [""] * len(configs)
 
     def count(keys: Sequence[str]) -> int:
-        values = [tuple(config.get(key) for key in keys) for config in configs]
+        values = [tuple(_value(config, key) for key in keys) for config in configs]
         return len(set(zip(places, values, strict=True)))
 
     used = list(always)
@@ -103,7 +110,7 @@ def labels(
 def _label(config: Settings, keys: Sequence[str], hidden: Sequence[Any] = ()) -> str:
     words = []
     for key in keys:
-        value = config.get(key)
+        value = _value(config, key)
         if key in NAMES:
             words.append(str(value))
         elif not any(value is other for other in hidden):
