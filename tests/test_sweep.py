@@ -160,6 +160,9 @@ def test_a_trial_in_stretches_is_the_runs_that_train_makes(tmp_path: Path) -> No
     own = made(tmp_path / "sweep", seeds=2, scheduler="asha", grace_steps=200)
     parameters = {"agent.learning_rate": 2e-3}
     trial = Trial.create(own, 0, parameters)
+    half_made = trial.place / "s1" / ".config.yaml.tmp"  # a process was killed as it began the run
+    half_made.parent.mkdir()
+    half_made.write_text("agent:")
     for milestone in own.config.milestones(600):
         score = trial.advance(own, milestone)
         assert score == trial.advance(own, milestone)

@@ -229,9 +229,9 @@ def _advance(cfg: Config, folder: Path, milestone: int) -> None:
         if record.status == "interrupted" and record.summary["steps"] >= milestone:
             return
         cfg = load_file(folder / "config.yaml")
-        if not folders.steps(folder / CHECKPOINTS):  # killed before the first one
-            shutil.rmtree(folder)
-            started = False
+        started = bool(folders.steps(folder / CHECKPOINTS))
+    if not started:  # killed before its first checkpoint, or before it had its config.yaml
+        shutil.rmtree(folder, ignore_errors=True)
     session = prepare(cfg, folder if started else None)
 
     def pause(run: Run) -> None:
