@@ -174,8 +174,6 @@ def prepare(
         ValueError: Something that was asked for cannot be had; says what, where and what can.
         RunError: The run's folder is damaged.
     """
-    if resume_from is not None:
-        Run.open(resume_from, cfg).check_not_finished(checkpoint)
     tune(cfg.threads)
     several = cfg.learner.count > 1
     agent = build_agent(cfg, Peers(0, cfg.learner.count) if several else None)

@@ -187,16 +187,6 @@ class Run:
         """
         return checkpoint.read(folders.chosen(self.checkpoints, which), *keys)
 
-    def check_not_finished(self, which: str) -> None:
-        """Raises ValueError if there is nothing to do from this checkpoint; else as `load`."""
-        folder = folders.chosen(self.checkpoints, which)
-        steps = int(folder.name.removeprefix("step_"))
-        if self.summary.get("status") == "finished" and steps >= self.cfg.total_steps:
-            raise ValueError(
-                f"{self.dir}: has finished its {steps} steps; expected more in total_steps="
-                f"{self.cfg.total_steps}"
-            )
-
     def load(self, agent: Stateful, source: Stateful, which: str = "last") -> int:
         """Goes on from a checkpoint; what came after it is forgotten.
 
@@ -204,13 +194,19 @@ class Run:
             How many columns could not be restored and open a new episode.
 
         Raises:
-            ValueError: no checkpoint of this name.
+            ValueError: no checkpoint of this name, or there is nothing left to do.
             RunError: none at all, a damaged one, one that does not fit; or the run is training.
         """
         self._file = MetricsFile(self.dir / "metrics.jsonl")
         folders.repair(self.checkpoints)
         folder = folders.chosen(self.checkpoints, which)
         tree = checkpoint.read(folder)
+        steps, finished = tree["progress"]["steps"], self.summary.get("status") == "finished"
+        if finished and steps >= self.cfg.total_steps:
+            raise ValueError(
+                f"{self.dir}: has finished its {steps} steps; expected more in total_steps="
+                f"{self.cfg.total_steps}"
+            )
         self._file.check(tree["metrics_bytes"])
         with fitting(folder):
             agent.load_state_dict(tree["agent"])
