@@ -207,7 +207,7 @@ USAGE = {
     "train wandb.mode=on": "wandb.mode=on: expected one of offline, online, disabled",
     "train device=cuda": "device=cuda | no CUDA GPU | use device=auto or device=cpu",
     # names
-    "train agent=ppoo": "agent=ppoo: no such agent; did you mean ppo? (choices: | appo, dqn, impala, ppo)",
+    "train agent=ppoo": "no such agent; did you mean ppo? (choices: appo, dqn, impala, ppo)",
     "train network=lstmm": "network=lstmm: no such network; did you mean lstm?",
     "train env=Nope-v0": "env.id='Nope-v0' is not a registered environment",
     "train env=CartPole-v9": "'CartPole-v9' | did you mean CartPole-v0, CartPole-v1?",
