@@ -159,3 +159,12 @@ def test_from_python_ctrl_c_is_raised_and_load_draws_nothing(tmp_path: Path) -> 
     torch.manual_seed(3)
     loop.load(tmp_path, "last")
     assert torch.rand(()) == expected
+
+
+def test_a_kill_between_two_renames_is_repaired_on_resume(tmp_path: Path) -> None:
+    words = (*SMALL, *SHORT, *PPO, "total_steps=100", f"run_dir={tmp_path}")
+    run = loop.train(*words)
+    last = (run.checkpoints / "last").resolve()
+    last.rename(last.with_name(f".{last.name}.old"))
+    again = prepare(load_resumed(tmp_path / "config.yaml", ["total_steps=200"]), tmp_path).run()
+    assert again.steps >= 200 and again.summary["status"] == "finished"
