@@ -122,8 +122,8 @@ def resume(run: Path, words: tuple[str, ...], checkpoint: str, quiet: bool) -> i
 
     The last checkpoint holds all that the next update depends on: nothing is lost or repeated.
 
-    What may change: total_steps, eval.*, checkpoint.*, wandb.*, learner.*, device, threads,
-    compile.
+    What may change: total_steps, eval.*, checkpoint.*, wandb.*, ray.* (but for the number of
+    workers), learner.*, device, threads, compile.
     """
     with preparing():
         from . import folders
