@@ -78,7 +78,7 @@ class ActorCriticAgent(Agent[ActorCritic]):
     def _build_optimizer(
         self, config: ActorCriticConfig, batches: int, obstacle: str | None = None
     ) -> Optimizer:
-        """The optimizer of `loss`, with `batches` updates a rollout; see `_compiles`."""
+        """The optimizer of `loss`, with `batches` updates a rollout; see `_execution`."""
         if self.has_memory:
             obstacle = obstacle or "a network with memory"
         if self.policy.trains_apart:
@@ -91,7 +91,7 @@ class ActorCriticAgent(Agent[ActorCritic]):
             max_grad_norm=config.max_grad_norm,
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
-            compile=self._compiles(rounds * batches, obstacle),
+            execution=self._execution(rounds * batches, obstacle),
             peers=self.setup.peers,
         )
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..envs.errors import Guard
 from ..envs.rollout import Rollout
 from ..networks.backbone import NetworkConfig
+from .optimizer import Execution
 from .peers import Peers
 from .policies import Policy
 
@@ -87,24 +88,26 @@ class Agent(Generic[P]):
         """Learns from a rollout on the agent's device; returns metrics as 0-dim tensors."""
         raise NotImplementedError
 
-    def _compiles(self, updates: float, obstacle: str | None) -> bool:
-        """Whether updates are compiled: as wished; if left open, where it repays and can be.
+    def _execution(self, updates: float, obstacle: str | None) -> Execution:
+        """How updates run: compiled as wished or, if left open, where it repays and can be.
 
         Args:
             updates: How many the run will take.
-            obstacle: What cannot be compiled, if anything.
+            obstacle: Why they are not the same operations of tensors each time, if so.
 
         Raises:
-            ValueError: It was wished and cannot be done.
+            ValueError: Compiling was wished and cannot be done.
         """
         wish, peers = self.setup.compile, self.setup.peers
         if peers is not None:
             obstacle = f"what several learners share (learner.count={peers.count})"
         if wish and obstacle:
             raise ValueError(f"compile=true: {obstacle} cannot be compiled; use compile=auto")
-        if wish is None:
-            return not obstacle and updates > WORTH_COMPILING and shutil.which("g++") is not None
-        return wish
+        if obstacle:
+            return "plain"
+        if wish or (wish is None and updates > WORTH_COMPILING and shutil.which("g++")):
+            return "compiled"
+        return "recorded" if self.device.type == "cpu" else "plain"
 
     @property
     def progress(self) -> float:

@@ -128,7 +128,7 @@ class DQN(Agent[QPolicy]):
             max_grad_norm=config.max_grad_norm,
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
-            compile=self._compiles(updates * setup.total_steps, obstacle),
+            execution=self._execution(updates * setup.total_steps, obstacle),
             peers=setup.peers,
         )
         self.copy_target()

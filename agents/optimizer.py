@@ -1,14 +1,14 @@
 """The one place where weights change: zero, backward, clip, Adam, on one flat buffer each.
 
 All trained parameters are views into `flat`; gradients and moments are vectors of the same length.
-So clipping and Adam are a dozen operations whatever the network, and `compile` puts forward, loss,
-backward, clip and step into a single graph of the very same functions.
+So clipping and Adam are a dozen operations whatever the network, and an update, forward, loss,
+backward, clip and step, is one function of tensors that can be recorded or compiled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,11 @@ from torch.func import functional_call, grad_and_value
 
 from ..networks.layers import BatchStatistics
 from .peers import Peers
+from .recorded import Recorded
 
 Metrics = dict[str, Tensor]
+Execution = Literal["plain", "recorded", "compiled"]
+"""Of an update: with autograd; from a recording of that; as one compiled graph."""
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
 State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Parameters, first and second moments [P]; number of updates and learning rate, scalars."""
@@ -89,8 +92,10 @@ class Optimizer:
         max_grad_norm: Limit of the gradient's global L2 norm; None for no limit.
         eps: Adam's epsilon.
         weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
-        compile: Run each update as one compiled graph (8-50 s once; cached on disk).
-        peers: The learners that share each minibatch; None: this one takes it whole.
+        execution: Of updates; only plain ones may depend on more than tensors. Compiling takes
+            8-50 s (cached on disk).
+        peers: The learners that share each minibatch, in plain updates; None: this one takes it
+            whole.
     """
 
     betas = (0.9, 0.999)
@@ -104,7 +109,7 @@ class Optimizer:
         max_grad_norm: float | None = None,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        compile: bool = False,
+        execution: Execution = "plain",
         peers: Peers | None = None,
     ) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -127,7 +132,12 @@ class Optimizer:
         decayed = [torch.full((p.numel(),), float(p.ndim > 1)) for p in self.parameters]
         self.decayed = torch.cat(decayed).to(self.flat.device)
         self._wrapped = _Loss(module, loss)
-        self._compiled = torch.compile(self._functional_update, **COMPILE) if compile else None
+        self.execution = execution
+        self._update: Callable[[State, Any], Metrics] = self._plain_update
+        if execution == "recorded":
+            self._update = Recorded(self._plain_update)
+        elif execution == "compiled":
+            self._update = torch.compile(self._functional_update, **COMPILE)
         self.peers = peers
         if peers is not None:
             for layer in module.modules():
@@ -139,34 +149,35 @@ class Optimizer:
 
         Args:
             batch: What the loss takes; a tree of tensors.
-            veto: Looks at the metrics before the step and may forbid it (not when compiled).
+            veto: Looks at the metrics before the step and may forbid it; in plain updates.
         """
         rate = torch.tensor(self.learning_rate, device=self.flat.device)
         state = self.flat, self.mean, self.square, self.count, rate
-        if self._compiled is not None:
-            assert veto is None, "a compiled update cannot be vetoed"
-            metrics = self._compiled(state, batch)
-        elif self.peers is not None:
-            grad, metrics = self._shared_gradient(self.peers, batch)
-            if veto is not None and veto(metrics):
-                return metrics
-            metrics["grad_norm"] = self._apply(state, grad)
-        else:
-            loss, metrics = self.loss(self.module, batch)
-            if veto is not None and veto(metrics):
-                return metrics
-            metrics["grad_norm"] = self._apply(state, self._gradient(loss))
-        return metrics
+        if self.peers is None and veto is None:
+            return self._update(state, batch)
+        assert self.execution == "plain"
+        grad, metrics = (
+            self._gradient(batch) if self.peers is None else self._shared(self.peers, batch)
+        )
+        if veto is not None and veto(metrics):
+            return metrics
+        return metrics | {"grad_norm": self._apply(state, grad)}
 
-    def _shared_gradient(self, peers: Peers, batch: Any) -> tuple[Tensor, Metrics]:
+    def _plain_update(self, state: State, batch: Any) -> Metrics:
+        grad, metrics = self._gradient(batch)
+        return metrics | {"grad_norm": self._apply(state, grad)}
+
+    def _shared(self, peers: Peers, batch: Any) -> tuple[Tensor, Metrics]:
         """Gradient and metrics of a minibatch of which this learner computes its share."""
         with peers.own_draws(self.module, self.flat.device):
-            loss, metrics = self.loss(self.module, peers.share(batch))
-        return peers.total(self._gradient(loss), metrics, batch)
+            grad, metrics = self._gradient(peers.share(batch))
+        return peers.total(grad, metrics, batch)
 
-    def _gradient(self, loss: Tensor) -> Tensor:
+    def _gradient(self, batch: Any) -> tuple[Tensor, Metrics]:
+        """Gradient [P] and metrics of a minibatch."""
+        loss, metrics = self.loss(self.module, batch)
         grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        return torch.cat([g.reshape(-1) for g in grads])
+        return torch.cat([g.reshape(-1) for g in grads]), metrics
 
     @torch.no_grad()
     def _apply(self, state: State, grad: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from neuraxis.agents import agent_names
 from neuraxis.agents.peers import PeerError, Peers
@@ -210,7 +210,7 @@ def test_a_learner_that_is_gone_or_silent_is_an_error(run: Training) -> None:
 def test_a_shared_update_is_not_compiled() -> None:
     run = training("num_envs=5", "compile=auto", "total_steps=100_000_000", *SMALL["ppo"])
     with Team(run, 2) as team:
-        assert team.agents[0].optimizer._compiled is None
+        assert team.agents[0].optimizer.execution == "plain"
     run = training("num_envs=5", "compile=true", *SMALL["ppo"])
     with pytest.raises(ValueError, match=r"compile=true: what several learners share \(learner"):
         build_agent(run.cfg, Peers(0, 2))
@@ -241,6 +241,23 @@ def test_every_agent_learns_in_bfloat16(agent: str) -> None:
     assert all(value.isfinite() and value.dtype == torch.float32 for value in metrics.values())
     assert run.agent.optimizer.flat.dtype == torch.float32
     assert not torch.equal(run.agent.optimizer.flat, start)
+
+
+def test_bfloat16_looks_at_the_newest_weights() -> None:
+    """Autocast's cache would keep those of a rollout's first update for all of its updates."""
+    run = training("num_envs=4")
+    layer = nn.Linear(2, 1)
+    seen: list[Tensor] = []
+
+    def learn(rollout: Rollout) -> dict[str, Tensor]:
+        for _ in range(2):
+            seen.append(layer(torch.ones(1, 2)).detach())
+            layer.weight.data.add_(1.0)
+        return {}
+
+    run.agent.learn = learn
+    Learner(config("learner.precision=bfloat16"), run.agent).learn(run.source.next())
+    assert float(seen[1] - seen[0]) == pytest.approx(2.0, abs=0.05)
 
 
 @pytest.fixture(scope="module")

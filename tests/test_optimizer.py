@@ -182,6 +182,6 @@ def test_a_compiled_update_is_the_plain_one() -> None:
     for limit in (2.0, None):
         settings: dict[str, Any] = {"max_grad_norm": limit, "weight_decay": 0.1}
         plain, _ = trained(**settings)
-        compiled, optimizer = trained(**settings, compile=True)
+        compiled, optimizer = trained(**settings, execution="compiled")
         assert close(compiled, plain, 1e-5)
         assert optimizer.count == 20

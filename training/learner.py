@@ -41,7 +41,8 @@ class Learner:
         """
         device = self.agent.device
         half = self.cfg.precision == "bfloat16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        # Without a cache: it would keep the weights of the first update for the whole rollout.
+        with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
             return self.agent.learn(rollout.to(device))
 
     def align(self) -> None:

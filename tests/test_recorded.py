@@ -1,0 +1,131 @@
+"""A recorded function is the function, to the last bit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuraxis.agents import recorded
+from neuraxis.agents.recorded import Recorded
+
+from .helpers import training
+
+Batch = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records the first call, plays the second."""
+    monkeypatch.setattr(recorded, "CALLS_BEFORE", 0)
+
+
+WEIGHT = torch.linspace(-1, 1, 6).view(2, 3).requires_grad_()
+
+
+def gradient(batch: Batch) -> Batch:
+    """A loss with the gradient of a tensor that is no argument."""
+    y = F.layer_norm(batch["x"] @ WEIGHT, (3,)).split([1, 2], -1)
+    loss = (y[0].tanh() * y[1].exp()).sum() * batch["scale"]
+    (grad,) = torch.autograd.grad(loss, [WEIGHT])
+    return {"loss": loss.detach(), "grad": torch.cat([grad, grad.t().reshape(2, 3)]), **batch}
+
+
+def in_place(batch: Batch) -> Batch:
+    """Changes an argument, and a view of a result."""
+    batch["count"].add_(1)
+    y = batch["x"] * 2
+    y[:, 0].mul_(batch["count"])
+    return {"y": y, "count": batch["count"].clone()}
+
+
+def drawn(batch: Batch) -> Batch:
+    """Two draws that nothing tells apart but the generator."""
+    return {"a": F.dropout(batch["x"]), "b": torch.rand_like(batch["x"])}
+
+
+def listed(batch: Batch) -> Batch:
+    """An operator of lists, and one whose result is looked up in a table by name."""
+    largest = batch["x"].max(0)
+    return {"values": torch.stack([*largest.values, batch["scale"]]), "index": largest.indices}
+
+
+def batch(seed: int) -> Batch:
+    torch.manual_seed(seed)
+    return {"x": torch.randn(4, 2), "scale": torch.rand(()), "count": torch.tensor(float(seed))}
+
+
+@pytest.mark.parametrize("function", [gradient, in_place, drawn, listed])
+def test_what_is_played_is_what_is_recorded(function: Callable[[Batch], Batch]) -> None:
+    played = Recorded(function)
+    for seed in (1, 2, 3, 2):
+        with torch.no_grad():
+            WEIGHT.add_(seed)  # the recording sees its tensors as they are now
+        with torch.enable_grad():
+            expected = function(batch(seed))
+            found = played(batch(seed))
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert not any(value.requires_grad for value in found.values())
+
+
+def test_each_geometry_is_recorded_apart() -> None:
+    calls = []
+
+    def function(x: Tensor) -> Tensor:
+        calls.append(x.shape)
+        return x.reshape(-1) * len(x)
+
+    played = Recorded(function)
+    whole = torch.arange(12.0).view(3, 4)
+    for x in (whole, whole + 1, whole[:2], whole.t(), whole.double(), whole[:2] + 3):
+        assert torch.equal(played(x), x.reshape(-1) * len(x))
+    assert calls == [(3, 4), (2, 4), (4, 3), (3, 4)]
+
+
+def test_arguments_that_are_one_tensor_are_not_taken_for_one_for_ever() -> None:
+    played = Recorded(torch.sub)
+    x = torch.ones(3)
+    for other in (x, x, x + 1, x + 2):
+        assert torch.equal(played(x, other), x - other)
+
+
+def test_a_function_that_looks_at_a_number_is_refused() -> None:
+    played = Recorded(lambda x: x if x.sum() > 0 else -x)
+    with pytest.raises(RuntimeError, match="looks at a number"):
+        played(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("agent=ppo", "agent.ent_coef=0.01", "agent.clip_range_vf=0.2", "agent.weight_decay=0.1"),
+        ("agent=ppo", "env=Pendulum-v1", "agent.normalize_observations=true"),
+        ("agent=ppo", "env=neuraxis/Dict-v0", "network=cnn_small", "agent.n_epochs=2"),
+        ("agent=appo",),
+        ("agent=impala",),
+        ("agent=dqn", "agent.prioritized=true", "agent.n_step=3"),
+        ("agent=dqn", "agent.dueling=true", "network.blocks.0.norm=layer"),
+    ],
+)
+def test_recorded_updates_are_the_plain_ones(words: tuple[str, ...], monkeypatch: Any) -> None:
+    """Of whole rollouts, with a last minibatch that is shorter."""
+    small = ("agent.n_steps=24", "agent.batch_size=40") if "dqn" not in words[0] else ()
+    sizes = ("num_envs=4", "total_steps=10_000", *small)
+    if "impala" in words[0]:
+        sizes = ("num_envs=4", "total_steps=10_000")
+    if "dqn" in words[0]:
+        sizes = (*sizes, "agent.learning_starts=16", "agent.batch_size=16", "agent.train_freq=8")
+    found = []
+    for before in (0, 10**9):
+        monkeypatch.setattr(recorded, "CALLS_BEFORE", before)
+        run = training(*words, *sizes)
+        assert run.agent.optimizer.execution == "recorded"
+        metrics = [run.agent.learn(run.rollout()) for _ in range(6)]
+        found.append((run.agent.optimizer.flat.clone(), metrics))
+    (played, metrics), (plain, expected) = found
+    assert torch.equal(played, plain)
+    for row, other in zip(metrics, expected, strict=True):
+        assert all(torch.equal(row[name], other[name]) for name in other)
