@@ -1,7 +1,7 @@
 """Weights & Biases while a run trains: offline, late or absent, it never holds training up.
 
     training      writes metrics.jsonl and knows nothing of W&B
-    this thread   reads once a second what has come and gives it to W&B
+    this thread   reads every two seconds what has come and gives it to W&B
 
 Only the end of the run waits for the thread, about a minute at most. What did not go up is in the
 run's folder, from where `neuraxis export RUN --wandb` sends it.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.0
 """Rows that go up together cost less than one by one: W&B's code stays in the cache."""
 
 

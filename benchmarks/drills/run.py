@@ -1,7 +1,7 @@
 """Drills: workers, nodes and drivers are killed while PPO learns CartPole through Ray.
 
     python benchmarks/drills/run.py                               # each drill once
-    python benchmarks/drills/run.py --repeats 20                  # the evidence
+    python benchmarks/drills/run.py --repeats 20 --jobs 2         # the evidence
     python benchmarks/drills/run.py --only kill_worker hang
 
 A repeat passes if training ends by itself in time, with exit code 0 and the bar reached, with the
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,11 @@ class Training:
                 raise Failed(f"it ended with exit code {self.process.returncode}, too early")
 
     def end(self, expected: int = 0) -> None:
-        """Waits for the end. Raises Failed if it is another one, or if a process is left."""
+        """Waits for the end. Raises Failed if it is another one."""
         while self.running():
             pass
         if self.process.returncode != expected:
             raise Failed(f"exit code {self.process.returncode} instead of {expected}")
-        self.alone()
 
     def alone(self) -> None:
         """Raises Failed if a process is left."""
@@ -144,7 +144,13 @@ class Drills:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_AUTH_MODE": "token",
         }
-        self.whole: Path | None = None
+        self.whole = home / "whole"
+
+    def undisturbed(self) -> None:
+        """The run that a resumed one must equal."""
+        run = self.train(self.whole)
+        run.end()
+        run.alone()
 
     def train(self, folder: Path, *words: str) -> Training:
         """Starts a run with two workers."""
@@ -164,18 +170,22 @@ class Drills:
                 kills += 1
                 moment = time.monotonic() + random.uniform(*PAUSE)
         run.end()
+        run.alone()
         return f"{kills} kills, {restarts(folder, min(1, kills))} restarts"
 
     def raises(self, folder: Path) -> str:
         """An environment that raises with probability 1e-3 in each step."""
         run = self.train(folder, TROUBLED, "env.kwargs.raising=1e-3")
         run.end()
+        run.alone()
         return f"{restarts(folder, 20)} restarts"
 
     def hang(self, folder: Path) -> str:
-        """Environments that hang, each after 3,000 steps: killed after 60 seconds."""
-        run = self.train(folder, TROUBLED, "env.kwargs.hang_after=3_000")
+        """Environments that hang, each after 3,000 steps: killed after 20 seconds."""
+        words = (TROUBLED, "env.kwargs.hang_after=3_000", "ray.timeout_seconds=20")
+        run = self.train(folder, *words)
         run.end()
+        run.alone()
         return f"{restarts(folder, 4)} restarts"
 
     def node(self, folder: Path) -> str:
@@ -193,6 +203,7 @@ class Drills:
             run.until(lambda: run.steps() > 10_000)
             cluster.remove_node(second, allow_graceful=False)
             run.end()
+            run.alone()
         finally:
             cluster.shutdown()
         return f"{restarts(folder, 1)} restarts"
@@ -206,10 +217,6 @@ class Drills:
         return self._resumed(folder, signal.SIGKILL, -signal.SIGKILL)
 
     def _resumed(self, folder: Path, number: signal.Signals, code: int) -> str:
-        if self.whole is None:
-            whole = self.home / "whole"
-            self.train(whole).end()
-            self.whole = whole
         run = self.train(folder)
         moment = random.randint(6_000, 55_000)
         run.until(lambda: run.steps() >= moment and (folder / "checkpoints" / "last").exists())
@@ -217,7 +224,10 @@ class Drills:
         run.process.send_signal(number)
         run.end(code)
         reached = run.steps()
-        Training(folder, ("resume", "-q", str(folder)), self.env).end()
+        resumed = Training(folder, ("resume", "-q", str(folder)), self.env)
+        resumed.end()
+        for ended in (run, resumed):
+            ended.alone()
         if comparable(folder) != comparable(self.whole):
             raise Failed("metrics.jsonl differs from that of the undisturbed run")
         return f"at step {reached:,}, equal"
@@ -255,18 +265,29 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="*", choices=DRILLS, default=DRILLS)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="drills at a time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     options = parser.parse_args()
     random.seed(options.seed)
     found: dict[str, list[tuple[bool, str, float]]] = {name: [] for name in options.only}
     with tempfile.TemporaryDirectory() as home:
         drills = Drills(Path(home))
-        for number in range(options.repeats):
-            for name in options.only:
-                found[name].append(repeat(drills, name, Path(home, f"{name}-{number}")))
-                passed, said, seconds = found[name][-1]
-                print(f"{name} {number}: {'passed' if passed else 'FAILED'}, {said}", flush=True)
-                print(f"    {seconds:.0f} s", flush=True)
+        if {"sigterm", "kill_driver"} & found.keys():
+            drills.undisturbed()
+        with ThreadPoolExecutor(options.jobs) as pool:
+            turns = {
+                pool.submit(repeat, drills, name, Path(home, f"{name}-{number}")): name
+                for number in range(options.repeats)
+                for name in options.only
+            }
+            for turn in as_completed(turns):
+                results = found[turns[turn]]
+                results.append(turn.result())
+                passed, said, seconds = results[-1]
+                result = "passed" if passed else "FAILED"
+                print(
+                    f"{turns[turn]} {len(results)}: {result}, {said}, {seconds:.0f} s", flush=True
+                )
                 RESULTS.write_text(report(found, options))
     if not all(passed for results in found.values() for passed, _, _ in results):
         sys.exit(1)
@@ -288,7 +309,9 @@ def report(found: dict[str, list[tuple[bool, str, float]]], options: argparse.Na
         for number, (passed, said, _) in enumerate(results)
         if not passed
     ]
-    command = f"python benchmarks/drills/run.py --repeats {options.repeats} --seed {options.seed}"
+    command = f"python benchmarks/drills/run.py --only {' '.join(found)}"
+    for name in ("repeats", "jobs", "seed"):
+        command += f" --{name} {getattr(options, name)}"
     return "\n".join(
         [
             "# Drills",
