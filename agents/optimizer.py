@@ -135,7 +135,7 @@ class Optimizer:
         self.execution = execution
         self._update: Callable[[State, Any], Metrics] = self._plain_update
         if execution == "recorded":
-            self._update = Recorded(self._plain_update)
+            self._update = Recorded(self._plain_update, module)
         elif execution == "compiled":
             self._update = torch.compile(self._functional_update, **COMPILE)
         self.peers = peers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -14,8 +16,11 @@ from ..networks.heads import action_head
 from ..networks.layers import Float32Linear
 from ..networks.noisy import NoisyLinear
 from .normalize import Normalizer
+from .recorded import Recorded
 
 Extras = dict[str, Tensor]
+Acted = tuple[Tensor, Extras, Tree]
+"""Actions [B, *act], what else is kept of them [B, *], and the memory afterwards."""
 
 
 def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:
@@ -58,7 +63,7 @@ class Policy(nn.Module):
         first: Tensor,
         noise: Tensor | None = None,
         greedy: bool = False,
-    ) -> tuple[Tensor, Extras, Tree]:
+    ) -> Acted:
         """Chooses one action a column.
 
         Args:
@@ -72,6 +77,11 @@ class Policy(nn.Module):
             action [B, *act], extras {name: [B, ...]}, and the memory after obs.
         """
         raise NotImplementedError
+
+    def acting(self, greedy: bool) -> Callable[[Tree, Tree, Tensor, Tensor], Acted]:
+        """`act` for whom it is called step after step; recorded if there is no memory."""
+        act = functools.partial(self.act, greedy=greedy)
+        return Recorded(act, self) if self.initial_state(1) == () else act
 
     def _inputs(self, obs: Tree) -> Tree:
         return obs if self.normalizer is None else self.normalizer(obs)
@@ -141,7 +151,7 @@ class ActorCritic(Policy):
         first: Tensor,
         noise: Tensor | None = None,
         greedy: bool = False,
-    ) -> tuple[Tensor, Extras, Tree]:
+    ) -> Acted:
         """See `Policy.act`; extras have `log_prob` [B] if wished. A critic without memory rests."""
         obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
         first = first[None]
@@ -222,7 +232,7 @@ class QPolicy(Policy):
         first: Tensor,
         noise: Tensor | None = None,
         greedy: bool = False,
-    ) -> tuple[Tensor, Extras, Tree]:
+    ) -> Acted:
         """See `Policy.act`: with chance epsilon, drawn per column, an action at random."""
         obs = map_tree(lambda leaf: leaf[None], obs)
         q, state = self(obs, state, first[None], not greedy)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..envs.tree import Tree, leaves, map_tree
@@ -31,29 +31,33 @@ class Recorded:
     """A function from trees of tensors to a tree of tensors, recorded for each of their geometries.
 
     It may change tensors in place and draw random numbers. What it does may depend on nothing else
-    but its arguments, their geometry, and tensors that live as long as it does.
+    but its arguments, their geometry, and the module's parameters and buffers, which may change but
+    not be replaced. Where Python looks at a number, or other tensors come in, the function is
+    called as it is.
 
     Args:
         function: Of trees of tensors; its results are not differentiated.
+        module: Whose tensors it takes.
     """
 
-    def __init__(self, function: Callable[..., Tree]) -> None:
+    def __init__(self, function: Callable[..., Tree], module: nn.Module) -> None:
         self._function = function
+        self._module = module
         self._calls: Counter[Any] = Counter()
-        self._recordings: dict[Any, _Recording] = {}
+        self._recordings: dict[Any, _Recording | None] = {}
 
     def __call__(self, *args: Tree) -> Tree:
-        """What the function does. Raises RuntimeError if it looks at a number."""
+        """What the function does."""
         given = list(leaves(args))
         geometry = tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
         recording = self._recordings.get(geometry)
         if recording is not None:
             return recording.play(given)
         self._calls[geometry] += 1
-        apart = len(set(map(_place, given))) == len(given)
-        if self._calls[geometry] <= CALLS_BEFORE or not apart:
+        due = self._calls[geometry] > CALLS_BEFORE and geometry not in self._recordings
+        if not due or len(set(map(_place, given))) < len(given):
             return self._function(*args)
-        with _Recorder(given) as recorder:
+        with _Recorder(given, self._module) as recorder:
             result = self._function(*args)
         self._recordings[geometry] = recorder.recording(result)
         return result
@@ -115,13 +119,15 @@ class _Recorder(TorchDispatchMode):
     meanwhile: no place is taken twice.
     """
 
-    def __init__(self, given: list[Tensor]) -> None:
+    def __init__(self, given: list[Tensor], module: nn.Module) -> None:
         super().__init__()
         self._alive: list[Any] = [*given]
         self._slots: list[Any] = [None] * len(given)
         self._fixed: set[int] = set()
         self._known = {_place(tensor): slot for slot, tensor in enumerate(given)}
-        self._made: set[int] = set()  # storages
+        owned = (*module.parameters(), *module.buffers())
+        self._owned = {tensor.untyped_storage().data_ptr() for tensor in owned}
+        self._repeats = True
         self._steps: list[_Step] = []
 
     @classmethod
@@ -130,8 +136,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation and writes it down."""
-        if func is LOOKS:
-            raise RuntimeError("a recorded function looks at a number; it could be another one")
+        self._repeats &= func is not LOOKS
         run, values = func, args
         if kwargs and any(isinstance(value, Tensor) for value in kwargs.values()):
             run, values = partial(_named, func, tuple(kwargs)), (*args, *kwargs.values())
@@ -145,7 +150,7 @@ class _Recorder(TorchDispatchMode):
         if not isinstance(result, Tensor):
             self._step(run, reads, self._slot(), changes or draws)
             whole = self._steps[-1].writes
-            for number, part in enumerate(result or ()):
+            for number, part in enumerate(result if isinstance(result, tuple | list) else ()):
                 if isinstance(part, Tensor):
                     slot = self._written(part)
                     self._step(operator.getitem, [whole, self._constant(number)], slot, False)
@@ -156,9 +161,10 @@ class _Recorder(TorchDispatchMode):
                 self._step(run, reads, self._written(result), changes or draws)
         return result
 
-    def recording(self, result: Tree) -> _Recording:
-        """What was written down; `result` is what the function has returned."""
-        return _Recording(self._slots, self._fixed, self._steps, map_tree(self._read, result))
+    def recording(self, result: Tree) -> _Recording | None:
+        """What was written down; None if the next call may differ."""
+        slots = map_tree(self._read, result)
+        return _Recording(self._slots, self._fixed, self._steps, slots) if self._repeats else None
 
     def _step(self, run: Callable[..., Any], reads: list[int], writes: int, needed: bool) -> None:
         self._steps.append(_Step(run, reads, writes, needed))
@@ -178,8 +184,7 @@ class _Recorder(TorchDispatchMode):
         if isinstance(value, Tensor):
             place = _place(value)
             if place not in self._known:
-                if place[0] in self._made and value.numel():
-                    raise RuntimeError("a recorded function has an operation that nobody saw")
+                self._repeats &= value.ndim == 0 or place[0] in self._owned  # else from anywhere
                 self._known[place] = self._constant(value.detach())
             return self._known[place]
         if isinstance(value, list) and any(isinstance(part, Tensor) for part in value):
@@ -197,7 +202,6 @@ class _Recorder(TorchDispatchMode):
     def _written(self, result: Tensor) -> int:
         """The slot of a result."""
         place = _place(result)
-        self._made.add(place[0])
         if place not in self._known:
             self._known[place] = self._slot()
         return self._known[place]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from .errors import EnvError
 from .rollout import Rollout
 from .tree import Tree, leaves, map_tree
 from .vector import Envs
+
+Acted = tuple[torch.Tensor, dict[str, torch.Tensor], Tree]  # action, extras, memory
 
 
 class Acts(Protocol):
@@ -27,10 +30,8 @@ class Acts(Protocol):
         """What `act` takes as noise, from uniforms [T, B, K]."""
         ...
 
-    def act(
-        self, obs: Tree, state: Tree, first: torch.Tensor, noise: torch.Tensor, greedy: bool
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], Tree]:
-        """One action a column."""
+    def acting(self, greedy: bool) -> Callable[[Tree, Tree, torch.Tensor, torch.Tensor], Acted]:
+        """What chooses one action a column, from obs, state, first and noise."""
         ...
 
 
@@ -64,8 +65,8 @@ class Collector:
     ) -> None:
         self.envs = envs
         self.policy = policy
+        self.act = policy.acting(greedy)
         self.length = length
-        self.greedy = greedy
         self.reward_scale = reward_scale
         self.reward_clip = reward_clip
         self.version = 0
@@ -103,9 +104,7 @@ class Collector:
             noise = self.policy.noise(torch.from_numpy(uniform)).unbind(0)
             for t in range(steps):
                 now = map_tree(lambda x, t=t: x[t], views)
-                action, extra, self.state = self.policy.act(
-                    now, self.state, opens[t], noise[t], self.greedy
-                )
+                action, extra, self.state = self.act(now, self.state, opens[t], noise[t])
                 actions.append(action.numpy())
                 extras.append(extra)
                 begin = time.perf_counter()

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,16 +159,15 @@ class Drills:
         return Training(folder, ("train", "-q", *named, f"run_dir={folder}"), self.env)
 
     def kill_worker(self, folder: Path) -> str:
-        """Kill -9 of a random worker, every few seconds once the run learns."""
+        """Kill -9 of a random worker, every few seconds once the run has learned since."""
         run = self.train(folder)
-        run.until(lambda: run.steps() > 0)
-        kills = 0
-        moment = 0.0
+        kills, steps, moment = 0, 0, 0.0
         while run.running():
-            if time.monotonic() >= moment and (workers := run.look()):
-                random.choice(workers).kill()
-                kills += 1
-                moment = time.monotonic() + random.uniform(*PAUSE)
+            if time.monotonic() < moment or run.steps() == steps or not (workers := run.look()):
+                continue  # a worker that is killed before it has begun leads nowhere
+            random.choice(workers).kill()
+            kills += 1
+            steps, moment = run.steps(), time.monotonic() + random.uniform(*PAUSE)
         run.end()
         run.alone()
         return f"{kills} kills, {restarts(folder, min(1, kills))} restarts"
@@ -181,8 +180,8 @@ class Drills:
         return f"{restarts(folder, 20)} restarts"
 
     def hang(self, folder: Path) -> str:
-        """Environments that hang, each after 3,000 steps: killed after 20 seconds."""
-        words = (TROUBLED, "env.kwargs.hang_after=3_000", "ray.timeout_seconds=20")
+        """Environments that hang, each after 3,000 steps: killed after 30 seconds."""
+        words = (TROUBLED, "env.kwargs.hang_after=3_000", "ray.timeout_seconds=30")
         run = self.train(folder, *words)
         run.end()
         run.alone()
@@ -246,6 +245,7 @@ DRILLS = ("kill_worker", "raises", "hang", "node", "sigterm", "kill_driver")
 
 def repeat(drills: Drills, name: str, folder: Path) -> tuple[bool, str, float]:
     """One repeat of a drill: whether it passed, what it did, and its seconds."""
+    random.seed(folder.name)
     begin = time.monotonic()
     try:
         said = getattr(drills, name)(folder)
@@ -266,15 +266,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=DRILLS, default=DRILLS)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="drills at a time")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     options = parser.parse_args()
-    random.seed(options.seed)
     found: dict[str, list[tuple[bool, str, float]]] = {name: [] for name in options.only}
     with tempfile.TemporaryDirectory() as home:
         drills = Drills(Path(home))
         if {"sigterm", "kill_driver"} & found.keys():
             drills.undisturbed()
-        with ThreadPoolExecutor(options.jobs) as pool:
+        with ProcessPoolExecutor(options.jobs) as pool:
             turns = {
                 pool.submit(repeat, drills, name, Path(home, f"{name}-{number}")): name
                 for number in range(options.repeats)
@@ -310,8 +308,7 @@ def report(found: dict[str, list[tuple[bool, str, float]]], options: argparse.Na
         if not passed
     ]
     command = f"python benchmarks/drills/run.py --only {' '.join(found)}"
-    for name in ("repeats", "jobs", "seed"):
-        command += f" --{name} {getattr(options, name)}"
+    command += f" --repeats {options.repeats} --jobs {options.jobs}"
     return "\n".join(
         [
             "# Drills",
