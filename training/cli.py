@@ -157,9 +157,9 @@ def evaluate(
     """
     with preparing():
         from . import folders
+        from .api import load as load_policy
         from .evaluate import evaluate as play
         from .evaluate import evaluation_seed
-        from .loop import load as load_policy
 
         if video is not None and video.suffix != ".mp4":
             raise ValueError(f"--video {video}: expected a file that ends in .mp4")

@@ -22,8 +22,8 @@ from ..configs import Config, dump
 from ..configs.groups import choices
 from ..configs.words import typed, unique
 from . import folders, ray_start
+from .build import build_agent
 from .files import write_text
-from .loop import build_agent
 from .space import Parameters, SweepConfig, load_sweep, show
 from .trials import Sweep, Trial, ranked
 
