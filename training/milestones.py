@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from ..configs import Config, load_file
-from . import folders, records
+from . import checkpoints, folders, records
 from .files import RunError
 from .loop import prepare
 from .run import Run
@@ -54,7 +54,7 @@ def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
         if record.status == "interrupted" and record.summary["steps"] >= milestone:
             return
         cfg = load_file(folder / "config.yaml")
-        started = bool(folders.steps(folder / CHECKPOINTS))
+        started = bool(checkpoints.steps(folder / CHECKPOINTS))
     if not started:  # killed before its first checkpoint, or before it had its config.yaml
         shutil.rmtree(folder, ignore_errors=True)
     session = prepare(cfg, folder if started else None)

@@ -22,7 +22,7 @@ from typing import Literal
 
 from ..configs import Config, dump, load
 from ..configs.groups import read_file
-from . import folders, meta, records
+from . import checkpoints, folders, meta, records
 from .files import RunError, read_json, write_json, write_text
 from .space import Parameters, SweepConfig, parse_sweep
 
@@ -165,7 +165,7 @@ class Trial:
         """Writes into `target` what another trial needs to go on from here: see `copy`."""
         links = {}
         for run in sorted(self.place.glob("s*")):
-            found = {name: folders.chosen(run / CHECKPOINTS, name) for name in ("last", "best")}
+            found = {name: checkpoints.chosen(run / CHECKPOINTS, name) for name in ("last", "best")}
             for step in set(found.values()):
                 shutil.copytree(step, target / run.name / CHECKPOINTS / step.name)
             shutil.copy(run / METRICS, target / run.name)
@@ -191,7 +191,7 @@ class Trial:
             write_text(temporary / name / "config.yaml", dump(cfg.model_dump(mode="json")))
             write_json(temporary / name / "meta.json", meta.describe() | {"origin": origin})
             for link, step in links.items():
-                folders.point(temporary / name / CHECKPOINTS / link, step)
+                checkpoints.point(temporary / name / CHECKPOINTS / link, step)
         Trial(temporary, parameters, kept["scores"], origin=origin).write()
         (temporary / KEPT).unlink()
         temporary.rename(place)
