@@ -218,7 +218,8 @@ class Run:
             self.checkpoints / "best", checkpoints.name(self._progress.best_steps)
         )
         self._file.truncate(tree["metrics_bytes"])
-        self._note_resumption()
+        meta.note_resumption(self.dir, self.steps)
+        self._write_config()  # with what has changed
         self._tracker = Tracker(self.dir, self.cfg)
         rng.load_state_dict(tree["rng"])  # at last: nothing above may draw from them
         return reopened
@@ -249,19 +250,10 @@ class Run:
 
     def _write(self, metrics: Mapping[str, float]) -> None:
         assert self._file is not None, "open for reading: call create or load"
-        row = self._progress.row(metrics)
-        self._file.write(row)
+        self._file.write(self._progress.row(metrics))
 
     def _point(self, link: str) -> None:
         checkpoints.point(self.checkpoints / link, checkpoints.name(self.steps))
-
-    def _note_resumption(self) -> None:
-        """Writes into meta.json that the run goes on, and config.yaml with what has changed."""
-        path = self.dir / "meta.json"
-        history = read_json(path)
-        now = {"time": meta.now(), "command": meta.command(), "steps": self.steps}
-        write_json(path, history | {"resumed": [*history.get("resumed", []), now]})
-        self._write_config()
 
     def _write_config(self) -> None:
         write_text(self.dir / "config.yaml", configs.dump(self.cfg.model_dump(mode="json")))
