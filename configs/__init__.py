@@ -9,7 +9,8 @@ from .loader import load, load_file, load_resumed
 from .text import dump
 
 if TYPE_CHECKING:
-    from .config import CheckpointConfig, Config, EvalConfig, LearnerConfig, RayConfig, WandbConfig
+    from .config import Config
+    from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
 
 __all__ = [
     "CheckpointConfig",
@@ -26,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Give the classes of `config.py`, importing them at the first question."""
+    """Give `Config` and the classes of its sections, importing them at the first question."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import config

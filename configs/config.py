@@ -1,132 +1,14 @@
-"""The whole configuration of a run: what `config.yaml` in its folder says.
-
-A section's class stands beside the code that it configures; here is what belongs to the run.
-"""
+"""The whole configuration of a run: what `config.yaml` in its folder says."""
 
 import json
-import re
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator, model_validator
 
 from ..agents.agent import AgentConfig, agent_class
 from ..envs.make import EnvConfig
 from ..networks import NetworkConfig, block_class
-
-
-class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """When the greedy policy plays episodes of its own, and how many."""
-
-    interval_steps: int = Field(default=10_000, ge=0)
-    """Steps between evaluations; the best is `checkpoints/best`. 0: only at the end."""
-    episodes: int = Field(default=10, gt=0)
-    """Episodes of one evaluation during training."""
-    final_episodes: int = Field(default=100, gt=0)
-    """Episodes of the evaluation that ends the run and fills summary.json."""
-    video_interval_steps: int = Field(default=0, ge=0)
-    """Steps between films of one more episode, with the evaluation after them. 0: none."""
-
-    @model_validator(mode="after")
-    def _films_come_with_evaluations(self) -> Self:
-        if self.video_interval_steps and not self.interval_steps:
-            raise ValueError(
-                f"video_interval_steps={self.video_interval_steps}: expected 0, because films come "
-                "with evaluations and interval_steps=0 has none"
-            )
-        return self
-
-
-class CheckpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """When the run is saved, and what is kept."""
-
-    interval_steps: int = Field(default=50_000, ge=0)
-    """Environment steps between checkpoints: the most that a crash can cost. 0: only at the end."""
-    keep: int = Field(default=0, ge=0)
-    """Newest `step_...` checkpoints kept beside `last` and `best`; a replay makes them large."""
-
-
-class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Weights & Biases, a mirror of metrics.jsonl."""
-
-    mode: Literal["offline", "online", "disabled"] = "offline"
-    """offline: into the run's folder, for later; online: uploaded; disabled: not even imported."""
-    project: str = Field(default="neuraxis", min_length=1)
-    """Project that the run appears in."""
-    entity: str | None = None
-    """User or team that the project belongs to; null: the account's own default."""
-    group: str | None = None
-    """Group that the run belongs to; null: none."""
-    job_type: str | None = None
-    """Kind of run within the group; null: none."""
-    tags: tuple[str, ...] = ()
-    """Tags of the run."""
-    notes: str | None = None
-    """What is special about the run, in your own words; null: nothing."""
-    artifacts: bool = False
-    """Upload checkpoints as artifacts with the aliases `best` and `last`; offline they stay."""
-    histogram_interval_steps: int = Field(default=0, ge=0)
-    """Steps between histograms of weights and gradients. 0: none."""
-
-
-class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Rollouts by Ray workers, on this machine or on a cluster; see docs/distributed.md."""
-
-    workers: int = Field(default=0, ge=0)
-    """Processes that step num_envs / workers environments each; 0: none, and no Ray."""
-    cpus_per_worker: float = Field(default=1.0, ge=0)
-    """Processors that Ray reserves for a worker when it chooses its machine."""
-    mode: Literal["sync", "async"] = "sync"
-    """sync: wait for all workers, results as without Ray; async: for `rollouts_per_update`."""
-    rollouts_per_update: int = Field(default=1, gt=0)
-    """Rollouts that one update waits for in async mode: workers that it learns from at a time."""
-    max_policy_lag: int | Literal["auto"] | None = "auto"
-    """Most updates a rollout may be late in async mode; auto: twice what is usual; null: any."""
-    address: str | None = None
-    """A cluster: auto or HOST:PORT; null: $RAY_ADDRESS, which a submitted job has, or none."""
-    runtime_env: dict[str, Any] = {}
-    """Ray's runtime_env for the workers: packages, variables, folders to send along."""
-    timeout_seconds: float = Field(default=300.0, gt=0)
-    """Seconds a rollout may take, its worker's start included, before the worker is replaced."""
-    max_restarts: int = Field(default=100, ge=0)
-    """Workers replaced and groups of columns reopened, all together, before the run gives up."""
-
-    @field_validator("address")
-    @classmethod
-    def _place(cls, value: str | None) -> str | None:
-        if value not in (None, "auto") and not re.fullmatch(r"[^/]+:\d+", value):
-            raise ValueError("expected auto or HOST:PORT")
-        return value
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        """Every lag of N workers that learn k at a time is at least ceil(N / k) - 1."""
-        if self.mode == "sync" or not self.workers:
-            return self
-        per_update, lag = self.rollouts_per_update, self.usual_lag
-        if per_update > self.workers:
-            raise ValueError(f"rollouts_per_update={per_update}: there are workers={self.workers}")
-        if isinstance(self.max_policy_lag, int) and self.max_policy_lag < lag:
-            raise ValueError(
-                f"max_policy_lag={self.max_policy_lag}: expected at least {lag}, because "
-                f"{self.workers} workers take turns, rollouts_per_update={per_update} at a time"
-            )
-        return self
-
-    @property
-    def usual_lag(self) -> int:
-        """Updates that a rollout is late when all workers are equally fast: ceil(N / k) - 1."""
-        return -(-self.workers // self.rollouts_per_update) - 1
-
-
-class LearnerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """How many learn together, and how precisely; see docs/learners.md."""
-
-    count: int = Field(default=1, gt=0)
-    """Learners that share each minibatch, one a process (on GPUs one a GPU); the sums are one's."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of matrix products and convolutions while learning; bfloat16 pays on GPUs made for it."""
-    timeout_seconds: float = Field(default=300.0, gt=0)
-    """Seconds a learner may keep the others waiting before the run ends with an error."""
+from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
 
 
 class BlockError(ValueError):

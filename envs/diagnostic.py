@@ -1,4 +1,4 @@
-"""Small environments with a known optimum: `neuraxis/Identity-v0` and its like.
+"""Small environments with a known optimum or a known fault: `neuraxis/Identity-v0` and its like.
 
 They are registered with Gymnasium when `neuraxis.envs` is imported.
 """

@@ -27,7 +27,7 @@ class FakeRun:
 
 
 class FakeLoop(types.ModuleType):
-    """Stands in for training.loop: counts to total_steps, then ends as it is told to."""
+    """Stands in for training.loop and training.api: counts to total_steps, ends as it is told."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("neuraxis.training.loop")
@@ -69,7 +69,8 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     fake = FakeLoop(tmp_path / "my run")
     fake.folder.mkdir()
     (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    for name in ("loop", "api"):
+        monkeypatch.setitem(sys.modules, f"neuraxis.training.{name}", fake)
     monkeypatch.chdir(tmp_path)
     return fake
 

@@ -16,7 +16,7 @@ import torch
 
 from neuraxis.configs import load
 from neuraxis.configs.loader import load_resumed
-from neuraxis.training import loop
+from neuraxis.training import api, loop
 from neuraxis.training.loop import Session, prepare
 from neuraxis.training.run import Run
 
@@ -153,17 +153,17 @@ def test_from_python_ctrl_c_is_raised_and_load_draws_nothing(tmp_path: Path) -> 
 
     words = (*SMALL, *SHORT, *PPO, f"run_dir={tmp_path}")
     with pytest.raises(KeyboardInterrupt, match=r"stopped at 6\d steps: neuraxis resume"):
-        loop.train(*words, on_record=press)
+        api.train(*words, on_record=press)
     torch.manual_seed(3)
     expected = torch.rand(())
     torch.manual_seed(3)
-    loop.load(tmp_path, "last")
+    api.load(tmp_path, "last")
     assert torch.rand(()) == expected
 
 
 def test_a_kill_between_two_renames_is_repaired_on_resume(tmp_path: Path) -> None:
     words = (*SMALL, *SHORT, *PPO, "total_steps=100", f"run_dir={tmp_path}")
-    run = loop.train(*words)
+    run = api.train(*words)
     last = (run.checkpoints / "last").resolve()
     last.rename(last.with_name(f".{last.name}.old"))
     again = prepare(load_resumed(tmp_path / "config.yaml", ["total_steps=200"]), tmp_path).run()

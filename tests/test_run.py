@@ -14,7 +14,7 @@ import torch
 
 from neuraxis.configs import CheckpointConfig, Config, EvalConfig, WandbConfig
 from neuraxis.envs.rollout import Rollout
-from neuraxis.training import folders
+from neuraxis.training import checkpoints
 from neuraxis.training.files import RunError
 from neuraxis.training.run import Run
 
@@ -186,7 +186,7 @@ def test_from_an_older_checkpoint(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     torch.manual_seed(0)
     train(Run.create(config(folder)), Counter(), Counter(), 40)
-    older = folders.steps(folder / "checkpoints")[0].name
+    older = checkpoints.steps(folder / "checkpoints")[0].name
     run, agent, source = Run.open(folder), Counter(), Counter()
     run.load(agent, source, older)
     assert names(folder)["last"] == older
@@ -268,7 +268,7 @@ def test_best_is_saved_when_it_is_found_and_never_deleted(tmp_path: Path) -> Non
     # saved at 20 (best), 40 (best), 60 and 100 (crossed 45 and 90)
     run.record(rollout(20), {})
     run.save(agent, source)
-    kept = [path.name for path in folders.steps(tmp_path / "checkpoints")]
+    kept = [path.name for path in checkpoints.steps(tmp_path / "checkpoints")]
     assert kept == ["step_000000040", "step_000000100", "step_000000140"]
     run.log({"evaluate/return": 9.0})  # the final evaluation, of what was just saved
     assert names(tmp_path) == {"last": "step_000000140", "best": "step_000000140"}
@@ -322,7 +322,7 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path: Path, act:
 
 
 def names_of_steps(folder: Path) -> list[str]:
-    return [path.name for path in folders.steps(folder / "checkpoints")]
+    return [path.name for path in checkpoints.steps(folder / "checkpoints")]
 
 
 def test_folders_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

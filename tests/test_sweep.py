@@ -20,6 +20,7 @@ from neuraxis.configs.text import dump
 from neuraxis.training import cli, exits, sweep
 from neuraxis.training.compare import compare
 from neuraxis.training.loop import prepare
+from neuraxis.training.milestones import advance
 from neuraxis.training.records import read
 from neuraxis.training.space import Parameters, Range, SweepConfig, load_sweep, parse_sweep
 from neuraxis.training.trials import Ended, Sweep, Trial, ranked
@@ -164,8 +165,8 @@ def test_a_trial_in_stretches_is_the_runs_that_train_makes(tmp_path: Path) -> No
     half_made.parent.mkdir()
     half_made.write_text("agent:")
     for milestone in own.config.milestones(600):
-        score = trial.advance(own, milestone)
-        assert score == trial.advance(own, milestone)
+        score = advance(trial, own, milestone)
+        assert score == advance(trial, own, milestone)
         runs = [read(trial.place / f"s{seed}") for seed in (0, 1)]
         assert score == sum(run.score("evaluate/return") or 0.0 for run in runs) / 2
         assert {run.status for run in runs} == {"finished" if milestone == 600 else "interrupted"}
@@ -178,7 +179,7 @@ def test_a_copy_goes_on_from_the_other_trial_with_its_own_values(tmp_path: Path)
     good = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
     bad = Trial.create(own, 1, {"agent.learning_rate": 1e-4})
     for trial in (good, bad):
-        trial.scores.append((200, trial.advance(own, 200)))
+        trial.scores.append((200, advance(trial, own, 200)))
         trial.write()
     good.keep(tmp_path / "kept")
     bad.copy(own, {"agent.learning_rate": 3e-3}, tmp_path / "kept")
@@ -188,8 +189,8 @@ def test_a_copy_goes_on_from_the_other_trial_with_its_own_values(tmp_path: Path)
     before = lines(good.place / "s1")
     weights = (good.place / "s1/checkpoints/last/state.safetensors").read_bytes()
     assert (copy.place / "s1/checkpoints/last/state.safetensors").read_bytes() == weights
-    copy.advance(own, 600)
-    good.advance(own, 600)
+    advance(copy, own, 600)
+    advance(good, own, 600)
     assert lines(copy.place / "s1")[: len(before)] == before
     assert read(copy.place / "s1").config["agent.learning_rate"] == 3e-3
     assert read(bad.place / "s1").status == "interrupted"
@@ -199,12 +200,12 @@ def test_a_copy_goes_on_from_the_other_trial_with_its_own_values(tmp_path: Path)
 def test_a_copy_with_the_same_values_is_the_other_trial(tmp_path: Path) -> None:
     own = made(tmp_path / "sweep", scheduler="pbt", grace_steps=200)
     first = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
-    first.scores.append((200, first.advance(own, 200)))
+    first.scores.append((200, advance(first, own, 200)))
     first.keep(tmp_path / "kept")
     second = Trial.create(own, 1, {"agent.learning_rate": 1e-4})
     second.copy(own, first.parameters, tmp_path / "kept")
     copy = Trial.open(second.folder)
-    assert copy.advance(own, 600) == first.advance(own, 600)
+    assert advance(copy, own, 600) == advance(first, own, 600)
     assert lines(copy.place / "s0") == lines(first.place / "s0")
 
 

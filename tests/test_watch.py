@@ -124,11 +124,17 @@ def test_it_ends_when_all_runs_have(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         target=watch.watch, args=([tmp_path],), kwargs={"console": terminal}
     )
     watching.start()
-    write_run(tmp_path / "late", status="")
-    write_run(tmp_path / "a", 1.0)
     deadline = time.monotonic() + 20
-    while not re.search("late.*running", screen.getvalue()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+
+    def wait_for(line: str) -> None:
+        while not re.search(line, screen.getvalue()):
+            assert watching.is_alive() and time.monotonic() < deadline
+            time.sleep(0.02)
+
+    write_run(tmp_path / "late", status="")
+    wait_for("late.*running")  # before the other one ends, or all that were seen would have
+    write_run(tmp_path / "a", 1.0)
+    wait_for("finished")
     assert watching.is_alive()
     write_run(tmp_path / "late", 1.0)
     watching.join(20)

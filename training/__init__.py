@@ -1,17 +1,25 @@
 """Training: the loop, its sources, runs on disk, evaluation and the command line."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .loop import Session, build_agent, load, prepare, train
+    from .api import load, train
+    from .build import build_agent
+    from .loop import Session, prepare
 
 __all__ = ["Session", "build_agent", "load", "prepare", "train"]
+_MODULES = {
+    "Session": "loop",
+    "build_agent": "build",
+    "load": "api",
+    "prepare": "loop",
+    "train": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Gives the names of `loop.py`, which imports PyTorch, at the first question."""
-    if name not in __all__:
+    """Gives a public name at the first question, for its module imports PyTorch."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import loop
-
-    return getattr(loop, name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -25,12 +25,12 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from .files import RunError, disk, fsync
-from .folders import STRUCTURE
 
 Tree = Any  # dict[str | int, Tree] | list[Tree] | tuple[Tree, ...] | leaf
 
 FORMAT = 1
 ARRAYS = "state.safetensors"
+STRUCTURE = "state.json"  # the file that makes a folder a checkpoint
 # What NumPy and safetensors both know; the rest (bfloat16, complex128, text) is stored as bytes.
 _PLAIN = {"bool", "complex64", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)

@@ -1,8 +1,7 @@
 """The one loop: every agent, every environment, every source of rollouts.
 
-run = train("env=CartPole-v1", "agent=ppo", "network=lstm", total_steps=50_000)
-run.summary["evaluate/return"]
-policy = load(run.dir)
+session = prepare(cfg)                 what can be refused is refused here
+run = session.run()
 """
 
 from __future__ import annotations
@@ -14,24 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-import torch
 
 from ..agents.peers import Peers
-from ..agents.policies import Policy
-from ..configs import Config, load_file
-from ..configs import load as load_config
+from ..configs import Config
 from ..envs import EnvError, make
 from .build import build_agent
 from .evaluate import Stopped, evaluate, evaluation_seed
 from .files import RunError
-from .folders import find
 from .learner import Learner
 from .learners import Learners
 from .machine import tune
 from .profile import Profile
-from .run import Run, fitting
+from .run import Run
 from .sources import Source, build_source
 
 OnRecord = Callable[[Run], None]
@@ -199,45 +192,3 @@ def _try_film(cfg: Config) -> None:
     """Raises ValueError if the environment cannot be filmed: rather now than in the run."""
     with tempfile.TemporaryDirectory() as folder:
         make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films"))).close()
-
-
-def train(*words: str, on_record: OnRecord | None = None, **overrides: Any) -> Run:
-    """Trains from Python as `neuraxis train` does.
-
-    Args:
-        words: As on the command line, `"agent=ppo"`, `"agent.learning_rate=1e-3"`.
-        on_record: Called with the run after each rollout that was learned from.
-        overrides: Further keys without a dot, `total_steps=50_000`.
-
-    Returns:
-        The finished run; `run.summary` holds its results.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C or SIGTERM; the run is saved and can be resumed.
-    """
-    session = prepare(load_config(words, **overrides))
-    run = session.run(on_record)
-    if session.stopping:
-        raise KeyboardInterrupt(f"stopped at {run.steps} steps: neuraxis resume {run.dir}")
-    return run
-
-
-def load(run_dir: str | Path, which: str = "best") -> Policy:
-    """The policy of a run, in eval mode on the CPU.
-
-    Args:
-        run_dir: The run's folder.
-        which: Checkpoint `best`, `last` or `step_...`.
-
-    Raises:
-        ValueError: No such run or checkpoint.
-        RunError: It is damaged.
-    """
-    folder = find(run_dir)
-    cfg = load_file(folder / "config.yaml").model_copy(update={"device": "cpu"})
-    with torch.random.fork_rng(devices=[]):  # building seeds it
-        policy = build_agent(cfg).policy
-    weights = Run.open(folder).read(which, "agent", "policy")
-    with fitting(folder):
-        policy.load_state_dict(weights)
-    return policy.eval()

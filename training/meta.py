@@ -33,8 +33,8 @@ def describe() -> dict[str, Any]:
     """Returns the content of meta.json; `git` is null where the code is not in a repository."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "time": now(),
-        "command": command(),
+        "time": _now(),
+        "command": _command(),
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in _PACKAGES},
         "git": _git(Path(__file__).parent),
@@ -64,12 +64,24 @@ def identified(folder: Path) -> dict[str, Any]:
     return about
 
 
-def now() -> str:
+def note_resumption(folder: Path, steps: int) -> None:
+    """Adds to a run's meta.json that it goes on from `steps`, and by which command.
+
+    Raises:
+        RunError: It cannot be read or written.
+    """
+    path = folder / "meta.json"
+    about = read_json(path)
+    now = {"time": _now(), "command": _command(), "steps": steps}
+    write_json(path, about | {"resumed": [*about.get("resumed", []), now]})
+
+
+def _now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def command() -> str:
+def _command() -> str:
     """The command line as one would type it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 

@@ -21,7 +21,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..configs.config import RayConfig
+from ..configs.sections import RayConfig
 from ..envs.errors import one_line
 
 ENVIRONMENT = {

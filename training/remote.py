@@ -14,6 +14,8 @@ from .files import RunError
 from .records import REMOTE, Record, flatten
 
 if TYPE_CHECKING:
+    import wandb
+
     from .compare import Comparison
 
 _TIMEOUT_SECONDS = 30
@@ -75,50 +77,65 @@ def publish(comparison: Comparison, files: Mapping[str, bytes], project: str, fo
     with _answering(f"--wandb {project}"):
         if os.environ.get("WANDB_MODE", "online") == "online" and (why := client.obstacle()):
             raise RunError(f"--wandb {project}: W&B: {why}")
-        import wandb
-        from PIL import Image
-
-        from .report import HEADINGS, PAGE, cells, title
-
-        columns: list[Any] = ["group", "environment", "seed", comparison.metric, "run"]
-        lines: list[Any] = [
-            [*cell, run.config.get("seed"), run.score(comparison.metric), run.name]
-            for cell, runs in comparison.cells.items()
-            for run in runs
-        ]
-        bars: list[Any] = [
-            [f"{row.group} {row.environment}", row.iqm.value] for row in comparison.rows
-        ]
-        iqm = wandb.Table(["group", "IQM"], bars)
-        content: dict[str, Any] = {
-            "table": wandb.Table(list(HEADINGS), list(map(cells, comparison.rows))),
-            "runs": wandb.Table(columns, lines),
-            "IQM": wandb.plot.bar(iqm, "group", "IQM", title=title(comparison)),
-            "report": wandb.Html(files[PAGE].decode(), inject=False),
-        }
-        for file, data in files.items():
-            if file.endswith(".png"):
-                content[file.removesuffix(".png")] = wandb.Image(Image.open(io.BytesIO(data)))
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            reinit="create_new",
-            init_timeout=_TIMEOUT_SECONDS,
-        )
-        run = wandb.init(
-            entity=entity or None,
-            project=name,
-            job_type="compare",
-            name=title(comparison),
-            notes="\n".join([*comparison.verdicts, *comparison.notes]),
-            dir=str(folder.resolve()),  # the client's service may run elsewhere
-            settings=settings,
-        )
+        content = _content(comparison, files)
+        run = _begin(comparison, entity or None, name, folder)
         run.log(content)
         run.finish()
         return str(Path(run.dir).parent) if run.offline or run.url is None else run.url
+
+
+def _content(comparison: Comparison, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What is logged: the table and its bars, the runs, the page and the pictures."""
+    import wandb
+    from PIL import Image
+
+    from .report import HEADINGS, PAGE, cells, title
+
+    columns: list[Any] = ["group", "environment", "seed", comparison.metric, "run"]
+    lines: list[Any] = [
+        [*cell, run.config.get("seed"), run.score(comparison.metric), run.name]
+        for cell, runs in comparison.cells.items()
+        for run in runs
+    ]
+    bars: list[Any] = [[f"{row.group} {row.environment}", row.iqm.value] for row in comparison.rows]
+    iqm = wandb.Table(["group", "IQM"], bars)
+    pictures = {
+        file.removesuffix(".png"): wandb.Image(Image.open(io.BytesIO(data)))
+        for file, data in files.items()
+        if file.endswith(".png")
+    }
+    return {
+        "table": wandb.Table(list(HEADINGS), list(map(cells, comparison.rows))),
+        "runs": wandb.Table(columns, lines),
+        "IQM": wandb.plot.bar(iqm, "group", "IQM", title=title(comparison)),
+        "report": wandb.Html(files[PAGE].decode(), inject=False),
+        **pictures,
+    }
+
+
+def _begin(comparison: Comparison, entity: str | None, project: str, folder: Path) -> wandb.Run:
+    """Begins the W&B run that a comparison becomes."""
+    import wandb
+
+    from .report import title
+
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        reinit="create_new",
+        init_timeout=_TIMEOUT_SECONDS,
+    )
+    return wandb.init(
+        entity=entity,
+        project=project,
+        job_type="compare",
+        name=title(comparison),
+        notes="\n".join([*comparison.verdicts, *comparison.notes]),
+        dir=str(folder.resolve()),  # the client's service may run elsewhere
+        settings=settings,
+    )
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from .. import configs
 from ..configs.config import Config
 from ..envs.errors import EnvError
 from ..envs.rollout import Rollout
-from . import checkpoint, folders, meta, rng
+from . import checkpoint, checkpoints, folders, meta, rng
 from .files import RunError, read_json, write_json, write_text
 from .metrics import MetricsFile, Number, histogram
 from .mirror import film_file, histogram_file
@@ -172,12 +172,12 @@ class Run:
             "metrics_bytes": self._file.sync(),
             "rng": rng.state_dict(),
         }
-        checkpoint.write(self.checkpoints / _name(self.steps), tree)
+        checkpoint.write(self.checkpoints / checkpoints.name(self.steps), tree)
         self._saved_steps = self.steps
         if self._progress.best_steps == self.steps:
             self._point("best")
         self._point("last")  # after `best`: killed in between, the run goes on from the one before
-        folders.prune(self.checkpoints, self.cfg.checkpoint.keep)
+        checkpoints.prune(self.checkpoints, self.cfg.checkpoint.keep)
 
     def read(self, which: str = "last", *keys: str) -> dict[str, Any]:
         """Returns the tree of checkpoint `last`, `best` (without a best: `last`) or `step_...`.
@@ -185,7 +185,7 @@ class Run:
         Its keys are agent, source, progress, metrics_bytes and rng; of them, `keys` lead to a
         branch that is read alone, without a replay of gigabytes. Raises as `load`.
         """
-        return checkpoint.read(folders.chosen(self.checkpoints, which), *keys)
+        return checkpoint.read(checkpoints.chosen(self.checkpoints, which), *keys)
 
     def load(self, agent: Stateful, source: Stateful, which: str = "last") -> int:
         """Goes on from a checkpoint; what came after it is forgotten.
@@ -198,8 +198,8 @@ class Run:
             RunError: none at all, a damaged one, one that does not fit; or the run is training.
         """
         self._file = MetricsFile(self.dir / "metrics.jsonl")
-        folders.repair(self.checkpoints)
-        folder = folders.chosen(self.checkpoints, which)
+        checkpoints.repair(self.checkpoints)
+        folder = checkpoints.chosen(self.checkpoints, which)
         tree = checkpoint.read(folder)
         steps, finished = tree["progress"]["steps"], self.summary.get("status") == "finished"
         if finished and steps >= self.cfg.total_steps:
@@ -214,9 +214,12 @@ class Run:
         self._progress.load_state_dict(tree["progress"])
         self._saved_steps = self.steps
         self._point("last")  # before metrics.jsonl is cut, lest the newer one misses its lines
-        folders.point_back(self.checkpoints / "best", _name(self._progress.best_steps))
+        checkpoints.point_back(
+            self.checkpoints / "best", checkpoints.name(self._progress.best_steps)
+        )
         self._file.truncate(tree["metrics_bytes"])
-        self._note_resumption()
+        meta.note_resumption(self.dir, self.steps)
+        self._write_config()  # with what has changed
         self._tracker = Tracker(self.dir, self.cfg)
         rng.load_state_dict(tree["rng"])  # at last: nothing above may draw from them
         return reopened
@@ -247,19 +250,10 @@ class Run:
 
     def _write(self, metrics: Mapping[str, float]) -> None:
         assert self._file is not None, "open for reading: call create or load"
-        row = self._progress.row(metrics)
-        self._file.write(row)
+        self._file.write(self._progress.row(metrics))
 
     def _point(self, link: str) -> None:
-        folders.point(self.checkpoints / link, _name(self.steps))
-
-    def _note_resumption(self) -> None:
-        """Writes into meta.json that the run goes on, and config.yaml with what has changed."""
-        path = self.dir / "meta.json"
-        history = read_json(path)
-        now = {"time": meta.now(), "command": meta.command(), "steps": self.steps}
-        write_json(path, history | {"resumed": [*history.get("resumed", []), now]})
-        self._write_config()
+        checkpoints.point(self.checkpoints / link, checkpoints.name(self.steps))
 
     def _write_config(self) -> None:
         write_text(self.dir / "config.yaml", configs.dump(self.cfg.model_dump(mode="json")))
@@ -275,7 +269,3 @@ def fitting(folder: Path) -> Iterator[None]:
     except (KeyError, RuntimeError) as error:
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise RunError(f"{folder}: does not fit what config.yaml describes: {reason}") from error
-
-
-def _name(steps: int) -> str:
-    return f"step_{steps:09d}"

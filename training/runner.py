@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from ..envs import EnvError
 from .files import RunError, read_json
+from .milestones import advance
 from .trials import KEPT, Sweep, Trial
 
 TIME = "steps"
@@ -52,7 +53,7 @@ class Runner(tune.Trainable):
         trial = self._open()
         milestone = next(steps for steps in milestones if steps > trial.steps)
         try:
-            score = trial.advance(self.sweep, milestone)
+            score = advance(trial, self.sweep, milestone)
         except (EnvError, RunError, OSError, ValueError) as error:
             raise TrialError(str(error)) from None
         trial.scores.append((milestone, score))

@@ -2,7 +2,7 @@
 
     driver    Tune: which trial goes on, with which values            one process
       | step to the next milestone             ^ mean score of the seeds there
-    trials    Trial.advance: ordinary runs, one seed after the other  one actor each
+    trials    milestones.advance: ordinary runs, seed after seed      one actor each
 
 Between two milestones nobody waits for anybody. A run is stopped at a milestone as by Ctrl-C and
 goes on as by `neuraxis resume`, bit for bit; a sweep that was killed does the same. Tune's own
@@ -22,8 +22,8 @@ from ..configs import Config, dump
 from ..configs.groups import choices
 from ..configs.words import typed, unique
 from . import folders, ray_start
+from .build import build_agent
 from .files import write_text
-from .loop import build_agent
 from .space import Parameters, SweepConfig, load_sweep, show
 from .trials import Sweep, Trial, ranked
 

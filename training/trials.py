@@ -20,12 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..configs import Config, dump, load, load_file
+from ..configs import Config, dump, load
 from ..configs.groups import read_file
-from . import folders, meta, records
+from . import checkpoints, folders, meta, records
 from .files import RunError, read_json, write_json, write_text
-from .loop import prepare
-from .run import Run
 from .space import Parameters, SweepConfig, parse_sweep
 
 SWEEP, TRIAL, KEPT = "sweep.yaml", "trial.json", "kept.json"
@@ -158,23 +156,6 @@ class Trial:
         """Its newest score; None while there is none, and if it failed."""
         return self.scores[-1][1] if self.scores and self.ended != "failed" else None
 
-    def advance(self, sweep: Sweep, milestone: int) -> float:
-        """Brings the run of each seed to `milestone` and returns the mean of their scores.
-
-        Raises:
-            ValueError, EnvError, RunError: see `Session.run`, and the metric was not measured.
-        """
-        own = []
-        for seed in range(sweep.config.seeds):
-            cfg = sweep.run_config(self.parameters, seed, self.place)
-            folder = Path(str(cfg.run_dir))
-            _advance(cfg, folder, milestone)
-            score = records.read(folder).score(sweep.config.metric)
-            if score is None:
-                raise RunError(f"{folder}: {sweep.config.metric} was not measured")
-            own.append(score)
-        return sum(own) / len(own)
-
     def seed_scores(self, metric: str) -> list[float | None]:
         """The newest score of each of its runs, by seed. Raises ValueError or RunError."""
         runs = [place for place in sorted(self.place.glob("s*")) if folders.is_run(place)]
@@ -184,7 +165,7 @@ class Trial:
         """Writes into `target` what another trial needs to go on from here: see `copy`."""
         links = {}
         for run in sorted(self.place.glob("s*")):
-            found = {name: folders.chosen(run / CHECKPOINTS, name) for name in ("last", "best")}
+            found = {name: checkpoints.chosen(run / CHECKPOINTS, name) for name in ("last", "best")}
             for step in set(found.values()):
                 shutil.copytree(step, target / run.name / CHECKPOINTS / step.name)
             shutil.copy(run / METRICS, target / run.name)
@@ -210,37 +191,10 @@ class Trial:
             write_text(temporary / name / "config.yaml", dump(cfg.model_dump(mode="json")))
             write_json(temporary / name / "meta.json", meta.describe() | {"origin": origin})
             for link, step in links.items():
-                folders.point(temporary / name / CHECKPOINTS / link, step)
+                checkpoints.point(temporary / name / CHECKPOINTS / link, step)
         Trial(temporary, parameters, kept["scores"], origin=origin).write()
         (temporary / KEPT).unlink()
         temporary.rename(place)
-
-
-def _advance(cfg: Config, folder: Path, milestone: int) -> None:
-    """Starts the run, or goes on with it from its last checkpoint, up to the milestone.
-
-    A run that is there already stays as it is: this is also how a sweep that was killed goes on.
-    """
-    started = folders.is_run(folder)
-    if started:
-        record = records.read(folder)
-        if record.status == "finished":
-            return
-        if record.status == "interrupted" and record.summary["steps"] >= milestone:
-            return
-        cfg = load_file(folder / "config.yaml")
-        started = bool(folders.steps(folder / CHECKPOINTS))
-    if not started:  # killed before its first checkpoint, or before it had its config.yaml
-        shutil.rmtree(folder, ignore_errors=True)
-    session = prepare(cfg, folder if started else None)
-
-    def pause(run: Run) -> None:
-        if milestone <= run.steps < cfg.total_steps:
-            session.stopping = True
-
-    pause(session.record)  # killed between the checkpoint of the milestone and the summary
-    if session.run(pause).steps < milestone:
-        raise RunError(f"{folder}: interrupted at {session.record.steps:,} steps")
 
 
 def ranked(trials: Iterable[Trial], mode: str) -> list[Trial]:
