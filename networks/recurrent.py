@@ -102,7 +102,8 @@ class LSTM(Recurrent):
 
     def unroll(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Runs x [T,B,in] through the kernel, no resets inside."""
-        return self.core(x, state)
+        with torch.autocast("cpu", enabled=False):  # some CPUs have no such kernel in bfloat16
+            return self.core(x.float(), state)
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Runs one step x [B,in] through the cells of all layers."""

@@ -314,9 +314,10 @@ def test_few_valid_steps_do_no_harm(num_envs: int) -> None:
 
 def test_acting_is_in_eval_mode() -> None:
     run = build("mlp", "network.blocks.0.dropout=0.5")
+    collector, policy = run.source.collectors[0], run.agent.policy
     modes = []
-    act = run.agent.policy.act
-    run.agent.policy.act = lambda *args: (modes.append(run.agent.policy.training), act(*args))[1]
+    act = collector.act
+    collector.act = lambda *args: (modes.append(policy.training), act(*args))[1]
     for _ in range(2):
         run.step()
     assert modes and not any(modes)
