@@ -19,6 +19,7 @@ from neuraxis.agents.sequences import unroll
 from neuraxis.configs.groups import choices
 from neuraxis.envs.rollout import Rollout
 from neuraxis.envs.tree import map_tree
+from neuraxis.training.sources import LocalSource
 
 from .helpers import Training, training
 
@@ -314,6 +315,7 @@ def test_few_valid_steps_do_no_harm(num_envs: int) -> None:
 
 def test_acting_is_in_eval_mode() -> None:
     run = build("mlp", "network.blocks.0.dropout=0.5")
+    assert isinstance(run.source, LocalSource)
     collector, policy = run.source.collectors[0], run.agent.policy
     modes = []
     act = collector.act
