@@ -2,8 +2,9 @@
 
 Most of an update of a small network is not arithmetic but the Python of its modules, autograd's
 record and its walk back. All that ends in a sequence of PyTorch operations, which is the same in
-every update. Here the sequence is written down, the backward's part included, and run from the
-list. These are the very operations, so the numbers are the same to the last bit.
+every update. Here the sequence is written down, the backward's part included, as straight Python
+without modules (`torch.fx`). These are the very operations, so the numbers are the same to the
+last bit.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, MethodDescriptorType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..envs.tree import Tree, leaves, map_tree
+from ..envs.tree import Tree, leaves
 
 CALLS_BEFORE = 20
 """With tensors of one geometry until it is recorded: a recording takes as long as ten calls."""
@@ -38,7 +40,7 @@ class Recorded:
     called as it is.
 
     Args:
-        function: Of trees of tensors; its results are not differentiated.
+        function: Of trees of tensors, at least one; its results are not differentiated.
         module: Whose tensors it takes.
     """
 
@@ -46,15 +48,16 @@ class Recorded:
         self._function = function
         self._module = module
         self._calls: Counter[Any] = Counter()
-        self._recordings: dict[Any, _Recording | None] = {}
+        self._recordings: dict[Any, Callable[..., Tree] | None] = {}
 
     def __call__(self, *args: Tree) -> Tree:
         """What the function does."""
         given = list(leaves(args))
         geometry = tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
-        recording = self._recordings.get(geometry)
-        if recording is not None:
-            return recording.play(given)
+        play = self._recordings.get(geometry)
+        if play is not None:
+            with torch.no_grad():
+                return play(*given)
         self._calls[geometry] += 1
         due = self._calls[geometry] > CALLS_BEFORE and geometry not in self._recordings
         if not due or len(set(map(_place, given))) < len(given):
@@ -63,55 +66,6 @@ class Recorded:
             result = self._function(*args)
         self._recordings[geometry] = recorder.recording(result)
         return result
-
-
-class _Step(NamedTuple):
-    """An operation, the slots that it reads, the one that it writes; whether it is never idle."""
-
-    run: Callable[..., Any]
-    reads: list[int]
-    writes: int
-    needed: bool
-
-
-class _Recording:
-    """Steps, and the slots that they read and write.
-
-    Args:
-        slots: The first are for the arguments; those in `fixed` have their values.
-        fixed: Slots of what is the same in every call.
-        steps: In the order of the recording.
-        result: The tree of the results' slots.
-    """
-
-    def __init__(self, slots: list[Any], fixed: set[int], steps: list[_Step], result: Tree) -> None:
-        self._slots = slots
-        self._result = result
-        self._steps: list[tuple[Callable[..., Any], Callable[..., Any], int, list[int]]] = []
-        later = fixed.union(leaves(result))  # what later steps read
-        for step in reversed(steps):
-            if step.needed or step.writes in later:
-                done = [slot for slot in {*step.reads, step.writes} if slot not in later]
-                later.update(step.reads)
-                self._steps.append((step.run, _picker(step.reads), step.writes, done))
-        self._steps.reverse()
-
-    def play(self, given: list[Tensor]) -> Tree:
-        """Runs the steps on arguments of the geometry that was recorded."""
-        slots = self._slots.copy()
-        slots[: len(given)] = given
-        with torch.no_grad():
-            for run, pick, to, done in self._steps:
-                slots[to] = run(*pick(slots))
-                for slot in done:
-                    slots[slot] = None
-        return map_tree(slots.__getitem__, self._result)
-
-
-def _picker(reads: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
-    if len(reads) > 1:
-        return operator.itemgetter(*reads)
-    return lambda slots: tuple([slots[slot] for slot in reads])
 
 
 class _Recorder(TorchDispatchMode):
@@ -123,14 +77,15 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, given: list[Tensor], module: nn.Module) -> None:
         super().__init__()
+        self._graph = fx.Graph()
         self._alive: list[Any] = [*given]
-        self._slots: list[Any] = [None] * len(given)
-        self._fixed: set[int] = set()
-        self._known = {_place(tensor): slot for slot, tensor in enumerate(given)}
+        self._given = [self._graph.placeholder(f"given{n}") for n in range(len(given))]
+        self._nodes = dict(zip(map(_place, given), self._given, strict=True))
+        self._fixed: dict[fx.Node, Tensor] = {}
+        self._needed: set[fx.Node] = set()
         owned = (*module.parameters(), *module.buffers())
         self._owned = {tensor.untyped_storage().data_ptr() for tensor in owned}
         self._repeats = True
-        self._steps: list[_Step] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -138,74 +93,57 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation and writes it down."""
-        self._repeats &= func is not LOOKS
         kwargs = kwargs or {}
-        reads = [self._read(value) for value in (*args, *kwargs.values())]
+        self._repeats &= func is not LOOKS
+        taken: Any = map_aggregate((args, kwargs), self._node)
         result = func(*args, **kwargs)
         self._alive.append(result)
-        changes = func._schema.is_mutable
-        draws = torch.Tag.nondeterministic_seeded in func.tags
-        run = func._op if changes or draws else _quickest(func, args, kwargs, result)
-        if kwargs:
-            run = partial(_named, run, tuple(kwargs))
-        if not isinstance(result, Tensor):
-            self._step(run, reads, self._slot(), changes or draws)
-            whole = self._steps[-1].writes
-            for number, part in enumerate(result if isinstance(result, tuple | list) else ()):
-                if isinstance(part, Tensor):
-                    slot = self._written(part)
-                    self._step(operator.getitem, [whole, self._constant(number)], slot, False)
-        elif changes or draws or _place(result) not in self._known:
-            if self._is_fixed(result, reads):
-                self._known[_place(result)] = self._constant(result.detach())
-            else:
-                self._step(run, reads, self._written(result), changes or draws)
+        needed = func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags
+        target = func if needed else _quickest(func, args, kwargs, result)
+        node = self._graph.call_function(target, *taken)
+        if needed:
+            self._needed.add(node)
+        if isinstance(result, Tensor):
+            self._made(result, node)
+        for number, part in enumerate(result if isinstance(result, tuple | list) else ()):
+            if isinstance(part, Tensor):
+                self._made(part, self._graph.call_function(operator.getitem, (node, number)))
         return result
 
-    def recording(self, result: Tree) -> _Recording | None:
-        """What was written down; None if the next call may differ."""
-        slots = map_tree(self._read, result)
-        return _Recording(self._slots, self._fixed, self._steps, slots) if self._repeats else None
+    def recording(self, result: Tree) -> Callable[..., Tree] | None:
+        """What was written down, of the tensors given; None if the next call may differ."""
+        self._graph.output(map_aggregate(result, self._node))
+        if not self._repeats:
+            return None
+        self._graph.eliminate_dead_code(
+            lambda node: node.op != "call_function" or node in self._needed
+        )
+        return partial(fx.GraphModule({}, self._graph).forward, *self._fixed.values())
 
-    def _step(self, run: Callable[..., Any], reads: list[int], writes: int, needed: bool) -> None:
-        self._steps.append(_Step(run, reads, writes, needed))
+    def _node(self, value: Any) -> Any:
+        """The node of a tensor; what else an operator takes is always the same."""
+        if not isinstance(value, Tensor):
+            return value
+        place = _place(value)
+        if place not in self._nodes:
+            self._repeats &= value.ndim == 0 or place[0] in self._owned  # else from anywhere
+            self._nodes[place] = self._constant(value)
+        return self._nodes[place]
 
-    def _slot(self) -> int:
-        self._slots.append(None)
-        return len(self._slots) - 1
+    def _constant(self, value: Tensor) -> fx.Node:
+        with self._graph.inserting_before(self._given[0]):
+            node = self._graph.placeholder(f"fixed{len(self._fixed)}")
+        self._fixed[node] = value.detach()
+        return node
 
-    def _constant(self, value: Any) -> int:
-        slot = self._slot()
-        self._slots[slot] = value
-        self._fixed.add(slot)
-        return slot
-
-    def _read(self, value: Any) -> int:
-        """The slot of an argument."""
-        if isinstance(value, Tensor):
-            place = _place(value)
-            if place not in self._known:
-                self._repeats &= value.ndim == 0 or place[0] in self._owned  # else from anywhere
-                self._known[place] = self._constant(value.detach())
-            return self._known[place]
-        if isinstance(value, list) and any(isinstance(part, Tensor) for part in value):
-            slot = self._slot()
-            self._step(_listed, [self._read(part) for part in value], slot, False)
-            return slot
-        return self._constant(value)
-
-    def _is_fixed(self, result: Tensor, reads: list[int]) -> bool:
-        """Whether a result is a view of what stays the same."""
-        values = [self._slots[slot] for slot in reads]
-        storages = {_place(value)[0] for value in values if isinstance(value, Tensor)}
-        return self._fixed.issuperset(reads) and _place(result)[0] in storages
-
-    def _written(self, result: Tensor) -> int:
-        """The slot of a result."""
+    def _made(self, result: Tensor, node: fx.Node) -> None:
+        """Takes note of a result; a view of what is always the same is so, too."""
         place = _place(result)
-        if place not in self._known:
-            self._known[place] = self._slot()
-        return self._known[place]
+        if place in self._nodes:
+            return
+        storages = {_place(self._fixed[n])[0] for n in node.all_input_nodes if n in self._fixed}
+        fixed = place[0] in storages and self._fixed.keys() >= set(node.all_input_nodes)
+        self._nodes[place] = self._constant(result) if fixed else node
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
@@ -228,14 +166,4 @@ def _quickest(
             alike = isinstance(again, Tensor) and isinstance(result, Tensor)
             if alike and _place(again)[1:] == _place(result)[1:] and torch.equal(again, result):
                 return function
-    return func._op
-
-
-def _listed(*parts: Tensor) -> list[Tensor]:
-    return list(parts)
-
-
-def _named(func: Callable[..., Any], names: tuple[str, ...], *values: Any) -> Any:
-    """Calls with the last values by name."""
-    count = len(values) - len(names)
-    return func(*values[:count], **dict(zip(names, values[count:], strict=True)))
+    return func
