@@ -50,7 +50,7 @@ class CNN(Backbone):
         self.head = nn.Sequential(
             initialise(linear, config.init),
             *vector_norm(config.norm, config.size),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             *drop(config.dropout),
         )
         self.out_size = config.size
@@ -72,20 +72,20 @@ def _convolution(
 def _nature(channels: int, config: CNN.Config) -> list[nn.Module]:
     return [
         *_convolution(config, channels, 32, 8, 4),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),  # this one is of 13 MB in an update
         *_convolution(config, 32, 64, 4, 2),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         *_convolution(config, 64, 64, 3),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     ]
 
 
 def _small(channels: int, config: CNN.Config) -> list[nn.Module]:
     return [
         *_convolution(config, channels, 16, 3),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         *_convolution(config, 16, 32, 3),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     ]
 
 
