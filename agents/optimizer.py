@@ -72,10 +72,14 @@ def adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> 
 class _Loss(nn.Module):
     """The loss as a module, so that `functional_call` can put other weights under it."""
 
-    def __init__(self, module: nn.Module, loss: LossFunction) -> None:
+    decayed: Tensor
+    """[P]: 1 for the parameters that decay, else 0."""
+
+    def __init__(self, module: nn.Module, loss: LossFunction, decayed: Tensor) -> None:
         super().__init__()
         self.module = module
         self.loss = loss
+        self.register_buffer("decayed", decayed, persistent=False)
 
     def forward(self, batch: Any) -> tuple[Tensor, Metrics]:
         return self.loss(self.module, batch)
@@ -92,8 +96,8 @@ class Optimizer:
         max_grad_norm: Limit of the gradient's global L2 norm; None for no limit.
         eps: Adam's epsilon.
         weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
-        execution: Of updates; only plain ones may depend on more than tensors. Compiling takes
-            8-50 s (cached on disk).
+        execution: Of updates; only plain ones may depend on more than tensors, and those of the
+            module must stay. Compiling takes 8-50 s (cached on disk).
         peers: The learners that share each minibatch, in plain updates; None: this one takes it
             whole.
     """
@@ -130,12 +134,11 @@ class Optimizer:
             parameter.data = view
         self.parameters = [parameter for _, parameter in named]
         decayed = [torch.full((p.numel(),), float(p.ndim > 1)) for p in self.parameters]
-        self.decayed = torch.cat(decayed).to(self.flat.device)
-        self._wrapped = _Loss(module, loss)
+        self._wrapped = _Loss(module, loss, torch.cat(decayed).to(self.flat.device))
         self.execution = execution
         self._update: Callable[[State, Any], Metrics] = self._plain_update
         if execution == "recorded":
-            self._update = Recorded(self._plain_update, module)
+            self._update = Recorded(self._plain_update, self._wrapped)
         elif execution == "compiled":
             self._update = torch.compile(self._functional_update, **COMPILE)
         self.peers = peers
@@ -187,7 +190,7 @@ class Optimizer:
             grad = grad * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         if self.weight_decay:
             flat, rate = state[0], state[-1]
-            flat.sub_(flat * self.decayed * (rate * self.weight_decay))
+            flat.sub_(flat * self._wrapped.decayed * (rate * self.weight_decay))
         adam(state, grad, self.eps, self.betas)
         return norm
 

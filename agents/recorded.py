@@ -27,17 +27,22 @@ from ..envs.tree import Tree, leaves
 CALLS_BEFORE = 20
 """With tensors of one geometry until it is recorded: a recording takes as long as ten calls."""
 
-LOOKS = torch.ops.aten._local_scalar_dense.default
-"""The operation by which Python gets to see a number."""
+LARGEST = 10**6
+"""Numbers in the arguments: beyond, overhead is little, and a recording keeps all that it makes."""
+
+UNSTEADY = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+"""Of operators by which Python sees numbers, or whose results have as many as the numbers say."""
 
 
 class Recorded:
     """A function from trees of tensors to a tree of tensors, recorded for each of their geometries.
 
-    It may change tensors in place and draw random numbers. What it does may depend on nothing else
-    but its arguments, their geometry, and the module's parameters and buffers, which may change but
-    not be replaced. Where Python looks at a number, or other tensors come in, the function is
-    called as it is.
+    It may change tensors in place and draw random numbers. Else it may depend only on its
+    arguments, their geometry, and the module's parameters and buffers, which change in place.
+    Numbers that Python brings in stay as they were; what reads memory past PyTorch (`numpy`,
+    `tolist`) is not noticed. The function is called as it is for large arguments and under
+    autocast, and where its recording shows that Python read a tensor (`item`, `if`), that numbers
+    decide on a shape, or that a tensor came from elsewhere.
 
     Args:
         function: Of trees of tensors, at least one; its results are not differentiated.
@@ -53,6 +58,8 @@ class Recorded:
     def __call__(self, *args: Tree) -> Tree:
         """What the function does."""
         given = list(leaves(args))
+        if torch.is_autocast_enabled(given[0].device.type):  # it would cast a second time
+            return self._function(*args)
         geometry = tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
         play = self._recordings.get(geometry)
         if play is not None:
@@ -60,11 +67,12 @@ class Recorded:
                 return play(*given)
         self._calls[geometry] += 1
         due = self._calls[geometry] > CALLS_BEFORE and geometry not in self._recordings
-        if not due or len(set(map(_place, given))) < len(given):
+        size = sum(leaf.numel() for leaf in given)
+        if not due or size > LARGEST or len(set(map(_place, given))) < len(given):
             return self._function(*args)
         with _Recorder(given, self._module) as recorder:
             result = self._function(*args)
-        self._recordings[geometry] = recorder.recording(result)
+        self._recordings[geometry] = recorder.finish(result)
         return result
 
 
@@ -94,7 +102,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation and writes it down."""
         kwargs = kwargs or {}
-        self._repeats &= func is not LOOKS
+        self._repeats &= not _is_unsteady(func, args)
         taken: Any = map_aggregate((args, kwargs), self._node)
         result = func(*args, **kwargs)
         self._alive.append(result)
@@ -110,7 +118,7 @@ class _Recorder(TorchDispatchMode):
                 self._made(part, self._graph.call_function(operator.getitem, (node, number)))
         return result
 
-    def recording(self, result: Tree) -> Callable[..., Tree] | None:
+    def finish(self, result: Tree) -> Callable[..., Tree] | None:
         """What was written down, of the tensors given; None if the next call may differ."""
         self._graph.output(map_aggregate(result, self._node))
         if not self._repeats:
@@ -126,7 +134,7 @@ class _Recorder(TorchDispatchMode):
             return value
         place = _place(value)
         if place not in self._nodes:
-            self._repeats &= value.ndim == 0 or place[0] in self._owned  # else from anywhere
+            self._repeats &= value.ndim == 0 or place[0] in self._owned
             self._nodes[place] = self._constant(value)
         return self._nodes[place]
 
@@ -152,12 +160,19 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
+def _is_unsteady(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether Python sees a number, or the shape of the result depends on numbers."""
+    if func is torch.ops.aten.index.Tensor:  # has the tag, for masks
+        return any(index is not None and not index.dtype.is_signed for index in args[1])
+    return func is torch.ops.aten.is_nonzero.default or not UNSTEADY.isdisjoint(func.tags)
+
+
 def _quickest(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 ) -> Callable[..., Any]:
-    """PyTorch's Python function of an operator's name, if it does the same in half the time."""
+    """PyTorch's Python function of an operator's name, if it gives the same: half the overhead."""
     name = func._schema.name.partition("::")[2]
-    for home in (torch, Tensor):
+    for home in (torch, Tensor) if func.namespace == "aten" else ():
         function = getattr(home, name, None)
         if not isinstance(function, BuiltinFunctionType | MethodDescriptorType):
             continue

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from neuraxis.agents import recorded
 from neuraxis.agents.recorded import Recorded
+from neuraxis.training.learner import Learner
 
-from .helpers import training
+from .helpers import config, training
 
 Batch = dict[str, Tensor]
 NUMBERS = itertools.count(2)
@@ -95,21 +96,62 @@ def test_arguments_that_are_one_tensor_are_not_taken_for_one_for_ever() -> None:
         assert torch.equal(played(x, other), x - other)
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize(
     "function",
     [
         lambda x: x if x.sum() > 0 else -x,
+        lambda x: x * (1 if x.sum().item() > 0 else -1),
+        lambda x: x if torch.equal(x, x.abs()) else -x,
+        lambda x: torch.cat((x[x > 0], -x[x <= 0])),
         lambda x: x * torch.from_numpy(np.sign(x.numpy())),
-        lambda x: x + torch.tensor([float(next(NUMBERS))]),
     ],
 )
-def test_what_may_differ_next_time_is_not_played(function: Callable[[Tensor], Tensor]) -> None:
+def test_what_may_differ_next_time_is_not_played(
+    function: Callable[[Tensor], Tensor], mode: Callable[[], Any]
+) -> None:
     played = Recorded(function, NET)
-    for sign in (1.0, -1.0, 1.0, -1.0):
-        x = torch.full((3,), sign)
+    with mode():
+        for sign in (1.0, -1.0, 1.0, -1.0):
+            x = torch.full((3,), sign)
+            assert torch.equal(played(x), x.abs())
+
+
+def test_a_vector_from_elsewhere_is_not_kept() -> None:
+    played = Recorded(lambda x: x + torch.tensor([float(next(NUMBERS))]), NET)
+    for _ in range(3):
         before = next(NUMBERS)
-        found = played(x)
-        assert torch.equal(found, x.abs()) or torch.equal(found, x + before + 1)
+        assert torch.equal(played(torch.ones(3)), torch.full((3,), 2.0 + before))
+
+
+def test_rows_that_are_picked_by_numbers_are_played() -> None:
+    played = Recorded(lambda x, rows: x[rows] * 2, NET)
+    for rows in ([0, 2], [1, 1], [2, 0]):
+        x = torch.rand(3)
+        assert torch.equal(played(x, torch.tensor(rows)), x[rows] * 2)
+    assert all(played._recordings.values())
+
+
+def test_autocast_is_not_played() -> None:
+    found = []
+    for before in (0, 10**9):
+        recorded.CALLS_BEFORE = before  # the fixture puts it back
+        run = training("agent=ppo", "num_envs=4", "agent.n_steps=16", "agent.batch_size=32")
+        learner = Learner(config("learner.precision=bfloat16"), run.agent)
+        for _ in range(3):
+            learner.learn(run.source.next())
+        found.append(run.agent.optimizer.flat.clone())
+    assert torch.equal(*found)
+
+
+def test_large_arguments_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "LARGEST", 5)
+    played = Recorded(torch.exp, NET)
+    for _ in range(3):
+        played(torch.ones(6))
+        played(torch.ones(5))
+    (recording,) = played._recordings.values()
+    assert recording is not None
 
 
 @pytest.mark.parametrize(
@@ -138,6 +180,7 @@ def test_recorded_updates_are_the_plain_ones(words: tuple[str, ...], monkeypatch
         run = training(*words, *sizes)
         assert run.agent.optimizer.execution == "recorded"
         metrics = [run.agent.learn(run.rollout()) for _ in range(6)]
+        assert all(run.agent.optimizer._update._recordings.values())
         found.append((run.agent.optimizer.flat.clone(), metrics))
     (played, metrics), (plain, expected) = found
     assert torch.equal(played, plain)
