@@ -10,6 +10,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from ..envs.collector import Acted
 from ..envs.tree import Tree, map_tree
 from ..networks.backbone import NetworkConfig, build
 from ..networks.heads import action_head
@@ -17,10 +18,6 @@ from ..networks.layers import Float32Linear
 from ..networks.noisy import NoisyLinear
 from .normalize import Normalizer
 from .recorded import Recorded
-
-Extras = dict[str, Tensor]
-Acted = tuple[Tensor, Extras, Tree]
-"""Actions [B, *act], what else is kept of them [B, *], and the memory afterwards."""
 
 
 def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:

@@ -14,7 +14,8 @@ from .rollout import Rollout
 from .tree import Tree, leaves, map_tree
 from .vector import Envs
 
-Acted = tuple[torch.Tensor, dict[str, torch.Tensor], Tree]  # action, extras, memory
+Acted = tuple[torch.Tensor, dict[str, torch.Tensor], Tree]
+"""Actions [B, *act], what else is kept of them (extras) [B, *], and the memory afterwards."""
 
 
 class Acts(Protocol):

@@ -72,7 +72,7 @@ def _convolution(
 def _nature(channels: int, config: CNN.Config) -> list[nn.Module]:
     return [
         *_convolution(config, channels, 32, 8, 4),
-        nn.ReLU(inplace=True),  # this one is of 13 MB in an update
+        nn.ReLU(inplace=True),  # 13 MB in a minibatch of 256 Atari frames
         *_convolution(config, 32, 64, 4, 2),
         nn.ReLU(inplace=True),
         *_convolution(config, 64, 64, 3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -88,7 +87,6 @@ class Late:
         return {name: float(value) for name, value in metrics.items()}
 
     def _ask(self, collector: Collector) -> tuple[Collector, Rollout]:
-        collector.policy = copy.deepcopy(self.run.agent.policy)
         return collector, collector.collect()
 
 
