@@ -4,10 +4,11 @@
     python benchmarks/drills/run.py --repeats 20 --jobs 2         # the evidence
     python benchmarks/drills/run.py --only kill_worker hang
 
-A repeat passes if training ends by itself in time, with exit code 0 and the bar reached, with the
-restarts that it must have had, and no process is left; what is resumed must also equal, line by
-line but for `time/...` and `ray/...`, a run that nobody disturbed. The table goes to
-`benchmarks/results/drills.md`.
+Each repeat is a line of `benchmarks/results/drills.jsonl`; what stands there is not done again, so
+a command that was cut off is given again. A repeat passes if training ends by itself in time, with
+exit code 0 and the bar reached, with the restarts that it must have had, and no process is left;
+what is resumed must also equal, line by line but for `time/...` and `ray/...`, a run that nobody
+disturbed. The table goes to `benchmarks/results/drills.md`.
 """
 
 from __future__ import annotations
@@ -24,21 +25,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
+from driver import Failed, Training, comparable, restarts
+from machines import Machines, obstacle
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "drills.md"
-NEURAXIS = str(Path(sys.executable).parent / "neuraxis")
+RECORDS = RESULTS.with_suffix(".jsonl")
 BAR = 475.0
-SECONDS = 900.0  # after which a run counts as hung
-ENDING_SECONDS = 20.0  # that processes have to end after their driver
-AGENT_SECONDS = 90.0  # that two agents of Ray's own have, if the driver was killed
 PAUSE = 5.0, 10.0  # seconds between kills; a worker takes 3 to start, more on a busy machine
 COMMON = (
     *("experiment=cartpole_ppo", "total_steps=60_000", "wandb.mode=disabled"),
@@ -46,91 +44,6 @@ COMMON = (
     *("ray.max_restarts=10_000", "ray.timeout_seconds=60"),
 )
 TROUBLED = "env=troubled:Troubled-v0"
-
-
-class Failed(Exception):
-    """What a repeat did not keep to."""
-
-
-@dataclass
-class Training:
-    """A `neuraxis` process, and all that it has started."""
-
-    folder: Path
-    words: tuple[str, ...]
-    env: dict[str, str]
-    started: float = field(default_factory=time.monotonic)
-    family: dict[psutil.Process, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.process = subprocess.Popen([NEURAXIS, *self.words], env=self.env)
-
-    def look(self) -> list[psutil.Process]:
-        """The workers that are at work; takes note of every process."""
-        try:
-            children = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-        found = []
-        for child in children:
-            try:
-                self.family[child] = name = child.name()
-            except psutil.NoSuchProcess:
-                continue
-            if name.startswith("ray::Worker"):
-                found.append(child)
-        return found
-
-    def running(self) -> bool:
-        """Whether it still runs; takes note of its processes. Raises Failed if it hangs."""
-        self.look()
-        if self.process.poll() is not None:
-            return False
-        if time.monotonic() > self.started + SECONDS:
-            self.process.kill()
-            raise Failed(f"it hung for {SECONDS:g} s")
-        time.sleep(0.05)
-        return True
-
-    def until(self, done: Callable[[], bool]) -> None:
-        """Waits until something is so. Raises Failed if the run ends or hangs before."""
-        while not done():
-            if not self.running():
-                raise Failed(f"it ended with exit code {self.process.returncode}, too early")
-
-    def end(self, expected: int = 0) -> None:
-        """Waits for the end. Raises Failed if it is another one."""
-        while self.running():
-            pass
-        if self.process.returncode != expected:
-            raise Failed(f"exit code {self.process.returncode} instead of {expected}")
-
-    def alone(self) -> None:
-        """Raises Failed if a process is left."""
-        agents = {p for p, name in self.family.items() if name.endswith("Agent")}
-        _, left = psutil.wait_procs(self.family.keys() - agents, timeout=ENDING_SECONDS)
-        _, late = psutil.wait_procs(agents, timeout=AGENT_SECONDS)
-        if left or late:
-            names = sorted(self.family[process] for process in [*left, *late])
-            raise Failed(f"left behind: {', '.join(names)}")
-
-    def steps(self) -> int:
-        """Of the last line of metrics.jsonl."""
-        rows = lines(self.folder)
-        return rows[-1]["steps"] if rows else 0
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl."""
-    file = folder / "metrics.jsonl"
-    whole, _, _ = file.read_text().rpartition("\n") if file.exists() else ("", "", "")
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def comparable(folder: Path) -> list[dict[str, Any]]:
-    """The lines without what depends on clocks and faults."""
-    hidden = ("time/", "ray/")
-    return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in lines(folder)]
 
 
 class Drills:
@@ -152,11 +65,11 @@ class Drills:
         run.end()
         run.alone()
 
-    def train(self, folder: Path, *words: str) -> Training:
+    def train(self, folder: Path, *words: str, machine: tuple[str, ...] = ()) -> Training:
         """Starts a run with two workers."""
         keys = {"ray.workers": "2"} | dict(word.split("=", 1) for word in (*COMMON, *words))
         named = [f"{key}={value}" for key, value in keys.items()]
-        return Training(folder, ("train", "-q", *named, f"run_dir={folder}"), self.env)
+        return Training(folder, ("train", "-q", *named, f"run_dir={folder}"), self.env, machine)
 
     def kill_worker(self, folder: Path) -> str:
         """Kill -9 of a random worker, every few seconds once the run has learned since."""
@@ -207,6 +120,17 @@ class Drills:
             cluster.shutdown()
         return f"{restarts(folder, 1)} restarts"
 
+    def network(self, folder: Path) -> str:
+        """One of two machines, which are network namespaces, is cut off and ends."""
+        with Machines(self.home / f"r{os.getpid()}", self.env) as machines:
+            words = ("ray.workers=4", f"ray.address={machines.address}", "ray.timeout_seconds=30")
+            run = self.train(folder, *words, machine=machines.at(0))
+            run.until(lambda: run.steps() > 10_000)
+            machines.lose(1)
+            run.end()
+            run.alone()
+        return f"{restarts(folder, 1)} restarts"
+
     def sigterm(self, folder: Path) -> str:
         """SIGTERM to the driver at a random moment, as a pre-empted node gets it, then resume."""
         return self._resumed(folder, signal.SIGTERM, 130)
@@ -232,19 +156,22 @@ class Drills:
         return f"at step {reached:,}, equal"
 
 
-def restarts(folder: Path, at_least: int) -> int:
-    """How many there were. Raises Failed if they were too few: that was no drill."""
-    found = round(max(row.get("ray/restarts", 0) for row in lines(folder)))
-    if found < at_least:
-        raise Failed(f"{found} restarts, expected at least {at_least}")
-    return found
+DRILLS = ("kill_worker", "raises", "hang", "node", "network", "sigterm", "kill_driver")
 
 
-DRILLS = ("kill_worker", "raises", "hang", "node", "sigterm", "kill_driver")
+@dataclass(frozen=True)
+class Repeat:
+    """What came of one repeat of a drill."""
+
+    drill: str
+    passed: bool
+    said: str
+    seconds: float
+    commit: str
 
 
-def repeat(drills: Drills, name: str, folder: Path) -> tuple[bool, str, float]:
-    """One repeat of a drill: whether it passed, what it did, and its seconds."""
+def repeat(drills: Drills, name: str, folder: Path, commit: str) -> Repeat:
+    """Does a drill once."""
     random.seed(folder.name)
     begin = time.monotonic()
     try:
@@ -253,13 +180,20 @@ def repeat(drills: Drills, name: str, folder: Path) -> tuple[bool, str, float]:
         score = summary["evaluate/return"]
         if summary["status"] != "finished" or score < BAR:
             raise Failed(f"status {summary['status']}, return {score:.1f}; the bar is {BAR:g}")
-        return True, f"{said}, return {score:.1f}", time.monotonic() - begin
+        passed, said = True, f"{said}, return {score:.1f}"
     except Failed as failure:
-        return False, str(failure), time.monotonic() - begin
+        passed, said = False, str(failure)
+    return Repeat(name, passed, said, round(time.monotonic() - begin), commit)
+
+
+def recorded() -> list[Repeat]:
+    """The repeats that were done."""
+    text = RECORDS.read_text() if RECORDS.exists() else ""
+    return [Repeat(**json.loads(line)) for line in text.splitlines()]
 
 
 def main() -> None:
-    """Runs the drills and writes the table."""
+    """Does the drills that are missing and writes the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -267,48 +201,48 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="drills at a time")
     options = parser.parse_args()
-    found: dict[str, list[tuple[bool, str, float]]] = {name: [] for name in options.only}
+    if "network" in options.only and (reason := obstacle()):
+        parser.error(f"network: {reason}; name the others after --only")
+    told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    begun = Counter(done.drill for done in recorded())
+    due = [
+        (name, number)
+        for number in range(options.repeats)
+        for name in options.only
+        if number >= begun[name]
+    ]
     with tempfile.TemporaryDirectory() as home:
         drills = Drills(Path(home))
-        if {"sigterm", "kill_driver"} & found.keys():
+        if {"sigterm", "kill_driver"} & dict(due).keys():
             drills.undisturbed()
         with ProcessPoolExecutor(options.jobs) as pool:
-            turns = {
-                pool.submit(repeat, drills, name, Path(home, f"{name}-{number}")): name
-                for number in range(options.repeats)
-                for name in options.only
-            }
-            for turn in as_completed(turns):
-                results = found[turns[turn]]
-                results.append(turn.result())
-                passed, said, seconds = results[-1]
-                result = "passed" if passed else "FAILED"
-                print(
-                    f"{turns[turn]} {len(results)}: {result}, {said}, {seconds:.0f} s", flush=True
+            turns = [
+                pool.submit(
+                    repeat, drills, name, Path(home, f"{name}-{number}"), told.stdout.strip()
                 )
-                RESULTS.write_text(report(found, options))
-    if not all(passed for results in found.values() for passed, _, _ in results):
+                for name, number in due
+            ]
+            for turn in as_completed(turns):
+                done = turn.result()
+                with RECORDS.open("a") as file:
+                    file.write(json.dumps(asdict(done)) + "\n")
+                result = "passed" if done.passed else "FAILED"
+                print(f"{done.drill}: {result}, {done.said}, {done.seconds:.0f} s", flush=True)
+    RESULTS.write_text(report(recorded()))
+    if not all(done.passed for done in recorded()):
         sys.exit(1)
 
 
-def report(found: dict[str, list[tuple[bool, str, float]]], options: argparse.Namespace) -> str:
+def report(done: list[Repeat]) -> str:
     """The table, in Markdown."""
-    rows = []
-    for name, results in found.items():
-        if results:
-            good = sum(passed for passed, _, _ in results)
+    rows, failures = [], [f"- {one.drill}: {one.said}" for one in done if not one.passed]
+    for name in DRILLS:
+        if own := [one for one in done if one.drill == name]:
+            good = f"{sum(one.passed for one in own)} of {len(own)}"
             what = " ".join((getattr(Drills, name).__doc__ or "").split())
-            median = statistics.median(seconds for _, _, seconds in results)
-            cells = (name, what, f"{good} of {len(results)}", f"{median:.0f}", results[-1][1])
-            rows.append("| " + " | ".join(cells) + " |")
-    failures = [
-        f"- {name} {number}: {said}"
-        for name, results in found.items()
-        for number, (passed, said, _) in enumerate(results)
-        if not passed
-    ]
-    command = f"python benchmarks/drills/run.py --only {' '.join(found)}"
-    command += f" --repeats {options.repeats} --jobs {options.jobs}"
+            median = statistics.median(one.seconds for one in own)
+            rows.append(f"| {name} | {what} | {good} | {median:.0f} | {own[-1].said} |")
+    commits = ", ".join(dict.fromkeys(one.commit for one in done))
     return "\n".join(
         [
             "# Drills",
@@ -323,7 +257,9 @@ def report(found: dict[str, list[tuple[bool, str, float]]], options: argparse.Na
             *rows,
             "",
             *(["Failures:", "", *failures, ""] if failures else []),
-            f"`{command}`, Python {platform.python_version()}, {os.cpu_count()} CPU cores, shared.",
+            f"`python benchmarks/drills/run.py --repeats 20 --jobs 2`, commits {commits}, "
+            f"Python {platform.python_version()}, {os.cpu_count()} CPU cores, shared. Each repeat",
+            "is a line of [drills.jsonl](drills.jsonl). Every run is",
             "",
             "```",
             f"neuraxis train {' '.join(COMMON)} ray.workers=2",
