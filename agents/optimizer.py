@@ -72,14 +72,10 @@ def adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> 
 class _Loss(nn.Module):
     """The loss as a module, so that `functional_call` can put other weights under it."""
 
-    decayed: Tensor
-    """[P]: 1 for the parameters that decay, else 0."""
-
-    def __init__(self, module: nn.Module, loss: LossFunction, decayed: Tensor) -> None:
+    def __init__(self, module: nn.Module, loss: LossFunction) -> None:
         super().__init__()
         self.module = module
         self.loss = loss
-        self.register_buffer("decayed", decayed, persistent=False)
 
     def forward(self, batch: Any) -> tuple[Tensor, Metrics]:
         return self.loss(self.module, batch)
@@ -133,12 +129,11 @@ class Optimizer:
         for (_, parameter), view in zip(named, self._views(self.flat), strict=True):
             parameter.data = view
         self.parameters = [parameter for _, parameter in named]
-        decayed = [torch.full((p.numel(),), float(p.ndim > 1)) for p in self.parameters]
-        self._wrapped = _Loss(module, loss, torch.cat(decayed).to(self.flat.device))
+        self._wrapped = _Loss(module, loss)
         self.execution = execution
         self._update: Callable[[State, Any], Metrics] = self._plain_update
         if execution == "recorded":
-            self._update = Recorded(self._plain_update, self._wrapped)
+            self._update = Recorded(self._plain_update, module)
         elif execution == "compiled":
             self._update = torch.compile(self._functional_update, **COMPILE)
         self.peers = peers
@@ -190,7 +185,9 @@ class Optimizer:
             grad = grad * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         if self.weight_decay:
             flat, rate = state[0], state[-1]
-            flat.sub_(flat * self._wrapped.decayed * (rate * self.weight_decay))
+            for parameter in self._views(flat):
+                if parameter.ndim > 1:
+                    parameter.mul_(1 - rate * self.weight_decay)
         adam(state, grad, self.eps, self.betas)
         return norm
 
