@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from neuraxis.training.records import read_rows
 
 NEURAXIS = str(Path(sys.executable).parent / "neuraxis")
 SECONDS = 900.0  # after which a run counts as hung
@@ -88,26 +89,19 @@ class Training:
 
     def steps(self) -> int:
         """Of the last line of metrics.jsonl."""
-        rows = lines(self.folder)
+        rows = read_rows(self.folder)
         return rows[-1]["steps"] if rows else 0
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl."""
-    file = folder / "metrics.jsonl"
-    whole, _, _ = file.read_text().rpartition("\n") if file.exists() else ("", "", "")
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def comparable(folder: Path) -> list[dict[str, Any]]:
     """The lines without what depends on clocks and faults."""
     hidden = ("time/", "ray/")
-    return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in lines(folder)]
+    return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in read_rows(folder)]
 
 
 def restarts(folder: Path, at_least: int) -> int:
     """How many there were. Raises Failed if they were too few: that was no drill."""
-    found = round(max(row.get("ray/restarts", 0) for row in lines(folder)))
+    found = round(max(row.get("ray/restarts", 0) for row in read_rows(folder)))
     if found < at_least:
         raise Failed(f"{found} restarts, expected at least {at_least}")
     return found

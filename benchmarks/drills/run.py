@@ -21,7 +21,6 @@ import random
 import secrets
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,8 @@ from pathlib import Path
 
 from driver import Failed, Training, comparable, restarts
 from machines import Machines, obstacle
+
+from neuraxis.training.files import read_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "drills.md"
@@ -170,19 +171,21 @@ class Repeat:
     commit: str
 
 
-def repeat(drills: Drills, name: str, folder: Path, commit: str) -> Repeat:
+def repeat(drills: Drills, name: str, folder: Path) -> Repeat:
     """Does a drill once."""
     random.seed(folder.name)
     begin = time.monotonic()
     try:
         said = getattr(drills, name)(folder)
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = read_json(folder / "summary.json")
         score = summary["evaluate/return"]
         if summary["status"] != "finished" or score < BAR:
             raise Failed(f"status {summary['status']}, return {score:.1f}; the bar is {BAR:g}")
         passed, said = True, f"{said}, return {score:.1f}"
     except Failed as failure:
         passed, said = False, str(failure)
+    git = read_json(folder / "meta.json").get("git") or {}
+    commit = git.get("commit", "unknown")[:7]
     return Repeat(name, passed, said, round(time.monotonic() - begin), commit)
 
 
@@ -203,7 +206,6 @@ def main() -> None:
     options = parser.parse_args()
     if "network" in options.only and (reason := obstacle()):
         parser.error(f"network: {reason}; name the others after --only")
-    told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     begun = Counter(done.drill for done in recorded())
     due = [
         (name, number)
@@ -217,9 +219,7 @@ def main() -> None:
             drills.undisturbed()
         with ProcessPoolExecutor(options.jobs) as pool:
             turns = [
-                pool.submit(
-                    repeat, drills, name, Path(home, f"{name}-{number}"), told.stdout.strip()
-                )
+                pool.submit(repeat, drills, name, Path(home, f"{name}-{number}"))
                 for name, number in due
             ]
             for turn in as_completed(turns):
