@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+
+from driver import ENDING_SECONDS
 
 RAY = str(Path(sys.executable).parent / "ray")
 ADDRESSES = "10.77.0.1", "10.77.0.2"
 PORT = 6379
-ENDING_SECONDS = 20.0
 
 
 def obstacle() -> str | None:
@@ -25,36 +27,29 @@ def obstacle() -> str | None:
     return "the kernel gives no network namespace" if tried.returncode else None
 
 
-class Machines:
-    """Two nodes of two CPUs each; the first has the cluster's head and runs the driver.
+@contextmanager
+def machines(folder: Path, env: dict[str, str]) -> Iterator[Machines]:
+    """Builds the two nodes and takes them down.
 
     Args:
         folder: For Ray's files; a short path, for that of a socket has 107 characters at most.
         env: Of the nodes, with Ray's token.
     """
+    both = Machines()
+    try:
+        both.build(folder, env)
+        yield both
+    finally:
+        both.raze()
+
+
+class Machines:
+    """Two nodes of two CPUs each; the first has the cluster's head and runs the driver."""
 
     address = f"{ADDRESSES[0]}:{PORT}"
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
-        self.folder = folder
-        self.env = env
+    def __init__(self) -> None:
         self.names = [f"drill{os.getpid()}{side}" for side in "ab"]
-
-    def __enter__(self) -> Machines:
-        try:
-            self._build()
-        except BaseException:
-            self._raze()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._raze()
 
     def at(self, number: int) -> tuple[str, ...]:
         """What makes a command run on a machine."""
@@ -65,7 +60,8 @@ class Machines:
         _ip("-n", self.names[number], "link", "set", "cable", "down")
         self._kill(number)
 
-    def _build(self) -> None:
+    def build(self, folder: Path, env: dict[str, str]) -> None:
+        """Joins two namespaces and starts a node in each."""
         for name in self.names:
             _ip("netns", "add", name)
         first, second = self.names
@@ -77,11 +73,20 @@ class Machines:
             _ip("-n", name, "link", "set", "cable", "up")
         options = ("--num-cpus=2", "--object-store-memory=200000000", "--disable-usage-stats")
         head = ("--head", f"--port={PORT}", "--include-dashboard=false")
-        head += (f"--temp-dir={self.folder}",)
+        head += (f"--temp-dir={folder}",)
         for number, role in enumerate((head, (f"--address={self.address}",))):
             node = f"--node-ip-address={ADDRESSES[number]}"
             command = (*self.at(number), RAY, "start", node, *role, *options)
-            subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+    def raze(self) -> None:
+        """Ends what runs in the namespaces, and these; they may be there in part."""
+        for number, name in enumerate(self.names):
+            self._kill(number)
+            until = time.monotonic() + ENDING_SECONDS
+            while self._processes(number) and time.monotonic() < until:
+                time.sleep(0.1)
+            subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
 
     def _kill(self, number: int) -> None:
         for pid in self._processes(number):
@@ -92,14 +97,6 @@ class Machines:
             ["ip", "netns", "pids", self.names[number]], capture_output=True, text=True
         )
         return [int(pid) for pid in found.stdout.split()]
-
-    def _raze(self) -> None:
-        for number, name in enumerate(self.names):
-            self._kill(number)
-            until = time.monotonic() + ENDING_SECONDS
-            while self._processes(number) and time.monotonic() < until:
-                time.sleep(0.1)
-            subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
 
 
 def _ip(*words: str) -> None:

@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from driver import Failed, Training, comparable, restarts
-from machines import Machines, obstacle
+from machines import machines, obstacle
 
 from neuraxis.training.files import read_json
 
@@ -123,11 +123,11 @@ class Drills:
 
     def network(self, folder: Path) -> str:
         """One of two machines, which are network namespaces, is cut off and ends."""
-        with Machines(self.home / f"r{os.getpid()}", self.env) as machines:
-            words = ("ray.workers=4", f"ray.address={machines.address}", "ray.timeout_seconds=30")
-            run = self.train(folder, *words, machine=machines.at(0))
+        with machines(self.home / f"r{os.getpid()}", self.env) as both:
+            words = ("ray.workers=4", f"ray.address={both.address}", "ray.timeout_seconds=30")
+            run = self.train(folder, *words, machine=both.at(0))
             run.until(lambda: run.steps() > 10_000)
-            machines.lose(1)
+            both.lose(1)
             run.end()
             run.alone()
         return f"{restarts(folder, 1)} restarts"
