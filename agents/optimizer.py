@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from ..networks.layers import BatchStatistics
+from .adam import State, adam
 from .peers import Peers
 from .recorded import Recorded
 
@@ -22,8 +23,6 @@ Metrics = dict[str, Tensor]
 Execution = Literal["plain", "recorded", "compiled"]
 """Of an update: with autograd; from a recording of that; as one compiled graph."""
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
-State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Parameters, first and second moments [P]; number of updates and learning rate, scalars."""
 
 # An optimizer's module and settings never change and no graph is shared between two of them, so
 # that only tensors need a second look in each call (saves a fifth of a small update); the graph's
@@ -34,39 +33,6 @@ COMPILE: dict[str, Any] = {
     "isolate_recompiles": True,
     "options": {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe, "cpp_wrapper": True},
 }
-
-
-def adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> None:
-    """Adam in place (Kingma & Ba 2015, algorithm 1): PyTorch's fused one.
-
-    The compiler cannot take that, but fuses the same operations itself.
-
-    Args:
-        state: Of the optimizer.
-        grad: Gradient of the parameters, [P].
-        eps: Added to the root of the second moment.
-        betas: Decay of the two moments.
-    """
-    flat, mean, square, count, rate = state
-    if not torch.compiler.is_dynamo_compiling():
-        count.add_(1)
-        # What `torch.optim` calls in the end, after four times as long.
-        torch.ops.aten._fused_adam_.tensor_lr(
-            *([flat], [grad], [mean], [square], [], [count]),
-            lr=rate,
-            beta1=betas[0],
-            beta2=betas[1],
-            weight_decay=0.0,
-            eps=eps,
-            amsgrad=False,
-            maximize=False,
-        )
-        return
-    count.add_(1)
-    mean.lerp_(grad, 1 - betas[0])
-    square.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
-    root = (square / (1 - betas[1] ** count)).sqrt() + eps
-    flat.sub_(mean / root * (rate / (1 - betas[0] ** count)))
 
 
 class _Loss(nn.Module):
