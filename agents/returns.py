@@ -24,12 +24,17 @@ def backward_recursion(delta: Tensor, decay: Tensor, last: Tensor) -> Tensor:
         acc, [T, B].
     """
     assert delta.shape == decay.shape and last.shape == delta.shape[1:]
-    acc = torch.empty_like(delta)
-    for out, step, factor in zip(
-        reversed(acc.unbind(0)), reversed(delta.unbind(0)), reversed(decay.unbind(0)), strict=True
-    ):
-        last = torch.addcmul(step, factor, last, out=out)
-    return acc
+    # After each round row t holds the sum of the first `reach` terms and the product of their
+    # decays: log2(T) rounds over all rows (Hillis & Steele 1986) and not T steps of one row.
+    acc = torch.cat((delta, last[None]))
+    decay = torch.cat((decay, torch.zeros_like(last[None])))
+    reach = 1
+    while reach < len(acc):
+        near, far = decay[:-reach], slice(reach, None)
+        acc = torch.cat((torch.addcmul(acc[:-reach], near, acc[far]), acc[-reach:]))
+        decay = torch.cat((near * decay[far], decay[-reach:]))
+        reach *= 2
+    return acc[:-1]
 
 
 def gae(
