@@ -11,7 +11,7 @@ from torch import Tensor
 from ..envs.rollout import Rollout
 from ..envs.tree import map_tree
 from .agent import Agent, AgentConfig, Setup
-from .losses import masked_variance
+from .losses import masked_variance, mean_weights
 from .normalize import ReturnScale
 from .optimizer import Metrics, Optimizer
 from .policies import ActorCritic
@@ -75,6 +75,10 @@ class ActorCriticAgent(Agent[ActorCritic]):
         """The scalar to descend for a minibatch, and the trace of its terms [L, N]."""
         raise NotImplementedError
 
+    def weigh(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Weighs the steps of a whole minibatch [L, N]: the valid ones alike, 1 together."""
+        return batch | {"weight": mean_weights(batch["valid"])}
+
     def _build_optimizer(
         self, config: ActorCriticConfig, batches: int, obstacle: str | None = None
     ) -> Optimizer:
@@ -92,6 +96,7 @@ class ActorCriticAgent(Agent[ActorCritic]):
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
             execution=self._execution(rounds * batches, obstacle),
+            prepare=self.weigh,
             peers=self.setup.peers,
         )
 

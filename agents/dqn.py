@@ -129,6 +129,7 @@ class DQN(Agent[QPolicy]):
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
             execution=self._execution(updates * setup.total_steps, obstacle),
+            prepare=self.weigh,
             peers=setup.peers,
         )
         self.copy_target()
@@ -230,7 +231,6 @@ class DQN(Agent[QPolicy]):
             for i in range(now):
                 columns = slice(i * size, (i + 1) * size)
                 part = map_tree(lambda leaf, columns=columns: leaf[:, columns], batch)
-                part["share"] = mean_weights(part["valid"])
                 yield sample.starts[columns], part
             count -= now
 
@@ -239,12 +239,16 @@ class DQN(Agent[QPolicy]):
         begin, length = self.burn_in, self.sequence_length
         return learnable(sample, self.policy, self.target, self.config, begin, length)
 
+    def weigh(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Makes of importance weights [1, N] those of the steps [L, N] of a whole minibatch."""
+        return batch | {"weight": batch["weight"] * mean_weights(batch["valid"])}
+
     def loss(self, policy: QPolicy, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
         """The weighted Huber loss of a minibatch [L, N], and its TD errors and values."""
         q, _ = policy(batch["obs"], batch["state"], batch["first"])
         taken = q.gather(-1, batch["action"][..., None]).squeeze(-1)
         error, valid = batch["target"] - taken, batch["valid"]
-        loss = (batch["weight"] * huber(error) * batch["share"]).sum()
+        loss = (batch["weight"] * huber(error)).sum()
         trace = {"error": error.detach(), "q": taken.detach(), "valid": valid}
         return loss, trace
 

@@ -22,7 +22,7 @@ from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
 from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance, joined
 from .agent import Setup
-from .losses import masked_mean, mean_weights
+from .losses import masked_mean
 from .optimizer import Metrics
 from .policies import ActorCritic
 from .returns import vtrace
@@ -107,7 +107,6 @@ class IMPALA(ActorCriticAgent):
             "target": target,
             "rho": rho,
             "valid": valid.float(),
-            "weight": mean_weights(valid),
         }
 
     def loss(self, policy: ActorCritic, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:

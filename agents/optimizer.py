@@ -60,6 +60,7 @@ class Optimizer:
         weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
         execution: Of updates; only plain ones may depend on more than tensors, and those of the
             module must stay. Compiling takes 8-50 s (cached on disk).
+        prepare: What the loss takes of a whole minibatch, made before that is shared out.
         peers: The learners that share each minibatch, in plain updates; None: this one takes it
             whole.
     """
@@ -76,6 +77,7 @@ class Optimizer:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         execution: Execution = "plain",
+        prepare: Callable[[Any], Any] = lambda batch: batch,
         peers: Peers | None = None,
     ) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -85,6 +87,7 @@ class Optimizer:
         self.weight_decay = weight_decay
         self.module = module
         self.loss = loss
+        self.prepare = prepare
         self.names = [f"module.{name}" for name, _ in named]
         self.shapes = [p.shape for _, p in named]
         self.sizes = [p.numel() for _, p in named]
@@ -112,7 +115,7 @@ class Optimizer:
         """Takes one step down the loss of `batch`; returns what the loss does, and `grad_norm`.
 
         Args:
-            batch: What the loss takes; a tree of tensors.
+            batch: What `prepare` takes; a tree of tensors.
             veto: Looks at the metrics before the step and may forbid it; in plain updates.
         """
         rate = torch.tensor(self.learning_rate, device=self.flat.device)
@@ -120,6 +123,7 @@ class Optimizer:
         if self.peers is None and veto is None:
             return self._update(state, batch)
         assert self.execution == "plain"
+        batch = self.prepare(batch)
         grad, metrics = (
             self._gradient(batch) if self.peers is None else self._shared(self.peers, batch)
         )
@@ -128,7 +132,7 @@ class Optimizer:
         return metrics | {"grad_norm": self._apply(state, grad)}
 
     def _plain_update(self, state: State, batch: Any) -> Metrics:
-        grad, metrics = self._gradient(batch)
+        grad, metrics = self._gradient(self.prepare(batch))
         return metrics | {"grad_norm": self._apply(state, grad)}
 
     def _shared(self, peers: Peers, batch: Any) -> tuple[Tensor, Metrics]:
@@ -159,6 +163,7 @@ class Optimizer:
 
     def _functional_update(self, state: State, batch: Any) -> Metrics:
         """The same update without side effects on modules: what `torch.compile` can take whole."""
+        batch = self.prepare(batch)
 
         def loss(flat: Tensor) -> tuple[Tensor, Metrics]:
             weights = dict(zip(self.names, self._views(flat), strict=True))

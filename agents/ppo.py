@@ -26,7 +26,7 @@ from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
 from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance, joined
 from .agent import Setup
-from .losses import clipped_surrogate, masked_mean, masked_normalize, mean_weights, value_loss
+from .losses import clipped_surrogate, masked_mean, masked_normalize, value_loss
 from .optimizer import Metrics
 from .policies import ActorCritic
 from .returns import gae
@@ -94,7 +94,7 @@ class PPO(ActorCriticAgent):
         self.old = copy.deepcopy(self.policy) if self.policy.trains_apart else None
         traces: list[Metrics] = []
         for minibatch in self.minibatches(batch):
-            minibatch["clip_range"] = clip_range
+            minibatch = minibatch | {"clip_range": clip_range}
             trace = self.optimizer.update(minibatch, self.too_far if cfg.target_kl else None)
             traces.append(trace)
             if "grad_norm" not in trace:  # vetoed
@@ -142,20 +142,17 @@ class PPO(ActorCriticAgent):
         return advantage, {"advantage": advantage, "log_prob": log_prob}, {}
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
-        """Yields minibatches with normalised advantages, whose valid steps weigh 1 together."""
-        count = batch["valid"].shape[1]
-        size = max(1, self.config.batch_size // self.sequence_length)
-        weighed: dict[str, Tree] = {}
-        for picked in minibatches(batch, count, size, self.config.n_epochs, self.rng):
-            if picked is not batch or not weighed:  # the same minibatch again needs no second look
-                weighed = self._weigh(picked)
-            yield dict(weighed)
+        """Yields what each update takes of a rollout's sequences."""
+        cfg, count = self.config, batch["valid"].shape[1]
+        size = max(1, cfg.batch_size // self.sequence_length)
+        return minibatches(batch, count, size, cfg.n_epochs, self.rng)
 
-    def _weigh(self, batch: dict[str, Tree]) -> dict[str, Tree]:
-        advantage, valid = batch["advantage"], batch["valid"]
+    def weigh(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """See `ActorCriticAgent.weigh`; normalises the advantages, too."""
         if self.config.normalize_advantage:
-            advantage = masked_normalize(advantage, valid)
-        return batch | {"advantage": advantage, "weight": mean_weights(valid)}
+            normalized = masked_normalize(batch["advantage"], batch["valid"])
+            batch = batch | {"advantage": normalized}
+        return super().weigh(batch)
 
     @torch.no_grad()
     def _log_prob_under_same_masks(self, old: ActorCritic, batch: dict[str, Tree]) -> Tensor:

@@ -130,7 +130,7 @@ def test_the_loss_of_impala_is_the_papers() -> None:
     rollout = run.rollout()
     acted = rollout.extras["log_prob"] + torch.randn_like(rollout.reward) / 2
     rollout = replace(rollout, extras={"log_prob": acted})
-    loss, _ = agent.loss(agent.policy, agent.targets(rollout))
+    loss, _ = agent.loss(agent.policy, agent.weigh(agent.targets(rollout)))
 
     params, value, _ = agent.policy(rollout.obs, (), rollout.first)
     pi = torch.distributions.Categorical(logits=params[:-1])

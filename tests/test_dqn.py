@@ -272,8 +272,7 @@ def test_importance_weights_enter_the_loss() -> None:
     batch = run.agent.targets(warm(run))
     batch["target"] = torch.linspace(-4, 4, 16)[None]
     batch["weight"] = torch.linspace(0.1, 1, 16)[None]
-    batch["share"] = batch["valid"] / batch["valid"].sum()
-    loss, trace = run.agent.loss(run.agent.policy, batch)
+    loss, trace = run.agent.loss(run.agent.policy, run.agent.weigh(batch))
     valid = batch["valid"]
     small = trace["error"].abs() <= 1  # both branches of the Huber loss
     assert small.any() and (~small).any()

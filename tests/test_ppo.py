@@ -106,7 +106,7 @@ def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
     """The ratio is taken under the masks of the update, which are others in the next one."""
     run = build("mlp", "network.blocks.0.dropout=0.5")
     batch, _ = run.agent.prepare(run.rollout())
-    batch = run.agent._weigh(batch) | {"clip_range": torch.tensor(0.2)}
+    batch = run.agent.weigh(batch) | {"clip_range": torch.tensor(0.2)}
     old = copy.deepcopy(run.agent.policy.train())
     log_probs = []
     for _ in range(2):
@@ -198,7 +198,8 @@ def test_the_loss_is_the_papers() -> None:
     agent: PPO = run.agent
     run.step()
     batch, _ = agent.prepare(run.rollout())
-    minibatch = next(iter(agent.minibatches(batch))) | {"clip_range": torch.tensor(0.2)}
+    minibatch = agent.weigh(next(iter(agent.minibatches(batch))))
+    minibatch["clip_range"] = torch.tensor(0.2)
     minibatch["log_prob"] = minibatch["log_prob"] + torch.randn_like(minibatch["log_prob"]) / 3
     loss, _ = agent.loss(agent.policy, minibatch)
 
@@ -237,7 +238,7 @@ def test_an_epoch_takes_each_sequence_once(network: str) -> None:
 def test_minibatches_weigh_valid_steps_equally() -> None:
     run = build("mlp", *SHORT)
     batch, _ = run.agent.prepare(run.rollout())
-    for minibatch in run.agent.minibatches(batch):
+    for minibatch in map(run.agent.weigh, run.agent.minibatches(batch)):
         valid = minibatch["valid"]
         assert torch.allclose(minibatch["weight"], valid / valid.sum())
         assert (minibatch["advantage"] * valid).sum().abs() < 1e-4
