@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import torch
 from torch import Tensor, nn
 
-from ..envs.collector import Acted
+from ..envs.collector import Acted, Acting
 from ..envs.tree import Tree, map_tree
 from ..networks.backbone import NetworkConfig, build
 from ..networks.heads import action_head
@@ -75,10 +74,10 @@ class Policy(nn.Module):
         """
         raise NotImplementedError
 
-    def acting(self, greedy: bool) -> Callable[[Tree, Tree, Tensor, Tensor], Acted]:
+    def acting(self, greedy: bool) -> Acting:
         """`act` for whom it is called step after step; recorded if there is no memory."""
         act = functools.partial(self.act, greedy=greedy)
-        return Recorded(act, self) if self.initial_state(1) == () else act
+        return Recorded(act, self).of if self.initial_state(1) == () else lambda *first: act
 
     def _inputs(self, obs: Tree) -> Tree:
         return obs if self.normalizer is None else self.normalizer(obs)

@@ -60,7 +60,7 @@ class Recorded:
         given = list(leaves(args))
         if torch.is_autocast_enabled(given[0].device.type):  # it would cast a second time
             return self._function(*args)
-        geometry = tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
+        geometry = _geometry(given)
         play = self._recordings.get(geometry)
         if play is not None:
             with torch.no_grad():
@@ -74,6 +74,17 @@ class Recorded:
             result = self._function(*args)
         self._recordings[geometry] = recorder.finish(result)
         return result
+
+    def of(self, *args: Tree) -> Callable[..., Tree]:
+        """What to call for many arguments in a row with the geometry of these, without gradients.
+
+        It does not look at each of them again: a third of the time of a small function.
+        """
+        given = list(leaves(args))
+        play = self._recordings.get(_geometry(given))
+        if play is None or torch.is_autocast_enabled(given[0].device.type):
+            return self
+        return lambda *args: play(*leaves(args))
 
 
 class _Recorder(TorchDispatchMode):
@@ -154,6 +165,10 @@ class _Recorder(TorchDispatchMode):
         self._nodes[place] = self._constant(result) if fixed else node
 
 
+def _geometry(given: list[Tensor]) -> tuple[Any, ...]:
+    return tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
+
+
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     """Where a tensor lies in memory, storage first, and how it is read from there."""
     storage = tensor.untyped_storage().data_ptr()
@@ -172,7 +187,7 @@ def _quickest(
 ) -> Callable[..., Any]:
     """PyTorch's Python function of an operator's name, if it gives the same: half the overhead."""
     name = func._schema.name.partition("::")[2]
-    for home in (torch, Tensor) if func.namespace == "aten" else ():
+    for home in (torch, Tensor, nn.functional) if func.namespace == "aten" else ():
         function = getattr(home, name, None)
         if not isinstance(function, BuiltinFunctionType | MethodDescriptorType):
             continue

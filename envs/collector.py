@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,6 +18,12 @@ from .vector import Envs
 Acted = tuple[torch.Tensor, dict[str, torch.Tensor], Tree]
 """Actions [B, *act], what else is kept of them (extras) [B, *], and the memory afterwards."""
 
+Act = Callable[[Tree, Tree, torch.Tensor, torch.Tensor], Acted]
+"""Chooses one action a column, from obs [B, *obs], state, first [B] and noise [B, *]."""
+
+Acting = Callable[[Tree, Tree, torch.Tensor, torch.Tensor], Act]
+"""What acts in a rollout, from what its first step gives to it."""
+
 
 class Acts(Protocol):
     """What the collector needs of a policy; see `agents.policies.Policy`."""
@@ -31,8 +38,8 @@ class Acts(Protocol):
         """What `act` takes as noise, from uniforms [T, B, K]."""
         ...
 
-    def acting(self, greedy: bool) -> Callable[[Tree, Tree, torch.Tensor, torch.Tensor], Acted]:
-        """What chooses one action a column, from obs, state, first and noise."""
+    def acting(self, greedy: bool) -> Acting:
+        """What acts, with or without exploration."""
         ...
 
 
@@ -66,7 +73,7 @@ class Collector:
     ) -> None:
         self.envs = envs
         self.policy = policy
-        self.act = policy.acting(greedy)
+        self.acting = policy.acting(greedy)
         self.length = length
         self.reward_scale = reward_scale
         self.reward_clip = reward_clip
@@ -98,14 +105,15 @@ class Collector:
         before = map_tree(lambda x: x.numpy().copy(), self.state)
         _write(obs, 0, self.obs)
         first[0] = self.first
-        views = map_tree(torch.from_numpy, obs)
+        views = map_tree(lambda x: iter(torch.from_numpy(x).unbind(0)), obs)
         opens = torch.from_numpy(first).unbind(0)
-        actions, extras = [], []
+        act, actions, extras = None, [], []
         with torch.inference_mode():
             noise = self.policy.noise(torch.from_numpy(uniform)).unbind(0)
             for t in range(steps):
-                now = map_tree(lambda x, t=t: x[t], views)
-                action, extra, self.state = self.act(now, self.state, opens[t], noise[t])
+                given = map_tree(next, views), self.state, opens[t], noise[t]
+                act = act or self.acting(*given)
+                action, extra, self.state = act(*given)
                 actions.append(action.numpy())
                 extras.append(extra)
                 begin = time.perf_counter()
@@ -192,5 +200,4 @@ class Collector:
 
 def _write(rows: Tree, t: int, row: Tree) -> None:
     """Copies `row` into `rows[t]`, leaf by leaf."""
-    for target, source in zip(leaves(rows), leaves(row), strict=True):
-        target[t] = source
+    map_tree(lambda target, source: operator.setitem(target, t, source), rows, row)

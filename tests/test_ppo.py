@@ -319,8 +319,8 @@ def test_acting_is_in_eval_mode() -> None:
     assert isinstance(run.source, LocalSource)
     collector, policy = run.source.collectors[0], run.agent.policy
     modes = []
-    act = collector.act
-    collector.act = lambda *args: (modes.append(policy.training), act(*args))[1]
+    act = policy.act
+    collector.acting = lambda *first: lambda *args: (modes.append(policy.training), act(*args))[1]
     for _ in range(2):
         run.step()
     assert modes and not any(modes)
