@@ -97,14 +97,15 @@ class Collector:
         """
         steps, batch = self.length, self.envs.num_envs
         obs = map_tree(lambda x: np.empty((steps + 1, *x.shape), x.dtype), self.obs)
-        first = np.empty((steps + 1, batch), bool)
         reward = np.empty((steps, batch), np.float32)
-        terminated, done = np.empty((steps, batch), bool), np.empty((steps, batch), bool)
+        terminated = np.empty((steps, batch), bool)
+        ended = np.empty((steps + 2, batch), bool)  # step t at t + 2: when the next opens is told
+        ended[0], ended[1] = self.first, self.finished
+        first, done = ended[:-1], ended[2:]
         size = self.policy.noise_size
         uniform = np.stack([rng.random((steps, size), np.float32) for rng in self.rngs], 1)
         before = map_tree(lambda x: x.numpy().copy(), self.state)
         _write(obs, 0, self.obs)
-        first[0] = self.first
         views = map_tree(lambda x: iter(torch.from_numpy(x).unbind(0)), obs)
         opens = torch.from_numpy(first).unbind(0)
         act, actions, extras = None, [], []
@@ -120,10 +121,9 @@ class Collector:
                 self.obs, reward[t], terminated[t], truncated = self.envs.step(actions[-1])
                 self.env_seconds += time.perf_counter() - begin
                 _write(obs, t + 1, self.obs)
-                first[t + 1] = self.finished
-                done[t] = self.finished = terminated[t] | truncated
+                np.logical_or(terminated[t], truncated, out=done[t])
             stacked = {k: torch.stack([e[k] for e in extras]).numpy() for k in extras[0]}
-        self.first = first[-1]
+        self.first, self.finished = ended[-2:].copy()
         self._check(reward, obs)
         return Rollout(
             obs=obs,

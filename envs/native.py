@@ -102,7 +102,7 @@ class NativeEnvs(Envs):
             obs, reward, terminated, truncated, _ = self._vector.step(action)
         self._ended = terminated | truncated
         self.obs = map_tree(_plain, obs)
-        return self.obs, reward.astype(np.float64), terminated, truncated
+        return self.obs, reward, terminated, truncated
 
     def snapshot(self) -> dict[str, Any]:
         """The environment's arrays and numbers, and its generator's state."""
@@ -143,5 +143,5 @@ class NativeEnvs(Envs):
 
 def _plain(leaf: Any) -> np.ndarray:
     # One memory layout: a matrix product of a transposed view rounds differently.
-    array = np.ascontiguousarray(leaf)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    array = np.asarray(leaf)
+    return array.astype(np.float32 if array.dtype.kind == "f" else array.dtype, order="C")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .dense import affine
+
 Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 Norm = Literal["none", "layer", "batch"]
 Init = Literal["orthogonal", "xavier", "kaiming", "default"]
@@ -103,7 +105,7 @@ def float32_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A linear map that stays in float32 where autocast has made x less precise."""
     kind = x.device.type
     if not torch.is_autocast_enabled(kind):
-        return F.linear(x, weight, bias)
+        return affine(x, weight, bias) if x.ndim == 2 else F.linear(x, weight, bias)
     with torch.autocast(kind, enabled=False):
         return F.linear(x.float(), weight, bias)
 
