@@ -75,7 +75,7 @@ class AtariEnvs(Envs):
         with self._guard:
             obs, reward, terminated, truncated, _ = self._vector.step(action)
         self.obs = obs
-        return obs, reward, terminated, truncated
+        return obs, reward.astype(np.float64), terminated, truncated
 
     def snapshot(self) -> dict[str, Any]:
         """How often it was reset: the seeds that are used up."""
