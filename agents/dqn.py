@@ -27,7 +27,7 @@ from ..envs.tree import Tree, map_tree
 from .agent import Agent, Setup
 from .losses import huber, masked_mean, mean_weights
 from .optimizer import Metrics, Optimizer
-from .policies import QPolicy
+from .q_policy import QPolicy
 from .replay import Replay, Sample
 from .schedules import ramp
 from .targets import TargetConfig, learnable

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..envs.tree import Tree, map_tree
 from .agent import AgentConfig
-from .policies import QPolicy
+from .q_policy import QPolicy
 from .replay import Sample
 from .returns import n_step_returns, rescale, unscale
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from neuraxis.agents import agent_names
 from neuraxis.agents.normalize import Normalizer, ReturnScale, merge
-from neuraxis.agents.policies import QPolicy
+from neuraxis.agents.q_policy import QPolicy
 from neuraxis.networks import NetworkConfig
 from neuraxis.networks.mlp import MLP
 
