@@ -50,7 +50,8 @@ class ActorCriticConfig(AgentConfig, frozen=True):
 class ActorCriticAgent(Agent[ActorCritic]):
     """The policy, its optimizer and the statistics; a subclass has the loss and `learn`.
 
-    The policy of an asynchronous agent remembers the log-probabilities of its actions.
+    An asynchronous agent's policy leaves the log-probabilities of its actions in the extras, others
+    their features (see `ActorCritic`) for a learner on the CPU: a GPU rounds otherwise.
     """
 
     optimizer: Optimizer
@@ -58,12 +59,13 @@ class ActorCriticAgent(Agent[ActorCritic]):
     def __init__(self, config: ActorCriticConfig, setup: Setup) -> None:
         super().__init__(config, setup)
         self.rollout_length = config.n_steps
+        features = "features" if self.device.type == "cpu" else None
         self.policy = ActorCritic(
             setup.network,
             setup.observation_space,
             setup.action_space,
             config.normalize_observations,
-            log_prob=self.asynchronous,
+            "log_prob" if self.asynchronous else features,
         )
         self.policy.to(self.device).eval()
         self.has_memory = self.policy.initial_state(1) != ()

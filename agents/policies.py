@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import gymnasium
 import torch
@@ -15,6 +16,8 @@ from ..networks.heads import action_head
 from ..networks.layers import Float32Linear
 from .normalize import Normalizer
 from .recorded import Recorded
+
+Extra = Literal["log_prob", "features"]
 
 
 def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:
@@ -94,8 +97,9 @@ class ActorCritic(Policy):
         observation_space: Of one environment.
         action_space: Of one environment.
         normalize: Keep running statistics of vector observations.
-        log_prob: Acting leaves the log-probability of each action in the extras: for agents that
-            learn from rollouts of older weights.
+        extra: What acting leaves in the extras: `log_prob` of the actions, for agents that learn
+            from rollouts of older weights; `features` of a shared backbone without memory, for
+            agents that learn with the very weights that acted.
     """
 
     def __init__(
@@ -104,10 +108,10 @@ class ActorCritic(Policy):
         observation_space: gymnasium.Space,
         action_space: gymnasium.Space,
         normalize: bool,
-        log_prob: bool = False,
+        extra: Extra | None = None,
     ) -> None:
         super().__init__(observation_space, normalize)
-        self.log_prob = log_prob
+        self.extra = extra
         self.actor = build(network.blocks, self.input_space)
         self.critic = None if network.shared else build(network.blocks, self.input_space)
         self.head = action_head(action_space, self.actor.out_size, gain=0.01)
@@ -136,7 +140,15 @@ class ActorCritic(Policy):
             actor, actor_state = self.actor(obs, actor_state, first)
             critic, critic_state = self.critic(obs, critic_state, first)
             state = (actor_state, critic_state) if actor_state else ()
-        return self.head(actor), self.value(critic).squeeze(-1), state
+        return *self.judge(actor, critic), state
+
+    def features(self, obs: Tree, first: Tensor) -> Tensor:
+        """What a shared backbone without memory makes of observations, [T, B, D]."""
+        return self.actor(self._inputs(obs), (), first)[0]
+
+    def judge(self, actor: Tensor, critic: Tensor) -> tuple[Tensor, Tensor]:
+        """Distribution parameters [T, B, P] and values [T, B] of features [T, B, D]."""
+        return self.head(actor), self.value(critic).squeeze(-1)
 
     def act(
         self,
@@ -146,7 +158,7 @@ class ActorCritic(Policy):
         noise: Tensor | None = None,
         greedy: bool = False,
     ) -> Acted:
-        """See `Policy.act`; extras have `log_prob` [B] if wished. A critic without memory rests."""
+        """See `Policy.act`; a critic without memory rests."""
         obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
         first = first[None]
         if self.critic is None or state == ():
@@ -159,5 +171,9 @@ class ActorCritic(Policy):
             action = self.head.mode(params)
         else:
             action = self.head.sample(params, self._noise(noise, first[0]))
-        extras = {"log_prob": self.head.log_prob(params, action)} if self.log_prob else {}
+        extras = {}
+        if self.extra == "log_prob":
+            extras["log_prob"] = self.head.log_prob(params, action)
+        elif self.extra == "features" and self.critic is None and state == ():
+            extras["features"] = y[0]
         return action, extras, state

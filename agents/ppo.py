@@ -6,7 +6,8 @@ Feed-forward networks learn from shuffled single steps; networks with memory fro
 a feed-forward network has length 1 and no memory.
 
 Deviations: values, log-probabilities and sequence-start memories are computed in `learn`, with the
-weights that acted, instead of during the rollout (the numbers are the same, acting is cheaper).
+weights that acted, instead of during the rollout (the numbers are the same, acting is cheaper);
+where actor and critic share a network without memory, from the features that acting left.
 With dropout or batch normalisation the old log-probabilities are computed again for each minibatch,
 by the weights that acted under the masks and batch statistics of the update: else no ratio would
 begin at 1.

@@ -28,11 +28,19 @@ def cut(x: Tensor, length: int) -> Tensor:
 def unroll(policy: ActorCritic, rollout: Rollout, length: int) -> tuple[Tensor, Tensor, Tree]:
     """What the weights that acted think of a rollout.
 
+    If acting has left its features, they need not be made again; autocast makes others.
+
     Returns:
         Values of every state [T+1, B]; log-probabilities of the actions [T, B]; and the memory at
         the start of each sequence of `length` steps, a tree of [*, T/L * B, *] in the order of
         `cut`.
     """
+    if "features" in rollout.extras and not torch.is_autocast_enabled(rollout.reward.device.type):
+        newest = map_tree(lambda leaf: leaf[-1:], rollout.obs)
+        newest = policy.features(newest, rollout.first[-1:])
+        features = torch.cat((rollout.extras["features"], newest))
+        params, value = policy.judge(features, features)
+        return value, policy.head.log_prob(params[:-1], rollout.action), ()
     actions = torch.cat((rollout.action, rollout.action[-1:]))  # any for the last state
     state, values, log_probs, starts = rollout.state, [], [], []
     stride = length if state != () else len(actions)

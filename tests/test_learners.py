@@ -230,6 +230,16 @@ def test_bfloat16_costs_digits_of_features_only(network: str) -> None:
     assert 0 < (half_value - value).abs().max() < 0.1 * value.abs().max()
 
 
+def test_the_first_ratio_is_1_in_bfloat16() -> None:
+    """Though acting left features in float32."""
+    run = training("num_envs=4", "network.shared=true")
+    rollout, seen = run.rollout(), []
+    update = run.agent.optimizer.update
+    run.agent.optimizer.update = lambda *args: seen.append(update(*args)) or seen[-1]
+    Learner(config("learner.precision=bfloat16"), run.agent).learn(rollout)
+    assert seen[0]["log_ratio"].abs().max() < 1e-6 < seen[-1]["log_ratio"].abs().max()
+
+
 @pytest.mark.parametrize("agent", agent_names())
 def test_every_agent_learns_in_bfloat16(agent: str) -> None:
     run = training(f"agent={agent}", "num_envs=4", *SMALL[agent], *NETWORKS["lstm"])

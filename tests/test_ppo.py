@@ -156,6 +156,25 @@ def flat(tree: Any) -> list[Tensor]:
     return found
 
 
+@pytest.mark.parametrize("network", ["mlp", "cnn_small"])
+def test_values_of_a_shared_network_come_from_what_acting_left(network: str) -> None:
+    """Its features: only the last observation goes through the network once more."""
+    run = build(network, *SHORT, "network.shared=true", "agent.normalize_observations=true")
+    for _ in range(2):
+        run.step()
+    rollout, length = run.rollout(), run.agent.sequence_length
+    assert set(rollout.extras) == {"features"}
+    without = unroll(run.agent.policy, replace(rollout, extras={}), length)
+    for one, two in zip(unroll(run.agent.policy, rollout, length), without, strict=True):
+        assert all(
+            torch.allclose(*pair, atol=1e-5) for pair in zip(flat(one), flat(two), strict=True)
+        )
+    doubled = {"features": 2 * rollout.extras["features"]}
+    value, _, _ = unroll(run.agent.policy, replace(rollout, extras=doubled), length)
+    assert torch.allclose(value[-1], without[0][-1], atol=1e-5)
+    assert not torch.allclose(value[:-1], without[0][:-1], atol=1e-2)
+
+
 def test_truncation_is_valued_with_the_memory_before_the_reset() -> None:
     run = build("lstm", *SHORT)
     for _ in range(2):
