@@ -22,9 +22,8 @@ class Tanh(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies it to each number."""
-        if (
-            torch.compiler.is_dynamo_compiling()
-        ):  # the compiler's sigmoid takes a quarter of its tanh
+        if torch.compiler.is_dynamo_compiling():
+            # the compiler's sigmoid takes a quarter of its tanh
             return 2 * torch.sigmoid(2 * x) - 1
         return torch.tanh(x)
 
