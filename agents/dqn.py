@@ -228,10 +228,9 @@ class DQN(Agent[QPolicy]):
             self.policy.eval()
             batch = self.targets(sample)
             self.policy.train()
-            for i in range(now):
-                columns = slice(i * size, (i + 1) * size)
-                part = map_tree(lambda leaf, columns=columns: leaf[:, columns], batch)
-                yield sample.starts[columns], part
+            parts = map_tree(lambda leaf: iter(leaf.split(size, 1)), batch)
+            for starts in np.split(sample.starts, now):
+                yield starts, map_tree(next, parts)
             count -= now
 
     def targets(self, sample: Sample) -> dict[str, Tree]:

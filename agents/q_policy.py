@@ -65,11 +65,15 @@ class QPolicy(Policy):
     ) -> tuple[Tensor, Tree]:
         """Action values [T, B, A] and the memory after row T-1."""
         y, state = self.backbone(self._inputs(obs), state, first)
+        return self._values(y, noisy), state
+
+    def _values(self, y: Tensor, noisy: bool) -> Tensor:
+        """Action values [*, A] of features [*, D]."""
         flag: Any = (noisy,) if self.noisy else ()
         q = self.advantage(y, *flag)
         if self.value is not None:
             q = self.value(y, *flag) + q - q.mean(-1, keepdim=True)
-        return q, state
+        return q
 
     def act(
         self,
@@ -80,9 +84,9 @@ class QPolicy(Policy):
         greedy: bool = False,
     ) -> Acted:
         """See `Policy.act`: with chance epsilon, drawn per column, an action at random."""
-        obs = map_tree(lambda leaf: leaf[None], obs)
-        q, state = self(obs, state, first[None], not greedy)
-        action = q[0].argmax(-1)
+        obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
+        y, state = self.backbone(obs, state, first[None])
+        action = self._values(y[0], not greedy).argmax(-1)
         if not greedy:
             explored = self._noise(noise, first)
             action = torch.where(explored < 0, action, explored)
