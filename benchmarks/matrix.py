@@ -1,6 +1,6 @@
 """Every agent with every network on every kind of environment: it trains, or says why not.
 
-    python benchmarks/matrix.py                        # all of it, about eight minutes of one core
+    python benchmarks/matrix.py                        # all of it, about a quarter of an hour
     python benchmarks/matrix.py --only Pong ppo        # rows whose name has all of these
 
 Each pair trains for a few thousand steps in this process. `ok`: it ran to its end, every weight
@@ -36,6 +36,8 @@ AGENTS = {
         *("num_envs=4", "agent.train_freq=16", "agent.gradient_steps=4", "agent.batch_size=32"),
         *("agent.buffer_size=2_000", "agent.learning_starts=200", "agent.sequence_length=16"),
     ),
+    "impala": ("num_envs=4", "agent.n_steps=32"),
+    "appo": ("num_envs=4", "agent.n_steps=64", "agent.batch_size=128"),
 }
 
 
@@ -67,22 +69,19 @@ class Row:
 
 SMALL = {"cnn": "cnn_small", "lstm": "cnn_small_lstm"}
 NATURE = {"lstm": "cnn_lstm"}
-PONG = {
-    "ppo": ("env.time_limit=200", "agent.n_epochs=1"),
-    "dqn": ("env.time_limit=200",),
-}
+PONG = ("env.time_limit=200",)
 ROWS = [
-    Row(env, agent, steps, images, more.get(agent, ()))
+    Row(env, agent, steps, images, more)
     for env, steps, images, more in (
-        ("CartPole-v1", 2_000, {}, {}),
-        ("LunarLander-v3", 2_000, {}, {}),
-        ("Acrobot-v1", 2_000, {}, {}),
-        ("minigrid_doorkey", 2_000, SMALL, {}),
+        ("CartPole-v1", 2_000, {}, ()),
+        ("LunarLander-v3", 2_000, {}, ()),
+        ("Acrobot-v1", 2_000, {}, ()),
+        ("minigrid_doorkey", 2_000, SMALL, ()),
         ("atari", 1_000, NATURE, PONG),
-        ("neuraxis/Dict-v0", 2_000, NATURE, {}),
-        ("Pendulum-v1", 2_000, {}, {}),
-        ("HalfCheetah-v5", 2_000, {}, {}),
-        ("BipedalWalker-v3", 2_000, {}, {}),
+        ("neuraxis/Dict-v0", 2_000, NATURE, ()),
+        ("Pendulum-v1", 2_000, {}, ()),
+        ("HalfCheetah-v5", 2_000, {}, ()),
+        ("BipedalWalker-v3", 2_000, {}, ()),
     )
     for agent in AGENTS
 ]
