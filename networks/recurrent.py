@@ -1,6 +1,11 @@
 """Recurrent blocks: LSTM and GRU.
 
 Shapes: x [T,B,in], first [T,B], every part of the state [L,B,H] (L layers, H units), y [T,B,H].
+
+PyTorch's kernels run over time without resets. Cut at each reset of any column they take 0.5 ms a
+call, however short. Here a reset is a step of its own, before the one that opens the episode: one
+more input, 1 in that step and 0 in all others, shuts the gates, and the memory is exactly 0. So the
+whole of T is one call, and one more for columns without resets, which have no such steps.
 """
 
 from __future__ import annotations
@@ -11,11 +16,14 @@ from typing import Literal
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .backbone import Backbone, BlockConfig
+from .gru_layer import GRULayer
 from .layers import Init, drop, initialise, vector_norm
 
 Memory = tuple[Tensor, ...]  # LSTM (h, c), GRU (h,), each [L,B,H]
+SHUT = -1e4  # what a gate adds up, of which the sigmoid is 0
 
 
 class RecurrentConfig(BlockConfig, frozen=True):
@@ -36,7 +44,7 @@ class RecurrentConfig(BlockConfig, frozen=True):
 
 
 class Recurrent(Backbone):
-    """What LSTM and GRU share: time runs in a fused kernel from one reset to the next."""
+    """What LSTM and GRU share."""
 
     parts: int  # tensors in the memory
 
@@ -60,17 +68,58 @@ class Recurrent(Backbone):
 
     def forward(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
         """Maps x [T,B,in] to y [T,B,H]; the memory of a column is zeroed where it is `first`."""
+        state = _forget(state, first[0])
         if len(x) == 1 and not self.training:  # acting: the cell is 1.1 to 3 times faster
-            y, state = self.step(x[0], _forget(state, first[0]))
+            y, state = self.step(x[0], state)
             return self.tail(y.unsqueeze(0)), state
-        outputs = []
-        for start, stop in _stretches(first):
-            y, state = self.unroll(x[start:stop], _forget(state, first[start]))
-            outputs.append(y)
-        return self.tail(outputs[0] if len(outputs) == 1 else torch.cat(outputs)), state
+        y, state = self.unroll(x, state, first)
+        return self.tail(y), state
 
-    def unroll(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] through the kernel, no resets inside."""
+    def unroll(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
+        """Runs x [T,B,in] from the memory before it; reading `first` waits for a GPU."""
+        resets = first[1:].any(0)
+        whole, cut = (~resets).nonzero().squeeze(1), resets.nonzero().squeeze(1)
+        if not len(cut):
+            return self._run(x, state)
+        if not len(whole):
+            return self._run_cut(x, state, first)
+        y, after = self._run(x[:, whole], tuple(part[:, whole] for part in state))
+        before = tuple(part[:, cut] for part in state)
+        y_cut, after_cut = self._run_cut(x[:, cut], before, first[:, cut])
+        order = torch.cat((whole, cut)).argsort()
+        pairs = zip((y, *after), (y_cut, *after_cut), strict=True)
+        y, *after = (torch.cat(pair, 1)[:, order] for pair in pairs)
+        return y, tuple(after)
+
+    def _run_cut(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
+        """Runs columns that all have resets after row 0."""
+        place = _places(first)
+        length = int(place.max()) + 1
+        rows = x.new_zeros(length, *x.shape[1:]).scatter(0, place.expand_as(x), x)
+        resets = x.new_ones(length, x.shape[1], 1).scatter(0, place, 0.0)
+        y, state = self._run(rows, state, resets)
+        return y.gather(0, place.expand(*x.shape[:2], self.out_size)), state
+
+    def _run(self, x: Tensor, state: Memory, resets: Tensor | None = None) -> tuple[Tensor, Memory]:
+        """Runs x [T,B,in] through all layers; steps where `resets` [T,B,1] is 1 have x of 0."""
+        after = []
+        for number, parameters in enumerate(self.core.all_weights):
+            weights: list[Tensor] = [*parameters]
+            if number:
+                x = F.dropout(x, self.core.dropout, self.training)
+            if resets is not None:
+                weights[0] = torch.cat((weights[0], self.shutters(*weights)), 1)
+                x = torch.cat((x, resets), -1)
+            x, layer = self.kernel(x, tuple(part[number, None] for part in state), weights)
+            after.append(layer)
+        return x, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
+
+    def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
+        """Runs x [T,B,*] through one layer with the weights given; state [1,B,H]."""
+        raise NotImplementedError
+
+    def shutters(self, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Tensor:
+        """The weights [G*H,1] of the input that, alone at 1, empties the memory of a layer."""
         raise NotImplementedError
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
@@ -100,10 +149,20 @@ class LSTM(Recurrent):
     def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
         super().__init__(nn.LSTM, config, in_shape)
 
-    def unroll(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] through the kernel, no resets inside."""
+    def unroll(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
+        """See `Recurrent.unroll`."""
         with torch.autocast("cpu", enabled=False):  # some CPUs have no such kernel in bfloat16
-            return self.core(x.float(), state)
+            return super().unroll(x.float(), state, first)
+
+    def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
+        """See `Recurrent.kernel`."""
+        y, *after = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+        return y, tuple(after)
+
+    def shutters(self, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Tensor:
+        """Shuts the input, forget and output gates."""
+        gates = b_x.new_tensor([SHUT, SHUT, 0.0, SHUT])
+        return gates.repeat_interleave(self.out_size).unsqueeze(1)
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Runs one step x [B,in] through the cells of all layers."""
@@ -137,10 +196,18 @@ class GRU(Recurrent):
     def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
         super().__init__(nn.GRU, config, in_shape)
 
-    def unroll(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] through the kernel, no resets inside."""
-        y, h = self.core(x, state[0])
+    def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
+        """See `Recurrent.kernel`."""
+        if x.device.type == "cpu":
+            y = GRULayer.apply(x, state[0][0], *weights)
+            return y, (y[-1:],)
+        y, h = torch.gru(x, state[0], weights, True, 1, 0.0, self.training, False, False)
         return y, (h,)
+
+    def shutters(self, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Tensor:
+        """Shuts both gates and takes away the candidate's bias; its gradient so cancels, too."""
+        gates = b_x.new_full((2 * self.out_size,), SHUT)
+        return torch.cat((gates, -b_x[2 * self.out_size :])).unsqueeze(1)
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Runs one step x [B,in] through the cells of all layers."""
@@ -163,7 +230,12 @@ def _forget(state: Memory, first: Tensor) -> Memory:
     return tuple(torch.where(reset, 0.0, part) for part in state)
 
 
-def _stretches(first: Tensor) -> zip[tuple[int, int]]:
-    """The (start, stop) rows between which no column resets; reading `first` waits for a GPU."""
-    cuts = [row for row, cut in enumerate(first[1:].any(1).tolist(), start=1) if cut]
-    return zip([0, *cuts], [*cuts, len(first)], strict=True)
+def _places(first: Tensor) -> Tensor:
+    """Where steps go, [T,B,1], to leave a row free before those with `first` [T,B] but row 0.
+
+    Columns with fewer of them than others leave more rows free before their first one.
+    """
+    resets = first.cumsum(0) - first[0].long()
+    spare = (resets[-1].max() - resets[-1]) * (resets > 0)
+    steps = torch.arange(len(first), device=first.device).unsqueeze(1)
+    return (steps + resets + spare).unsqueeze(-1)

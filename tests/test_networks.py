@@ -138,6 +138,50 @@ def test_gradients_do_not_cross_first(block: Backbone) -> None:
     assert grad[6:, :3].any()
 
 
+def in_pytorchs_layers(block: Any, x: Tensor, state: Any, first: Tensor) -> tuple[Any, ...]:
+    """What `nn.LSTM` or `nn.GRU` make of one column's episodes, each by itself."""
+    openings = first.flatten().nonzero().flatten().tolist()
+    outputs, last, lstm = [], state, len(state) == 2
+    for start, stop in zip([0, *openings], [*openings, len(x)], strict=True):
+        y, after = block.core(x[start:stop], state if lstm else state[0])
+        outputs.append(y)
+        last = after if lstm else (after,)
+        state = block.initial_state(1)
+    return torch.cat(outputs), *last
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("resets", ["in some columns", "in all columns", "nowhere"])
+def test_a_stream_is_its_episodes(name: str, layers: int, resets: str) -> None:
+    cls = block_class(name)
+    fields = {"name": name, "size": 8, "layers": layers, "timescale": 9}
+    block: Any = cls(cls.Config.model_validate(fields), (6,))
+    x, state, first = inputs(block)
+    first[1:, 1] = True  # an episode a step
+    first[:, 2:] = False
+    if resets == "in all columns":
+        first[1, 0], first[T - 1] = True, True  # not equally many
+    elif resets == "nowhere":
+        first[:] = False
+    tensors = [x.requires_grad_(), *(part.requires_grad_() for part in state)]
+    tensors += block.core.parameters()
+    y, after = block(x, state, first)
+    columns = [slice(column, column + 1) for column in range(B)]
+    apart = [
+        in_pytorchs_layers(block, x[:, c], tuple(part[:, c] for part in state), first[:, c])
+        for c in columns
+    ]
+    expected = [torch.cat(parts, 1) for parts in zip(*apart, strict=True)]
+    assert_close([y, *after], expected)
+    weights = [torch.randn_like(part) for part in expected]
+
+    def gradients(outputs: list[Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(outputs, tensors, weights)
+
+    assert_close(gradients([y, *after]), gradients(expected))
+
+
 def test_gradient_flows_to_every_parameter(block: Backbone) -> None:
     x, state, first = inputs(block)
     block.train()
