@@ -2,10 +2,10 @@
 
 Shapes: x [T,B,in], first [T,B], every part of the state [L,B,H] (L layers, H units), y [T,B,H].
 
-PyTorch's kernels run over time without resets. Cut at each reset of any column they take 0.5 ms a
-call, however short. Here a reset is a step of its own, before the one that opens the episode: one
-more input, 1 in that step and 0 in all others, shuts the gates, and the memory is exactly 0. So the
-whole of T is one call, and one more for columns without resets, which have no such steps.
+PyTorch's kernels know no resets, and a call takes 0.5 ms however short. So a reset is a step of
+its own, before the one that opens the episode: one more input, 1 in that step and 0 in all others,
+shuts the gates, and the memory is 0. Each layer runs over all T steps at once; columns without
+resets, which have no such steps, go apart from the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .gru_layer import GRULayer
 from .layers import Init, drop, initialise, vector_norm
 
 Memory = tuple[Tensor, ...]  # LSTM (h, c), GRU (h,), each [L,B,H]
-SHUT = -1e4  # what a gate adds up, of which the sigmoid is 0
+SHUT = -1e30  # its sigmoid is exactly 0, whatever else a gate adds up
 
 
 class RecurrentConfig(BlockConfig, frozen=True):
@@ -44,7 +44,7 @@ class RecurrentConfig(BlockConfig, frozen=True):
 
 
 class Recurrent(Backbone):
-    """What LSTM and GRU share."""
+    """What LSTM and GRU share: layers over all T steps, resets included."""
 
     parts: int  # tensors in the memory
 
@@ -76,7 +76,10 @@ class Recurrent(Backbone):
         return self.tail(y), state
 
     def unroll(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] from the memory before it; reading `first` waits for a GPU."""
+        """Runs x [T,B,in] from the memory before it; `first` [T,B] counts from row 1.
+
+        Reading it waits for a GPU.
+        """
         resets = first[1:].any(0)
         whole, cut = (~resets).nonzero().squeeze(1), resets.nonzero().squeeze(1)
         if not len(cut):
@@ -94,7 +97,7 @@ class Recurrent(Backbone):
     def _run_cut(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
         """Runs columns that all have resets after row 0."""
         place = _places(first)
-        length = int(place.max()) + 1
+        length = int(place[-1, 0]) + 1  # all columns end together
         rows = x.new_zeros(length, *x.shape[1:]).scatter(0, place.expand_as(x), x)
         resets = x.new_ones(length, x.shape[1], 1).scatter(0, place, 0.0)
         y, state = self._run(rows, state, resets)
@@ -108,7 +111,7 @@ class Recurrent(Backbone):
             if number:
                 x = F.dropout(x, self.core.dropout, self.training)
             if resets is not None:
-                weights[0] = torch.cat((weights[0], self.shutters(*weights)), 1)
+                weights[0] = torch.cat((weights[0], self.shutters(weights[2])), 1)
                 x = torch.cat((x, resets), -1)
             x, layer = self.kernel(x, tuple(part[number, None] for part in state), weights)
             after.append(layer)
@@ -118,8 +121,12 @@ class Recurrent(Backbone):
         """Runs x [T,B,*] through one layer with the weights given; state [1,B,H]."""
         raise NotImplementedError
 
-    def shutters(self, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Tensor:
-        """The weights [G*H,1] of the input that, alone at 1, empties the memory of a layer."""
+    def shutters(self, bias: Tensor) -> Tensor:
+        """The weights [G*H,1] of the input that, alone at 1, empties the memory of a layer.
+
+        Args:
+            bias: [G*H] of a layer's inputs.
+        """
         raise NotImplementedError
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
@@ -149,20 +156,16 @@ class LSTM(Recurrent):
     def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
         super().__init__(nn.LSTM, config, in_shape)
 
-    def unroll(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """See `Recurrent.unroll`."""
-        with torch.autocast("cpu", enabled=False):  # some CPUs have no such kernel in bfloat16
-            return super().unroll(x.float(), state, first)
-
     def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
         """See `Recurrent.kernel`."""
-        y, *after = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+        with torch.autocast("cpu", enabled=False):  # some CPUs have no such kernel in bfloat16
+            x = x.float()
+            y, *after = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
         return y, tuple(after)
 
-    def shutters(self, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Tensor:
-        """Shuts the input, forget and output gates."""
-        gates = b_x.new_tensor([SHUT, SHUT, 0.0, SHUT])
-        return gates.repeat_interleave(self.out_size).unsqueeze(1)
+    def shutters(self, bias: Tensor) -> Tensor:
+        """Shuts all gates; the candidate, which the input gate lets nothing of, with them."""
+        return bias.new_full((4 * self.out_size, 1), SHUT)
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Runs one step x [B,in] through the cells of all layers."""
@@ -204,10 +207,10 @@ class GRU(Recurrent):
         y, h = torch.gru(x, state[0], weights, True, 1, 0.0, self.training, False, False)
         return y, (h,)
 
-    def shutters(self, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Tensor:
-        """Shuts both gates and takes away the candidate's bias; its gradient so cancels, too."""
-        gates = b_x.new_full((2 * self.out_size,), SHUT)
-        return torch.cat((gates, -b_x[2 * self.out_size :])).unsqueeze(1)
+    def shutters(self, bias: Tensor) -> Tensor:
+        """Shuts both gates and takes away the candidate's bias, whose gradient cancels so, too."""
+        gates = bias.new_full((2 * self.out_size,), SHUT)
+        return torch.cat((gates, -bias[2 * self.out_size :])).unsqueeze(1)
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """Runs one step x [B,in] through the cells of all layers."""
@@ -225,7 +228,7 @@ class GRU(Recurrent):
 
 
 def _forget(state: Memory, first: Tensor) -> Memory:
-    """The memory [L,B,H] with zeros in the columns where first [B]; `where` also stops a NaN."""
+    """The memory [L,B,H] with zeros in the columns where first [B]."""
     reset = first.unsqueeze(-1)
     return tuple(torch.where(reset, 0.0, part) for part in state)
 

@@ -24,6 +24,7 @@ from neuraxis.networks import (
     block_classes,
     build,
 )
+from neuraxis.networks.gru_layer import GRULayer
 from neuraxis.networks.mlp import MLP
 
 T, B = 12, 5
@@ -180,6 +181,30 @@ def test_a_stream_is_its_episodes(name: str, layers: int, resets: str) -> None:
         return torch.autograd.grad(outputs, tensors, weights)
 
     assert_close(gradients([y, *after]), gradients(expected))
+
+
+def test_a_gru_layer_keeps_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    sizes = (T, B, 6), (B, 8), (24, 6), (24, 8), (24,), (24,)
+    tensors = [torch.randn(size).requires_grad_() for size in sizes]
+    expected = torch.autograd.grad(GRULayer.apply(*tensors).square().sum(), tensors)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(GRULayer.apply(*tensors).square().sum(), tensors)
+    for grad, other in zip(found, expected, strict=True):
+        assert torch.equal(grad, other)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_dropout_lies_between_layers(name: str) -> None:
+    for layers, differ in ((1, False), (2, True)):
+        cls = block_class(name)
+        fields = {"name": name, "size": 8, "layers": layers, "dropout": 0.5}
+        block: Any = cls(cls.Config.model_validate(fields), (6,))
+        block.tail = nn.Identity()
+        x, state, first = inputs(block)
+        assert torch.equal(block(x, state, first)[0], block(x, state, first)[0]) != differ
+        block.eval()
+        assert torch.equal(block(x, state, first)[0], block(x, state, first)[0])
 
 
 def test_gradient_flows_to_every_parameter(block: Backbone) -> None:
