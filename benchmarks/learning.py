@@ -29,6 +29,7 @@ import yaml
 from neuraxis.configs import dump
 from neuraxis.configs.text import parse
 from neuraxis.training import records, statistics
+from neuraxis.training.files import read_json
 from neuraxis.training.records import Record
 
 HERE = Path(__file__).parent
@@ -54,8 +55,7 @@ class Experiment:
 
     def summary(self, seed: int) -> dict[str, Any] | None:
         """Of the finished run of a seed; None while there is none."""
-        path = self.folder(seed) / "summary.json"
-        summary = json.loads(path.read_text()) if path.exists() else {}
+        summary = read_json(self.folder(seed) / "summary.json")
         return summary if summary.get("status") == "finished" else None
 
     def command(self, seed: int) -> list[str]:
@@ -93,7 +93,9 @@ def keep(experiment: Experiment) -> None:
         target.mkdir(parents=True, exist_ok=True)
         settings = parse((source / "config.yaml").read_text()) | {"run_dir": None}
         (target / "config.yaml").write_text(dump(settings))
-        shutil.copy(source / "summary.json", target)
+        commit = read_json(source / "meta.json")["git"]["commit"]
+        summary = read_json(source / "summary.json") | {"commit": commit[:7]}
+        (target / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         lines = [json.dumps(row) + "\n" for row in thin(records.read_rows(source))]
         (target / "metrics.jsonl").write_text("".join(lines))
 
@@ -125,10 +127,10 @@ def report(rows: list[Experiment]) -> None:
         "Mean over seeds and its 95 % bootstrap interval; each seed is the mean of 100 greedy",
         "episodes of checkpoint `best`, in environments seeded apart from those of training and of",
         "the evaluations that chose it. `newest` is the last evaluation during training, of the",
-        "newest weights.",
+        "newest weights. `means` are the seeds'; `commit` trained them (`older`: was not kept).",
         "",
-        "| experiment | seeds | steps | return | bar | holds | newest | CPU s | seeds' means |",
-        "|---|--:|--:|--:|--:|---|--:|--:|---|",
+        "| experiment | seeds | steps | return | bar | holds | newest | CPU s | means | commit |",
+        "|---|--:|--:|--:|--:|---|--:|--:|---|---|",
     ]
     for row in rows:
         keep(row)
@@ -159,9 +161,10 @@ def line(row: Experiment, runs: list[Record]) -> str:
     cpu = np.mean([run.summary["cpu_seconds"] for run in runs])
     steps = max(run.summary["steps"] for run in runs)
     each = ", ".join(f"{score:.1f}" for score in scores)
+    commits = ", ".join(sorted({run.summary.get("commit", "older") for run in runs}))
     return (
         f"| {row.name} | {len(runs)} | {steps:,} | {mean:.2f} [{low:.2f}, {high:.2f}] | "
-        f"{bar} | {holds} | {newest:.2f} | {cpu:.0f} | {each} |"
+        f"{bar} | {holds} | {newest:.2f} | {cpu:.0f} | {each} | {commits} |"
     )
 
 
@@ -170,11 +173,8 @@ def versions() -> str:
     import gymnasium
     import torch
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
-    ).stdout.strip()
     return (
-        f"Commit {commit}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"gymnasium {gymnasium.__version__}, {platform.machine()}, one thread a run"
     )
 
