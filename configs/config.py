@@ -33,7 +33,7 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Everything random derives from it: weights, environments, exploration, minibatches."""
     total_steps: int = Field(default=100_000, gt=0)
-    """Environment steps of the run, all environments together."""
+    """Environment steps of the run, all environments together; the last rollout is whole."""
     num_envs: int = Field(default=8, gt=0)
     """Environments stepped together (columns of a rollout)."""
     groups: int = Field(default=1, gt=0)

@@ -4,6 +4,7 @@ The expectation and the known keys come from the JSON schema of the sections tha
 they are always those of the fields.
 """
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -146,7 +147,9 @@ def _unknown(key: str, path: tuple[str, ...], node: Schema, schema: Schema) -> s
     own = list(node.get("properties", {}))
     every = _keys(schema)
     same = [other for other in every if other.rsplit(".", 1)[-1] == leaf]
-    hint = f"; did you mean {same[0]}?" if same else nearest(key, [prefix + name for name in own])
+    typing_error = difflib.get_close_matches(leaf, own, 1, 0.85)
+    likely = [prefix + name for name in typing_error] or same
+    hint = f"; did you mean {likely[0]}?" if likely else nearest(key, [prefix + n for n in own])
     hint = hint or nearest(key, every)
     return f"unknown key{hint} ({'.'.join(path) or 'it'} takes: {', '.join(own)})"
 

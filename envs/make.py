@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, Literal
 
 import gymnasium
@@ -145,17 +146,33 @@ def _make_sync(
     video: str | None,
 ) -> Envs:
     made = []
+    if video:
+        _prepare_film(config, spec)
     for index, number in enumerate(columns):
         with _building(config):
             env = _make_one(config, spec, "rgb_array" if video else render_mode)
             if video and index == 0:
-                os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
                 env = gym_wrappers.RecordVideo(
                     env, video, episode_trigger=lambda number: number == 0, disable_logger=True
                 )
             made.append(Column(env, seed, number))
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
     return SyncEnvs(made, space, config.id)
+
+
+def _prepare_film(config: EnvConfig, spec: EnvSpec) -> None:
+    """Lets pygame and MuJoCo draw without a screen; ValueError if the environment cannot draw."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    creator: Any = spec.entry_point
+    if isinstance(creator, str):
+        with _building(config):
+            creator = load_env_creator(creator)
+    modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
+    if "rgb_array" not in modes:
+        found = ", ".join(map(str, modes)) or "no render mode"
+        raise ValueError(f"env.id={config.id!r}: cannot be filmed: it has {found}, not rgb_array")
 
 
 def _make_one(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> Env:

@@ -142,6 +142,11 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
     return a < c
 
 
+def has_image(space: Space) -> bool:
+    """Whether a part of the observations is an image, to a block that reads images."""
+    return any(isinstance(leaf, spaces.Box) and _is_image(leaf) for _, leaf in _leaf_spaces(space))
+
+
 def _is_image(space: spaces.Box) -> bool:
     is_matrix = len(space.shape) == 2
     return len(space.shape) == 3 or (

@@ -192,6 +192,10 @@ USAGE = {
     "train num_env=3": "num_env=3: unknown key; did you mean num_envs?",
     "train agent.n_step=3": "agent.n_step=3: unknown key; did you mean agent.n_steps?",
     "train network.blocks=[{name": "network.blocks=[{name: not valid YAML",
+    "train network.blocks.0.size=3": "did you mean network.blocks.0.sizes?",
+    "train env=neuraxis/Dict-v0 eval.video_interval_steps=8": (
+        "env.id='neuraxis/Dict-v0': cannot be filmed: it has no render mode, not rgb_array"
+    ),
     # values
     "train num_envs=two": "num_envs=two: expected an integer greater than 0",
     "train num_envs=0": "num_envs=0: expected an integer greater than 0",
@@ -393,7 +397,7 @@ def replace_by_folder(file: Path) -> None:
     file.mkdir()
 
 
-ANOTHER = "take another one, `resume --from step_000000032`"
+ANOTHER = "take another one, step_000000032 (resume --from, evaluate --checkpoint)"
 # what is done to the run; the lines refused; exit code; what is said
 DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
     "arrays cut": (

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from gymnasium import spaces
 from rich.console import Console
 
 from neuraxis.configs import Config, dump, load
@@ -34,6 +37,14 @@ class FakeLoop(types.ModuleType):
         self.folder = folder
         self.ending: Exception | str = "finished"
         self.prepared: list[tuple[Config, Path | None]] = []
+        self.observation_space: spaces.Space = spaces.Box(-1, 1, (4,))
+
+    @property
+    def agent(self) -> Any:
+        setup = types.SimpleNamespace(
+            network=self.prepared[-1][0].network, observation_space=self.observation_space
+        )
+        return types.SimpleNamespace(setup=setup)
 
     def prepare(
         self, cfg: Config, resume_from: Path | None = None, checkpoint: str = "last"
@@ -165,11 +176,20 @@ def test_a_run_shows_progress_results_and_next_steps(
     assert loop.prepared == [(load(["experiment=cartpole_ppo", "total_steps=1000"]), None)]
     assert "499.5 ± 2 over 100 episodes" in out and "3,200" in out
     assert f"run: {loop.folder}" in out
-    assert f"neuraxis evaluate '{loop.folder}' --video" in out, "quoted for the shell"
+    assert f"neuraxis evaluate '{loop.folder}' --episodes 1 --video" in out, "quoted for the shell"
     assert f"neuraxis resume '{loop.folder}' total_steps=2000" in out
     lines = err.splitlines()
     assert len(lines) == 10, "without a terminal: a line each tenth"
     assert lines[-1].startswith("1,000/1,000 steps") and "return 100" in lines[-1]
+
+
+def test_images_in_a_network_without_eyes_are_told(
+    loop: FakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.observation_space = spaces.Box(0, 255, (84, 84, 4), np.uint8)
+    for network, told in (("mlp", True), ("cnn", False)):
+        assert neuraxis("train", f"network={network}") == 0
+        assert ("network=cnn_small" in capsys.readouterr().err) == told
 
 
 def test_quiet_is_silent(loop: FakeLoop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,12 +230,14 @@ def test_evaluate_plays_the_chosen_checkpoint(
         return {"evaluate/return": 1.0, "evaluate/return_std": 0.5, "evaluate/episodes": 3}
 
     monkeypatch.setattr(evaluate, "evaluate", play)
+    torch.set_num_threads(2)
     words = ["--episodes", "3", "--checkpoint", "last", "--stochastic", "--video", "a.mp4"]
     assert neuraxis("evaluate", "my run", *words) == 0
     cfg = load()
     seed = evaluate.evaluation_seed(0, 3)
     assert asked == [("policy last", cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))]
     assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
+    assert torch.get_num_threads() == cfg.threads == 1, "as in training"
 
 
 def test_a_terminal_gets_a_bar_with_steps_rate_return_and_time_left() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import wandb
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 from neuraxis.training import charts, cli, exits, grouping, records, report, statistics, train
@@ -398,6 +399,13 @@ def test_curves_are_joined_where_all_of_them_have_been() -> None:
     assert (grid[0], grid[-1]) == (2, 6)
     assert_allclose(values[[0, -1]], [[2, 5], [6, 7]])
     assert_allclose(values[:, 1], 5 + (grid - 2) / 2)
+
+
+def test_a_single_evaluation_is_a_dot() -> None:
+    axes = Figure().add_subplot()
+    charts._over_time(axes, {"a": [np.array([[10, 1.0]]), np.array([[10, 3.0]])]}, {"a": "C0"})
+    drawn = [(line.get_marker(), np.array(line.get_xydata()).tolist()) for line in axes.lines]
+    assert drawn == [("o", [[10, 1]]), ("o", [[10, 3]]), ("o", [[10, 2]])]
 
 
 def test_a_level_is_reached_when_it_is_first_passed() -> None:

@@ -110,11 +110,17 @@ def _over_time(axes: Axes, groups: Mapping[str, list[np.ndarray]], colours: Colo
         if not curves:
             continue
         for curve in curves:
-            axes.plot(*curve.T, color=colours[group], lw=0.6, alpha=0.35)
+            axes.plot(*curve.T, _dot(curve), color=colours[group], lw=0.6, alpha=0.35)
         grid, values = resample(curves)
-        axes.plot(grid, statistics.iqm(values), color=colours[group], lw=2)
+        line = np.unique(np.stack((grid, statistics.iqm(values)), axis=1), axis=0)
+        axes.plot(*line.T, _dot(line), color=colours[group], lw=2)
         ends = statistics.interval(statistics.iqm, [values], _RESAMPLES)
         axes.fill_between(grid, *ends, color=colours[group], alpha=0.2, lw=0)
+
+
+def _dot(curve: np.ndarray) -> str:
+    """How to draw points [N, 2]: one alone would be no line."""
+    return "o-" if len(curve) == 1 else "-"
 
 
 def _efficiency(axes: Axes, groups: Mapping[str, list[np.ndarray]], colours: Colours) -> None:

@@ -195,7 +195,7 @@ def _unusable(path: Path, why: str) -> RunError:
     here = path.parent.resolve()
     others = sorted(p.parent for p in here.parent.glob(f"step_*/{STRUCTURE}") if p.parent != here)
     advice = (
-        f"take another one, `resume --from {others[-1].name}`"
+        f"take another one, {others[-1].name} (resume --from, evaluate --checkpoint)"
         if others
         else "there is no other one"
     )

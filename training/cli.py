@@ -48,7 +48,7 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
-  neuraxis train                                   PPO learns CartPole-v1 in about a minute
+  neuraxis train                                   PPO learns CartPole-v1 in half a minute
   neuraxis train experiment=cartpole_masked_dqn    DQN with an LSTM (R2D2), without velocities
   neuraxis list                                    what there is to choose from
 """,

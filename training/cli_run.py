@@ -23,7 +23,7 @@ Examples:
   neuraxis train experiment=cartpole_ppo seed=3
   neuraxis train agent=ppo env=Acrobot-v1 network=gru total_steps=500_000
   neuraxis train env=Pendulum-v1 env.kwargs.g=9.8 agent.learning_rate=1e-3 agent.gamma=0.9
-  neuraxis train network=mlp network.blocks.0.sizes=[128,128] wandb.mode=online
+  neuraxis train network=mlp 'network.blocks.0.sizes=[128,128]' wandb.mode=online
   neuraxis train --from runs/.../config.yaml seed=4
 
 \b
@@ -54,6 +54,8 @@ def train(words: tuple[str, ...], source: Path | None, quiet: bool) -> int:
             words = (*words, "run_dir=null")  # a repeated run gets a folder of its own
         config = load(words, base=source)
         session = prepare(config)
+    if not quiet:
+        _note_flat_images(session)
     return _run(session, config.total_steps, quiet)
 
 
@@ -96,7 +98,9 @@ Examples:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--video", type=click.Path(dir_okay=False, path_type=Path), help="Film as MP4.")
+@click.option(
+    "--video", type=click.Path(dir_okay=False, path_type=Path), help="Film the first episode."
+)
 @click.option("--stochastic", is_flag=True, help="Sample actions instead of taking the best.")
 @click.option("--checkpoint", default="best", show_default=True, help="best, last or step_...")
 def evaluate(
@@ -111,10 +115,12 @@ def evaluate(
         from .api import load as load_policy
         from .evaluate import evaluate as play
         from .evaluate import evaluation_seed
+        from .machine import tune
 
         if video is not None and video.suffix != ".mp4":
             raise ValueError(f"--video {video}: expected a file that ends in .mp4")
         config = load_file(folders.find(run) / "config.yaml")
+        tune(config.threads)
         policy = load_policy(run, checkpoint)
         seed = evaluation_seed(seed, 3)  # 1 and 2 are the keys of the run's own evaluations
         metrics = play(policy, config.env, episodes, seed, config.num_envs, stochastic, video)
@@ -169,11 +175,27 @@ def _run(session: Session, total_steps: int, quiet: bool) -> int:
         if run.cfg.profile:
             columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
         click.echo(f"run: {run.dir}")
+        longer = 2 * (total_steps if 2 * total_steps > run.steps else run.steps)
         steps = [
-            (f"neuraxis evaluate {folder} --video play.mp4", "watch it"),
-            (f"neuraxis resume {folder} total_steps={2 * max(total_steps, run.steps)}", "train on"),
+            (f"neuraxis evaluate {folder} --episodes 1 --video play.mp4", "watch it"),
+            (f"neuraxis resume {folder} total_steps={longer}", "train on"),
         ]
         if run.cfg.wandb.mode != "online":
             steps.append((f"neuraxis export {folder} --wandb", "show it in Weights & Biases"))
         next_steps([*steps, ("neuraxis list", "other agents, networks, environments")])
     return 0
+
+
+def _note_flat_images(session: Session) -> None:
+    """Say so if there are images, but no block that sees them as images."""
+    from ..networks.backbone import block_class
+    from ..networks.observation import has_image
+
+    setup = session.agent.setup
+    reads_images = any(block_class(block.name).reads_images for block in setup.network.blocks)
+    if has_image(setup.observation_space) and not reads_images:
+        click.echo(
+            "note: this network sees images as long vectors; as images they are seen by "
+            "network=cnn (84x84 pixels) or network=cnn_small (5x5 and more)",
+            err=True,
+        )
