@@ -121,7 +121,7 @@ def test_harm_is_found(tmp_path: Path, name: str, harm: Any) -> None:
     with pytest.raises(RunError) as caught:
         checkpoint.read(tmp_path / "last")
     assert str(tmp_path / "last" / name) in str(caught.value)
-    assert "--from step_000000002" in str(caught.value)
+    assert "take another one, step_000000002 (resume --from" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
