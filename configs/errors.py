@@ -4,7 +4,6 @@ The expectation and the known keys come from the JSON schema of the sections tha
 they are always those of the fields.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,15 +141,14 @@ def _own_words(key: str, message: str, value: Any, node: Schema, texts: Mapping[
 
 
 def _unknown(key: str, path: tuple[str, ...], node: Schema, schema: Schema) -> str:
-    """What an unknown key could have been: that name in another section, or a similar one."""
+    """What an unknown key could have been: a slip, that name elsewhere, or a similar one."""
     leaf, prefix = key.rsplit(".", 1)[-1], "".join(f"{part}." for part in path)
     own = list(node.get("properties", {}))
+    here = [prefix + name for name in own]
     every = _keys(schema)
     same = [other for other in every if other.rsplit(".", 1)[-1] == leaf]
-    typing_error = difflib.get_close_matches(leaf, own, 1, 0.85)
-    likely = [prefix + name for name in typing_error] or same
-    hint = f"; did you mean {likely[0]}?" if likely else nearest(key, [prefix + n for n in own])
-    hint = hint or nearest(key, every)
+    hint = nearest(key, here, 0.9) or (f"; did you mean {same[0]}?" if same else "")
+    hint = hint or nearest(key, here) or nearest(key, every)
     return f"unknown key{hint} ({'.'.join(path) or 'it'} takes: {', '.join(own)})"
 
 

@@ -57,10 +57,13 @@ def read_file(file: Path, word: str) -> dict[str, Any]:
     return data
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """`; did you mean X?` for the candidate that looks most like the name, or an empty string."""
+def nearest(name: str, candidates: Iterable[str], likeness: float = 0.6) -> str:
+    """`; did you mean X?` for the candidate that looks most like the name, or an empty string.
+
+    `likeness`, in (0, 1], is the least that counts (difflib's ratio).
+    """
     by_lower = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    found = difflib.get_close_matches(name.lower(), by_lower, 1, likeness)
     return f"; did you mean {by_lower[found[0]]}?" if found else ""
 
 
