@@ -91,10 +91,10 @@ def _curves(comparison: Comparison, over: str) -> dict[str, dict[str, list[np.nd
 def resample(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns x [G] and the values [G, N] of N curves there, where all of them have been.
 
-    Between two points of a curve [*, 2] its values lie on a line.
+    Between two points of a curve [*, 2] its values lie on a line. G is 1 where they have only one.
     """
     low, high = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
-    grid = np.linspace(low, max(low, high), _POINTS)
+    grid = np.linspace(low, high, _POINTS) if low < high else np.array([low])
     return grid, np.stack([np.interp(grid, *curve.T) for curve in curves], axis=1)
 
 
@@ -112,15 +112,14 @@ def _over_time(axes: Axes, groups: Mapping[str, list[np.ndarray]], colours: Colo
         for curve in curves:
             axes.plot(*curve.T, _dot(curve), color=colours[group], lw=0.6, alpha=0.35)
         grid, values = resample(curves)
-        line = np.unique(np.stack((grid, statistics.iqm(values)), axis=1), axis=0)
-        axes.plot(*line.T, _dot(line), color=colours[group], lw=2)
+        axes.plot(grid, statistics.iqm(values), _dot(grid), color=colours[group], lw=2)
         ends = statistics.interval(statistics.iqm, [values], _RESAMPLES)
         axes.fill_between(grid, *ends, color=colours[group], alpha=0.2, lw=0)
 
 
-def _dot(curve: np.ndarray) -> str:
-    """How to draw points [N, 2]: one alone would be no line."""
-    return "o-" if len(curve) == 1 else "-"
+def _dot(points: np.ndarray) -> str:
+    """How to draw points [N, *]: one alone would be no line."""
+    return "o-" if len(points) == 1 else "-"
 
 
 def _efficiency(axes: Axes, groups: Mapping[str, list[np.ndarray]], colours: Colours) -> None:
