@@ -1,4 +1,4 @@
-"""Recurrent blocks: LSTM and GRU.
+"""What the recurrent blocks share: settings, layers, and resets within a sequence.
 
 Shapes: x [T,B,in], first [T,B], every part of the state [L,B,H] (L layers, H units), y [T,B,H].
 
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .backbone import Backbone, BlockConfig
-from .gru_layer import GRULayer
 from .layers import Init, drop, initialise, vector_norm
 
 Memory = tuple[Tensor, ...]  # LSTM (h, c), GRU (h,), each [L,B,H]
@@ -140,91 +139,6 @@ class Recurrent(Backbone):
         it a gradient halves with every step back, and what lies 30 steps back is never found.
         """
         raise NotImplementedError
-
-
-class LSTM(Recurrent):
-    """Long short-term memory: a memory cell with input, forget and output gates."""
-
-    class Config(RecurrentConfig, frozen=True):
-        """Settings of the LSTM."""
-
-        name: Literal["lstm"] = "lstm"
-        """The word that chooses this block."""
-
-    parts = 2
-
-    def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
-        super().__init__(nn.LSTM, config, in_shape)
-
-    def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
-        """See `Recurrent.kernel`."""
-        with torch.autocast("cpu", enabled=False):  # some CPUs have no such kernel in bfloat16
-            x = x.float()
-            y, *after = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
-        return y, tuple(after)
-
-    def shutters(self, bias: Tensor) -> Tensor:
-        """Shuts all gates; the candidate, which the input gate lets nothing of, with them."""
-        return bias.new_full((4 * self.out_size, 1), SHUT)
-
-    def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Runs one step x [B,in] through the cells of all layers."""
-        hidden, cells = [], []
-        for weights, h, c in zip(self.core.all_weights, *state, strict=True):
-            x, c = torch.lstm_cell(x, (h, c), *weights)
-            hidden.append(x)
-            cells.append(c)
-        return x, (torch.stack(hidden), torch.stack(cells))
-
-    @torch.no_grad()
-    def remember(self, timescale: int) -> None:
-        """Opens the forget gate and closes the input gate alike; see `Recurrent.remember`."""
-        for weights in self.core.all_weights:
-            inputs, forget, _, _ = weights[2].chunk(4)
-            forget.uniform_(1, max(timescale - 1, 1)).log_()
-            inputs.copy_(-forget)
-
-
-class GRU(Recurrent):
-    """Gated recurrent unit: one memory that two gates reset and update."""
-
-    class Config(RecurrentConfig, frozen=True):
-        """Settings of the GRU."""
-
-        name: Literal["gru"] = "gru"
-        """The word that chooses this block."""
-
-    parts = 1
-
-    def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
-        super().__init__(nn.GRU, config, in_shape)
-
-    def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
-        """See `Recurrent.kernel`."""
-        if x.device.type == "cpu":
-            y = GRULayer.apply(x, state[0][0], *weights)
-            return y, (y[-1:],)
-        y, h = torch.gru(x, state[0], weights, True, 1, 0.0, self.training, False, False)
-        return y, (h,)
-
-    def shutters(self, bias: Tensor) -> Tensor:
-        """Shuts both gates and takes away the candidate's bias, whose gradient cancels so, too."""
-        gates = bias.new_full((2 * self.out_size,), SHUT)
-        return torch.cat((gates, -bias[2 * self.out_size :])).unsqueeze(1)
-
-    def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """Runs one step x [B,in] through the cells of all layers."""
-        hidden = []
-        for weights, h in zip(self.core.all_weights, *state, strict=True):
-            x = torch.gru_cell(x, h, *weights)
-            hidden.append(x)
-        return x, (torch.stack(hidden),)
-
-    @torch.no_grad()
-    def remember(self, timescale: int) -> None:
-        """Opens the update gate, PyTorch's share of the old memory; see `Recurrent.remember`."""
-        for weights in self.core.all_weights:
-            weights[2].chunk(3)[1].uniform_(1, max(timescale - 1, 1)).log_()
 
 
 def _forget(state: Memory, first: Tensor) -> Memory:

@@ -24,7 +24,7 @@ from neuraxis.networks import (
     block_classes,
     build,
 )
-from neuraxis.networks.gru_layer import GRULayer
+from neuraxis.networks.gru import GRULayer
 from neuraxis.networks.mlp import MLP
 
 T, B = 12, 5
@@ -479,7 +479,7 @@ def test_impossible_networks(space: gymnasium.Space, blocks: list[Any], message:
         ({"name": "transformer", "size": 6}, "size=6 is not a multiple of heads=4"),
         ({"size": 3}, "expected a block like"),
         ({"name": "no_such_package.block"}, "cannot be imported: No module named"),
-        ({"name": "neuraxis.networks.recurrent"}, "expected one Backbone in this module, got 2"),
+        ({"name": "neuraxis.networks.recurrent"}, "expected one Backbone in this module, got 0"),
     ],
 )
 def test_wrong_blocks(block: Any, message: str) -> None:

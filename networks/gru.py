@@ -1,4 +1,4 @@
-"""A GRU layer with its backward written out.
+"""The GRU block, its layer with the backward written out; shapes as in `recurrent`.
 
 PyTorch has no fused GRU on the CPU: a step is a dozen operations and as many nodes of the backward,
 230 us at 64 units. Here it is six forward and three backward; products with the input, the weights'
@@ -7,10 +7,54 @@ gradients and all derivatives that do not wait for the next step are one operati
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .recurrent import SHUT, Memory, Recurrent, RecurrentConfig
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit: one memory that two gates reset and update."""
+
+    class Config(RecurrentConfig, frozen=True):
+        """Settings of the GRU."""
+
+        name: Literal["gru"] = "gru"
+        """The word that chooses this block."""
+
+    parts = 1
+
+    def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
+        super().__init__(nn.GRU, config, in_shape)
+
+    def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
+        """See `Recurrent.kernel`."""
+        if x.device.type == "cpu":
+            y = GRULayer.apply(x, state[0][0], *weights)
+            return y, (y[-1:],)
+        y, h = torch.gru(x, state[0], weights, True, 1, 0.0, self.training, False, False)
+        return y, (h,)
+
+    def shutters(self, bias: Tensor) -> Tensor:
+        """Shuts both gates and takes away the candidate's bias, whose gradient cancels so, too."""
+        gates = bias.new_full((2 * self.out_size,), SHUT)
+        return torch.cat((gates, -bias[2 * self.out_size :])).unsqueeze(1)
+
+    def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        """Runs one step x [B,in] through the cells of all layers."""
+        hidden = []
+        for weights, h in zip(self.core.all_weights, *state, strict=True):
+            x = torch.gru_cell(x, h, *weights)
+            hidden.append(x)
+        return x, (torch.stack(hidden),)
+
+    @torch.no_grad()
+    def remember(self, timescale: int) -> None:
+        """Opens the update gate, PyTorch's share of the old memory; see `Recurrent.remember`."""
+        for weights in self.core.all_weights:
+            weights[2].chunk(3)[1].uniform_(1, max(timescale - 1, 1)).log_()
 
 
 class GRULayer(torch.autograd.Function):
