@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -138,12 +137,3 @@ class ActorCriticAgent(Agent[ActorCritic]):
 def explained_variance(error: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """1 - variance of `error` (target - value) / variance of `target`, [T, B] over `mask`."""
     return 1 - masked_variance(error, mask) / masked_variance(target, mask).clamp(min=1e-8)
-
-
-def joined(traces: list[Metrics]) -> Metrics:
-    """Traces of several updates as one, each entry flat; a vetoed update has no gradient."""
-    names = dict.fromkeys(name for trace in traces for name in trace)
-    return {
-        name: torch.cat([trace[name].reshape(-1) for trace in traces if name in trace])
-        for name in names
-    }

@@ -25,7 +25,7 @@ from .peers import Peers
 from .policies import Policy
 
 P = TypeVar("P", bound=Policy)
-WORTH_COMPILING = 60_000  # updates; each saves about a millisecond, compiling takes up to a minute
+WORTH_COMPILING = 60_000  # updates; each saves half a millisecond, compiling takes up to 30 s
 
 
 class AgentConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

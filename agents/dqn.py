@@ -12,7 +12,6 @@ not within one. Noise is drawn per update and, for acting, per rollout.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
 from .agent import Agent, Setup
 from .losses import huber, masked_mean, mean_weights
-from .optimizer import Metrics, Optimizer
+from .optimizer import Metrics, Optimizer, joined
 from .q_policy import QPolicy
 from .replay import Replay, Sample
 from .schedules import ramp
@@ -174,16 +173,15 @@ class DQN(Agent[QPolicy]):
 
     def _updates(self, count: int) -> Metrics:
         """Takes `count` steps; returns the means of their metrics."""
-        history: dict[str, list[Tensor]] = defaultdict(list)
+        traces: list[Metrics] = []
         self.policy.train()
         for starts, batch in self._samples(count):
             trace = self.optimizer.update(batch)
             if self.config.prioritized:
                 self.replay.update_priorities(starts, self._priority(trace))
-            for name, value in trace.items():
-                history[name].append(value.reshape(-1))
+            traces.append(trace)
         self.policy.eval()
-        trace = {name: torch.cat(values) for name, values in history.items()}
+        trace = joined(traces)
         valid = trace["valid"]
         return {
             "loss/td": masked_mean(huber(trace["error"]), valid),

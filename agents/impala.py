@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
-from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance, joined
+from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance
 from .agent import Setup
 from .losses import masked_mean
-from .optimizer import Metrics
+from .optimizer import Metrics, joined
 from .policies import ActorCritic
 from .returns import vtrace
 from .schedules import scheduled

@@ -7,15 +7,17 @@ backward, clip and step, is one function of tensors that can be recorded or comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call
 
 from ..networks.layers import BatchStatistics
-from .adam import State, adam
+from .adam import Adam, State, adam, fused_adam
+from .compiled import Compiled
 from .peers import Peers
 from .recorded import Recorded
 
@@ -23,16 +25,6 @@ Metrics = dict[str, Tensor]
 Execution = Literal["plain", "recorded", "compiled"]
 """Of an update: with autograd; from a recording of that; as one compiled graph."""
 LossFunction = Callable[[Any, Any], tuple[Tensor, Metrics]]
-
-# An optimizer's module and settings never change and no graph is shared between two of them, so
-# that only tensors need a second look in each call (saves a fifth of a small update); the graph's
-# calls are made from C++ (a tenth).
-COMPILE: dict[str, Any] = {
-    "fullgraph": True,
-    "dynamic": False,
-    "isolate_recompiles": True,
-    "options": {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe, "cpp_wrapper": True},
-}
 
 
 class _Loss(nn.Module):
@@ -59,7 +51,7 @@ class Optimizer:
         eps: Adam's epsilon.
         weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
         execution: Of updates; only plain ones may depend on more than tensors, and those of the
-            module must stay. Compiling takes 8-50 s (cached on disk).
+            module must stay. Compiling takes 5-30 s (cached on disk).
         prepare: What the loss takes of a whole minibatch, made before that is shared out.
         peers: The learners that share each minibatch, in plain updates; None: this one takes it
             whole.
@@ -81,7 +73,6 @@ class Optimizer:
         peers: Peers | None = None,
     ) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
         self.eps = eps
         self.weight_decay = weight_decay
@@ -95,6 +86,7 @@ class Optimizer:
         self.mean = torch.zeros_like(self.flat)
         self.square = torch.zeros_like(self.flat)
         self.count = torch.tensor(0.0, device=self.flat.device)
+        self.rate = torch.tensor(learning_rate, device=self.flat.device)
         for (_, parameter), view in zip(named, self._views(self.flat), strict=True):
             parameter.data = view
         self.parameters = [parameter for _, parameter in named]
@@ -104,12 +96,21 @@ class Optimizer:
         if execution == "recorded":
             self._update = Recorded(self._plain_update, module)
         elif execution == "compiled":
-            self._update = torch.compile(self._functional_update, **COMPILE)
+            self._update = functools.partial(Compiled(self._functional_update), self._rest())
         self.peers = peers
         if peers is not None:
             for layer in module.modules():
                 if isinstance(layer, BatchStatistics):
                     layer.total = peers.sum
+
+    @property
+    def learning_rate(self) -> float:
+        """Step of Adam."""
+        return float(self.rate)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.rate.fill_(value)
 
     def update(self, batch: Any, veto: Callable[[Metrics], bool] | None = None) -> Metrics:
         """Takes one step down the loss of `batch`; returns what the loss does, and `grad_norm`.
@@ -118,8 +119,7 @@ class Optimizer:
             batch: What `prepare` takes; a tree of tensors.
             veto: Looks at the metrics before the step and may forbid it; in plain updates.
         """
-        rate = torch.tensor(self.learning_rate, device=self.flat.device)
-        state = self.flat, self.mean, self.square, self.count, rate
+        state = self.flat, self.mean, self.square, self.count, self.rate
         if self.peers is None and veto is None:
             return self._update(state, batch)
         assert self.execution == "plain"
@@ -144,11 +144,10 @@ class Optimizer:
     def _gradient(self, batch: Any) -> tuple[Tensor, Metrics]:
         """Gradient [P] and metrics of a minibatch."""
         loss, metrics = self.loss(self.module, batch)
-        grads = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        return torch.cat([g.reshape(-1) for g in grads]), metrics
+        return _gradient(loss, self.parameters), metrics
 
     @torch.no_grad()
-    def _apply(self, state: State, grad: Tensor) -> Tensor:
+    def _apply(self, state: State, grad: Tensor, adam: Adam = fused_adam) -> Tensor:
         """Clips, decays and steps in place; returns the gradient's norm before the clip."""
         norm = torch.linalg.vector_norm(grad)
         if self.max_grad_norm is not None:
@@ -161,16 +160,19 @@ class Optimizer:
         adam(state, grad, self.eps, self.betas)
         return norm
 
-    def _functional_update(self, state: State, batch: Any) -> Metrics:
-        """The same update without side effects on modules: what `torch.compile` can take whole."""
-        batch = self.prepare(batch)
+    def _functional_update(self, rest: dict[str, Tensor], state: State, batch: Any) -> Metrics:
+        """The same update, of nothing but its arguments: what can be compiled whole."""
+        weights = [view.detach().requires_grad_() for view in self._views(state[0])]
+        named = rest | dict(zip(self.names, weights, strict=True))
+        with torch.enable_grad():
+            loss, metrics = functional_call(self._wrapped, named, (self.prepare(batch),))
+            grad = _gradient(loss, weights)
+        return metrics | {"grad_norm": self._apply(state, grad, adam)}
 
-        def loss(flat: Tensor) -> tuple[Tensor, Metrics]:
-            weights = dict(zip(self.names, self._views(flat), strict=True))
-            return functional_call(self._wrapped, weights, (batch,))
-
-        grad, (_, metrics) = grad_and_value(loss, has_aux=True)(state[0])
-        return metrics | {"grad_norm": self._apply(state, grad)}
+    def _rest(self) -> dict[str, Tensor]:
+        """What the loss reads of the module and is not trained."""
+        named = (*self._wrapped.named_parameters(), *self._wrapped.named_buffers())
+        return {name: tensor for name, tensor in named if name not in self.names}
 
     def _views(self, flat: Tensor) -> list[Tensor]:
         parts = flat.split(self.sizes)
@@ -196,3 +198,21 @@ class Optimizer:
         self.count.copy_(state["count"])
         self.mean.copy_(state["mean"])
         self.square.copy_(state["square"])
+
+
+def _gradient(loss: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """The gradient of a scalar, flat [P]; 0 for weights that it does not depend on."""
+    grads = torch.autograd.grad(loss, weights, materialize_grads=True)
+    return torch.cat([g.reshape(-1) for g in grads])
+
+
+def joined(traces: list[Metrics]) -> Metrics:
+    """Traces of several updates as one: scalars [U], terms [L, N] of all; a veto leaves gaps."""
+    found: dict[str, list[Tensor]] = {}
+    for trace in traces:
+        for name, value in trace.items():
+            found.setdefault(name, []).append(value)
+    return {
+        name: torch.cat(values, 1) if values[0].ndim else torch.stack(values)
+        for name, values in found.items()
+    }

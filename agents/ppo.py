@@ -25,10 +25,10 @@ from torch import Tensor
 
 from ..envs.rollout import Rollout
 from ..envs.tree import Tree, map_tree
-from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance, joined
+from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance
 from .agent import Setup
 from .losses import clipped_surrogate, masked_mean, masked_normalize, value_loss
-from .optimizer import Metrics
+from .optimizer import Metrics, joined
 from .policies import ActorCritic
 from .returns import gae
 from .schedules import Shape, scheduled
@@ -186,10 +186,9 @@ class PPO(ActorCriticAgent):
             "surrogate": surrogate,
             "error": error,
             "entropy": entropy,
-            "valid": batch["valid"],
         }
         trace = {name: value.detach() for name, value in trace.items()}
-        return (total * batch["weight"]).sum(), trace
+        return (total * batch["weight"]).sum(), trace | {"valid": batch["valid"]}
 
     @staticmethod
     def _metrics(trace: dict[str, Tensor], clip_range: float) -> Metrics:

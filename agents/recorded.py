@@ -60,7 +60,7 @@ class Recorded:
         given = list(leaves(args))
         if torch.is_autocast_enabled(given[0].device.type):  # it would cast a second time
             return self._function(*args)
-        geometry = _geometry(given)
+        geometry = geometry_of(given)
         play = self._recordings.get(geometry)
         if play is not None:
             with torch.no_grad():
@@ -81,7 +81,7 @@ class Recorded:
         It does not look at each of them again: a third of the time of a small function.
         """
         given = list(leaves(args))
-        play = self._recordings.get(_geometry(given))
+        play = self._recordings.get(geometry_of(given))
         if play is None or torch.is_autocast_enabled(given[0].device.type):
             return self
         return lambda *args: play(*leaves(args))
@@ -165,7 +165,8 @@ class _Recorder(TorchDispatchMode):
         self._nodes[place] = self._constant(result) if fixed else node
 
 
-def _geometry(given: list[Tensor]) -> tuple[Any, ...]:
+def geometry_of(given: list[Tensor]) -> tuple[Any, ...]:
+    """Shapes, strides and types: what decides which operations a function of tensors makes."""
     return tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
 
 

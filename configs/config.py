@@ -43,7 +43,7 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     threads: int = Field(default=1, gt=0)
     """Threads of PyTorch's products; small networks are fastest with one."""
     compile: bool | Literal["auto"] = "auto"
-    """torch.compile for the update; auto: where the run is long enough to repay 10 to 50 s."""
+    """Compile the update; auto: where the run is long enough to repay 5 to 30 s."""
     profile: bool = False
     """Say at the end which shares of the time went to environments, acting, learning, the rest."""
     run_dir: str | None = Field(default=None, min_length=1)

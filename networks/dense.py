@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MINUS_ONE = torch.tensor(-1.0)
 MANY_ROWS = 32
 """From which on arithmetic takes longer than one more operation."""
 
@@ -30,11 +29,11 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _tanh(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """2 sigmoid(2z) - 1, to 1e-7: of many rows a quarter of the time of tanh on some processors."""
+    """1 - 2 sigmoid(-2z), to 1e-7: of many rows a quarter of tanh's time on some processors."""
     if len(x) < MANY_ROWS:
         return torch.tanh(affine(x, weight, bias))
-    twice = torch.addmm(bias, x, weight.t(), beta=2, alpha=2)
-    return torch.add(MINUS_ONE, twice.sigmoid_(), alpha=2)
+    negated = torch.addmm(bias, x, weight.t(), beta=-2, alpha=-2)
+    return torch.rsub(negated.sigmoid_(), 1, alpha=2)
 
 
 def _relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -7,23 +7,10 @@ from typing import Literal
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .backbone import Backbone, BlockConfig, State
 from .dense import ACTIVATED, dense
 from .layers import ACTIVATIONS, Activation, Init, Norm, drop, initialise, vector_norm
-
-
-class _Linear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps input [..., in] to [..., out].
-
-        The compiler takes a weight's gradient transposed if the weight lies so, which in a layer
-        that widens takes half the time, see `dense`.
-        """
-        if not torch.compiler.is_dynamo_compiling() or self.in_features >= self.out_features:
-            return super().forward(input)
-        return F.linear(input, self.weight.t().contiguous().t(), self.bias)
 
 
 class MLP(Backbone):
@@ -51,7 +38,7 @@ class MLP(Backbone):
         size = in_shape[0]
         for out_size in config.sizes:
             layers += [
-                initialise(_Linear(size, out_size, bias=config.norm != "batch"), config.init),
+                initialise(nn.Linear(size, out_size, bias=config.norm != "batch"), config.init),
                 *vector_norm(config.norm, out_size),
                 ACTIVATIONS[config.activation](),
                 *drop(config.dropout),
@@ -60,12 +47,13 @@ class MLP(Backbone):
         self.layers = nn.Sequential(*layers)
         self.activation = config.activation
         bare = config.norm == "none" and not config.dropout and config.activation in ACTIVATED
-        self.fused = list(self.layers.parameters()) if bare else []
+        self.linears = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+        self.fused = bare
         self.out_size = size
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         """Maps x [T,B,in] to y [T,B,sizes[-1]]."""
-        compiling = torch.compiler.is_compiling()  # which fuses by itself
-        if self.fused and not compiling and not torch.is_autocast_enabled(x.device.type):
-            return dense(x, self.fused, self.activation), state
+        if self.fused and not torch.is_autocast_enabled(x.device.type):
+            weights = [w for layer in self.linears for w in (layer.weight, layer.bias)]
+            return dense(x, weights, self.activation), state
         return self.layers(x), state

@@ -175,7 +175,7 @@ def test_weights_stay_views_of_one_buffer() -> None:
     assert not net.log_std.any() and twin.log_std.all()
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_update_is_the_plain_one() -> None:
     """The second pair of the same shapes shows that no graph is shared."""
