@@ -222,14 +222,23 @@ class DQN(Agent[QPolicy]):
             if cfg.noisy:
                 self.policy.resample()
                 self.target.resample()
-            sample = self.replay.sample(now * size, beta)
+            starts, weight = self.replay.draw(now * size, beta)
             self.policy.eval()
-            batch = self.targets(sample)
+            batch = self._valued(starts, weight)
             self.policy.train()
             parts = map_tree(lambda leaf: iter(leaf.split(size, 1)), batch)
-            for starts in np.split(sample.starts, now):
-                yield starts, map_tree(next, parts)
+            for some in np.split(starts, now):
+                yield some, map_tree(next, parts)
             count -= now
+
+    def _valued(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:
+        """What the loss takes of windows [N]; in many there are some twice, computed once."""
+        if len(starts) == self.config.batch_size:
+            return self.targets(self.replay.gather(starts, weight))
+        once, first, places = np.unique(starts, return_index=True, return_inverse=True)
+        batch = self.targets(self.replay.gather(once, weight[first]))
+        picked = torch.from_numpy(places).to(self.device)
+        return map_tree(lambda leaf: leaf.index_select(1, picked), batch)
 
     def targets(self, sample: Sample) -> dict[str, Tree]:
         """What the loss takes of windows: see `learnable`."""

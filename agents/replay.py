@@ -142,8 +142,8 @@ class Replay:
         first = self.steps.read(("first",), rows, columns, length)["first"]
         return (~first).any(0).cpu().numpy()
 
-    def sample(self, count: int, beta: float = 1.0) -> Sample:
-        """Draws N = `count` windows.
+    def draw(self, count: int, beta: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Draws starts [N] of windows, and their importance weights [N], at most 1.
 
         Args:
             count: N.
@@ -151,22 +151,21 @@ class Replay:
         """
         assert self.ready, "nothing to sample yet"
         if self.tree is None:
-            starts = self.windows.draw(count, self.rng)
-            weight = np.ones(count, np.float32)
-        else:
-            starts, share = self.tree.sample(self.rng.random(count))
-            weight = share**-beta
-            weight = (weight / weight.max()).astype(np.float32)
-        return self._gather(starts, torch.from_numpy(weight))
+            return self.windows.draw(count, self.rng), np.ones(count, np.float32)
+        starts, share = self.tree.sample(self.rng.random(count))
+        weight = share**-beta
+        return starts, (weight / weight.max()).astype(np.float32)
 
-    def _gather(self, starts: np.ndarray, weight: Tensor) -> Sample:
+    def gather(self, starts: np.ndarray, weight: np.ndarray) -> Sample:
+        """The windows at `starts` [N] with their importance weights [N]."""
         blocks, columns = np.divmod(starts, self.num_envs)
         rows = blocks * self.stride
         picked = self.steps.read(STATES, rows, columns, self.window + 1)
         picked |= self.steps.read(TRANSITIONS, rows, columns, self.window)
         memory = self.memories.read(("state",), blocks, columns, 1)["state"]
         state = map_tree(lambda leaf: leaf[0].transpose(0, 1), memory)
-        return Sample(**picked, state=state, starts=starts, weight=weight.to(self.steps.device))
+        weights = torch.from_numpy(weight).to(self.steps.device)
+        return Sample(**picked, state=state, starts=starts, weight=weights)
 
     def update_priorities(self, starts: np.ndarray, priority: np.ndarray) -> None:
         """Sets the priorities [N] (before the exponent) of the windows at `starts`."""

@@ -11,6 +11,7 @@ import torch
 
 from neuraxis.agents import Agent
 from neuraxis.agents.policies import Policy
+from neuraxis.agents.replay import Replay, Sample
 from neuraxis.configs import Config, load
 from neuraxis.envs import EnvConfig, make
 from neuraxis.envs.collector import Collector
@@ -133,3 +134,8 @@ def collector(
     envs = make(EnvConfig(id=env_id, **env), num_envs, seed, first_column)
     policy = policy or Counting()
     return Collector(envs, policy, length, seed, first_column, **(options or {}))
+
+
+def sampled(replay: Replay, count: int, beta: float = 1.0) -> Sample:
+    """Windows [N] of a replay, drawn and gathered."""
+    return replay.gather(*replay.draw(count, beta))

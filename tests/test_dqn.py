@@ -14,7 +14,7 @@ from neuraxis.agents.dqn import DQN
 from neuraxis.agents.replay import Sample
 from neuraxis.agents.returns import rescale
 
-from .helpers import Training, training
+from .helpers import Training, sampled, training
 
 WORDS = (
     "agent=dqn",
@@ -111,7 +111,7 @@ def test_targets_with_value_rescaling() -> None:
 def warm(run: Training, rollouts: int = 12) -> Sample:
     for _ in range(rollouts):
         run.step()
-    return run.agent.replay.sample(16)
+    return sampled(run.agent.replay, 16)
 
 
 def unroll(policy: Any, sample: Sample) -> Tensor:
@@ -285,14 +285,14 @@ def test_importance_weights_enter_the_loss() -> None:
 def test_beta_rises_to_1() -> None:
     run = build("agent.prioritized=true", "agent.prioritized_beta=0.4", "total_steps=160")
     betas, shares = [], []
-    sample = run.agent.replay.sample
+    draw = run.agent.replay.draw
 
-    def seen(count: int, beta: float) -> Sample:
+    def seen(count: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
         betas.append(beta)
         shares.append(run.agent.progress)
-        return sample(count, beta)
+        return draw(count, beta)
 
-    run.agent.replay.sample = seen
+    run.agent.replay.draw = seen
     for _ in range(12):
         run.step()
     assert betas == pytest.approx([0.4 + 0.6 * share for share in shares])
@@ -378,8 +378,10 @@ def test_minibatches_gathered_together_are_the_same() -> None:
     run = build("agent.double=false", "agent.gradient_steps=6")
     warm(run)
     batches = list(run.agent._samples(6))
+    drawn = np.concatenate([starts for starts, _ in batches])
+    assert len(np.unique(drawn)) < len(drawn)  # some twice
     for starts, batch in batches:
-        sample = run.agent.replay._gather(starts, torch.ones(8))
+        sample = run.agent.replay.gather(starts, np.ones(8, np.float32))
         apart = run.agent.targets(sample)
         assert all(torch.allclose(batch[name], apart[name]) for name in apart if name != "state")
 
@@ -390,7 +392,7 @@ def test_memories_are_warmed_by_the_newest_weights() -> None:
     warm(run)
     agent: DQN = run.agent
     for starts, batch in agent._samples(3):
-        sample = agent.replay._gather(starts, torch.ones(8))
+        sample = agent.replay.gather(starts, np.ones(8, np.float32))
         agent.policy.eval()
         expected = agent.targets(sample)["state"]
         agent.policy.train()

@@ -121,14 +121,14 @@ def test_stored_memory_is_needed() -> None:
         budget = 4_000 if forget else 12_000
         task = ("env.kwargs.delay=4", "env.kwargs.cues=2", f"total_steps={budget}")
         run = remembers("dqn", "lstm", *SMALL, *words, *task)
-        gather = run.agent.replay._gather
+        gather = run.agent.replay.gather
 
         def forgetful(*args: Any) -> Sample:
             sample = gather(*args)
             return replace(sample, state=map_tree(torch.zeros_like, sample.state))
 
         if forget:
-            run.agent.replay._gather = forgetful
+            run.agent.replay.gather = forgetful
         return learned(run, 0.9)
 
     assert run(forget=False)

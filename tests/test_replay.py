@@ -14,7 +14,7 @@ from neuraxis.agents.replay import Replay, Sample
 from neuraxis.agents.sumtree import SumTree
 from neuraxis.envs.tree import map_tree
 
-from .helpers import collector, part
+from .helpers import collector, part, sampled
 
 COLUMNS = 3
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def position(sample: Sample, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
 def test_windows_are_the_stream(window: int, stride: int, rollouts: int) -> None:
     """Whatever was overwritten: row r reads r mod 6, and no transition jumps."""
     feed = Feed(stride, rollouts, window=window)
-    sample = feed.replay.sample(300)
+    sample = sampled(feed.replay, 300)
     start, _ = position(sample, feed)
     rows = start + np.arange(window + 1)[:, None]
     obs = sample.obs[..., 0].numpy()
@@ -79,7 +79,7 @@ def test_actions_are_of_their_column() -> None:
     for rollout in rollouts:
         feed.replay.add(rollout.to("cpu"))
     stream = np.concatenate([rollout.action for rollout in rollouts])
-    sample = feed.replay.sample(500)
+    sample = sampled(feed.replay, 500)
     start, columns = position(sample, feed)
     expected = stream[start + np.arange(3)[:, None], columns]
     assert np.array_equal(sample.action.numpy(), expected)
@@ -89,7 +89,7 @@ def test_actions_are_of_their_column() -> None:
 def test_every_start_is_drawn() -> None:
     feed = Feed(stride=1, rollouts=20)  # 80 rows; the ring of 40 holds states 41 ... 80
     assert feed.starts == [range(41, 78)] * COLUMNS  # the last window of 3 is rows 77 ... 80
-    start, _ = position(feed.replay.sample(4000), feed)
+    start, _ = position(sampled(feed.replay, 4000), feed)
     assert set(start) == set(range(41, 78))
 
 
@@ -109,7 +109,7 @@ def test_starts_before_and_after_the_ring_is_full() -> None:
 def test_stored_memory_belongs_to_its_window() -> None:
     """The memory counts the rows of the episode: before row r that is r mod 6, or 6 at a reset."""
     feed = Feed(stride=4, rollouts=37)
-    sample = feed.replay.sample(300)
+    sample = sampled(feed.replay, 300)
     start, _ = position(sample, feed)
     (memory,) = sample.state
     assert memory.shape == (1, 300)
@@ -139,7 +139,7 @@ def test_priorities_are_frequencies() -> None:
     items = np.arange(8 * COLUMNS)
     priority = np.random.default_rng(1).uniform(0, 9, len(items))
     replay.update_priorities(items, priority)
-    counts = np.bincount(replay.sample(200_000).starts, minlength=len(items))
+    counts = np.bincount(sampled(replay, 200_000).starts, minlength=len(items))
     expected = np.sqrt(priority) / np.sqrt(priority).sum()
     assert np.allclose(counts / 200_000, expected, atol=2e-4)  # stratified: closer than by chance
 
@@ -148,12 +148,12 @@ def test_importance_weights_by_hand() -> None:
     feed = Feed(stride=1, rollouts=1, alpha=1.0, window=1)
     priority = np.array([1.0, 3.0] + [2.0] * 10)  # of 4 starts in 3 columns; the sum is 24
     feed.replay.update_priorities(np.arange(12), priority)
-    sample = feed.replay.sample(240, beta=0.5)
+    sample = sampled(feed.replay, 240, beta=0.5)
     # N P(i) = 12 p / 24 = p / 2, to the power -0.5, divided by the largest, that of p = 1:
     # p = 1: 1, p = 2: sqrt(1/2), p = 3: sqrt(1/3)
     expected = np.sqrt(1 / priority[sample.starts])
     assert np.allclose(sample.weight.numpy(), expected, atol=1e-6)
-    assert (feed.replay.sample(240, beta=0.0).weight == 1).all()
+    assert (sampled(feed.replay, 240, beta=0.0).weight == 1).all()
 
 
 def test_new_windows_have_the_highest_priority() -> None:
@@ -174,7 +174,7 @@ def test_overwritten_windows_are_gone() -> None:
     assert tree is not None
     for _ in range(40):
         feed.add()
-        replay.update_priorities(replay.sample(8).starts, np.full(8, 2.0))
+        replay.update_priorities(sampled(replay, 8).starts, np.full(8, 2.0))
         alive = np.zeros((10, COLUMNS), bool)
         alive[np.array(feed.starts[0]) % 10] = True
         assert ((tree.priorities > 0) == alive.ravel()).all()
@@ -185,7 +185,7 @@ def test_overwritten_windows_are_gone() -> None:
 def test_state_dict_gives_the_same_samples(rollouts: int, alpha: float) -> None:
     feed = Feed(rollouts=rollouts, alpha=alpha)
     if alpha:
-        starts = feed.replay.sample(16).starts
+        starts = sampled(feed.replay, 16).starts
         feed.replay.update_priorities(starts, np.arange(16.0) + 1)
     state = copy.deepcopy((feed.replay.state_dict(), feed.source.state_dict()))
     again = Feed(rollouts=0, alpha=alpha)
@@ -195,7 +195,7 @@ def test_state_dict_gives_the_same_samples(rollouts: int, alpha: float) -> None:
     for _ in range(14):  # over the end of the ring
         for one in (feed, again):
             one.add()
-        a, b = feed.replay.sample(32, 0.7), again.replay.sample(32, 0.7)
+        a, b = sampled(feed.replay, 32, 0.7), sampled(again.replay, 32, 0.7)
         assert np.array_equal(a.starts, b.starts)
         for name in ("obs", "first", "action", "reward", "discount", "weight"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
@@ -209,7 +209,7 @@ def test_an_empty_replay_round_trips() -> None:
     again = Feed(rollouts=0, alpha=0.5)
     again.replay.load_state_dict(Feed(rollouts=0, alpha=0.5).replay.state_dict())
     again.add(3)
-    assert len(again.replay.sample(5).starts) == 5
+    assert len(sampled(again.replay, 5).starts) == 5
 
 
 def test_draws_when_all_columns_arrive_together() -> None:
@@ -219,7 +219,7 @@ def test_draws_when_all_columns_arrive_together() -> None:
     for count in (7, 300):
         blocks = rng.integers(41, 78, count) % 40
         expected = blocks * COLUMNS + rng.integers(0, COLUMNS, count)
-        assert np.array_equal(feed.replay.sample(count).starts, expected)
+        assert np.array_equal(sampled(feed.replay, count).starts, expected)
 
 
 def apart(alpha: float, stride: int, rollouts: int) -> tuple[Feed, Feed]:
@@ -242,7 +242,7 @@ def test_columns_may_arrive_at_different_times(alpha: float, stride: int, rollou
     late, whole = apart(alpha, stride, rollouts)
     held = late.starts
     assert held[0] == held[2] == whole.starts[0] and held[1].stop < held[0].stop
-    sample = late.replay.sample(30_000)
+    sample = sampled(late.replay, 30_000)
     start, columns = position(sample, late)
     rows = start + np.arange(4)[:, None]
     assert np.array_equal(sample.obs[..., 0].numpy(), rows % 6)
@@ -252,7 +252,7 @@ def test_columns_may_arrive_at_different_times(alpha: float, stride: int, rollou
         expected = np.where((start % 6 == 0) & (start > 0), 6, start % 6)
         assert np.array_equal(memory[0].numpy(), expected)
     both = np.isin(columns, (0, 2))
-    theirs = whole.replay._gather(sample.starts[both], torch.ones(int(both.sum())))
+    theirs = whole.replay.gather(sample.starts[both], np.ones(int(both.sum()), np.float32))
     assert np.array_equal(sample.action.numpy()[:, both], theirs.action.numpy())
     windows, counts = np.unique(sample.starts, return_counts=True)
     resets = (not stride - 1) and alpha > 0  # these have nothing to learn from
@@ -270,7 +270,7 @@ def test_columns_apart_are_saved(alpha: float) -> None:
     for columns in ([1], [0, 1, 2], [1, 2]):
         for one in (late, again):
             one.replay.add(part(one.source.collect().to("cpu"), columns))
-        a, b = late.replay.sample(64, 0.7), again.replay.sample(64, 0.7)
+        a, b = sampled(late.replay, 64, 0.7), sampled(again.replay, 64, 0.7)
         assert np.array_equal(a.starts, b.starts)
         assert torch.equal(a.obs, b.obs) and torch.equal(a.state[0], b.state[0])
 
@@ -281,7 +281,7 @@ def test_a_single_column_is_enough() -> None:
     for _ in range(3):
         feed.replay.add(part(feed.source.collect().to("cpu"), [1]))
     assert feed.replay.ready and len(feed.replay) == 12
-    assert set(position(feed.replay.sample(50), feed)[1]) == {1}
+    assert set(position(sampled(feed.replay, 50), feed)[1]) == {1}
 
 
 def test_windows_of_resets_have_no_priority() -> None:
@@ -291,7 +291,7 @@ def test_windows_of_resets_have_no_priority() -> None:
     assert tree is not None
     found = tree.priorities[: 10 * COLUMNS].reshape(10, COLUMNS)
     assert np.array_equal(found, np.repeat([[1, 1, 1, 1, 1, 0, 1, 1, 1, 1]], COLUMNS, 0).T)
-    assert set(position(feed.replay.sample(500), feed)[0]) == set(range(10)) - {5}
+    assert set(position(sampled(feed.replay, 500), feed)[0]) == set(range(10)) - {5}
     two = Feed(stride=1, rollouts=3, alpha=0.6, window=3, learned=slice(0, 2)).replay.tree
     assert two is not None and (two.priorities[: 10 * COLUMNS] == 1).all()
 
