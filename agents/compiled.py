@@ -29,13 +29,15 @@ class Compiled:
 
     Args:
         function: Of trees of tensors.
+        always: Its first arguments, the same tensors in each call.
 
     Raises:
         ValueError: At the first call, if it reads a tensor that is no argument.
     """
 
-    def __init__(self, function: Callable[..., Results]) -> None:
+    def __init__(self, function: Callable[..., Results], *always: Tree) -> None:
         self._function = function
+        self._always = always
         self._graphs: dict[Any, Callable[[list[Tensor]], Results]] = {}
 
     def __call__(self, *args: Tree) -> Results:
@@ -53,26 +55,29 @@ class Compiled:
 
         names: list[str] = []
         kept: dict[str, int] = {}  # results that are arguments need no graph
+        always = list(leaves(self._always))
+        count = len(always)
 
-        def flat(*given: Tensor) -> list[Tensor]:
-            again = iter(given)
-            results = self._function(*map_tree(lambda _: next(again), args))
-            places = {id(leaf): place for place, leaf in enumerate(given)}
+        def flat(*tensors: Tensor) -> list[Tensor]:
+            again = iter(tensors)
+            results = self._function(*map_tree(lambda _: next(again), (*self._always, *args)))
+            places = {id(leaf): place for place, leaf in enumerate(tensors[count:])}
             kept.update({n: places[id(x)] for n, x in results.items() if id(x) in places})
             names.extend(name for name in results if name not in kept)
             return [results[name] for name in names]
 
-        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
+        example = [*always, *given]
+        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
         _refuse_others(graph)
         with torch.autocast(given[0].device.type, enabled=False):  # the trace has its casts
-            run: Any = inductor(graph, list(given), {"cpp_wrapper": True})
+            run: Any = inductor(graph, example, {"cpp_wrapper": True})
         # The compiler leaves a third of a million objects. A full collection of garbage would look
         # at each of them: 0.2 s every 4,000 updates.
         gc.collect()
         gc.freeze()
 
         def play(given: list[Tensor]) -> Results:
-            results = dict(zip(names, run(*given), strict=True))
+            results = dict(zip(names, run(*always, *given), strict=True))
             for name, place in kept.items():
                 results[name] = given[place]
             return results

@@ -227,7 +227,7 @@ class DQN(Agent[QPolicy]):
             batch = self._valued(starts, weight)
             self.policy.train()
             parts = map_tree(lambda leaf: iter(leaf.split(size, 1)), batch)
-            for some in np.split(starts, now):
+            for some in starts.reshape(now, size):
                 yield some, map_tree(next, parts)
             count -= now
 

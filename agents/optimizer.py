@@ -7,7 +7,6 @@ backward, clip and step, is one function of tensors that can be recorded or comp
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -87,16 +86,18 @@ class Optimizer:
         self.square = torch.zeros_like(self.flat)
         self.count = torch.tensor(0.0, device=self.flat.device)
         self.rate = torch.tensor(learning_rate, device=self.flat.device)
+        self.state: State = self.flat, self.mean, self.square, self.count, self.rate
         for (_, parameter), view in zip(named, self._views(self.flat), strict=True):
             parameter.data = view
         self.parameters = [parameter for _, parameter in named]
         self._wrapped = _Loss(module, loss)
         self.execution = execution
-        self._update: Callable[[State, Any], Metrics] = self._plain_update
+        self._update: Callable[[Any], Metrics] = self._plain_update
         if execution == "recorded":
-            self._update = Recorded(self._plain_update, module)
+            always = (*module.parameters(), *module.buffers(), *self.state)
+            self._update = Recorded(self._plain_update, always)
         elif execution == "compiled":
-            self._update = functools.partial(Compiled(self._functional_update), self._rest())
+            self._update = Compiled(self._functional_update, self._rest(), self.state)
         self.peers = peers
         if peers is not None:
             for layer in module.modules():
@@ -119,9 +120,8 @@ class Optimizer:
             batch: What `prepare` takes; a tree of tensors.
             veto: Looks at the metrics before the step and may forbid it; in plain updates.
         """
-        state = self.flat, self.mean, self.square, self.count, self.rate
         if self.peers is None and veto is None:
-            return self._update(state, batch)
+            return self._update(batch)
         assert self.execution == "plain"
         batch = self.prepare(batch)
         grad, metrics = (
@@ -129,11 +129,11 @@ class Optimizer:
         )
         if veto is not None and veto(metrics):
             return metrics
-        return metrics | {"grad_norm": self._apply(state, grad)}
+        return metrics | {"grad_norm": self._apply(self.state, grad)}
 
-    def _plain_update(self, state: State, batch: Any) -> Metrics:
+    def _plain_update(self, batch: Any) -> Metrics:
         grad, metrics = self._gradient(self.prepare(batch))
-        return metrics | {"grad_norm": self._apply(state, grad)}
+        return metrics | {"grad_norm": self._apply(self.state, grad)}
 
     def _shared(self, peers: Peers, batch: Any) -> tuple[Tensor, Metrics]:
         """Gradient and metrics of a minibatch of which this learner computes its share."""

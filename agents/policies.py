@@ -78,7 +78,9 @@ class Policy(nn.Module):
     def acting(self, greedy: bool) -> Acting:
         """`act` for whom it is called step after step; recorded if there is no memory."""
         act = functools.partial(self.act, greedy=greedy)
-        return Recorded(act, self).of if self.initial_state(1) == () else lambda *first: act
+        if self.initial_state(1) != ():
+            return lambda *first: act
+        return Recorded(act, (*self.parameters(), *self.buffers())).of
 
     def _inputs(self, obs: Tree) -> Tree:
         return obs if self.normalizer is None else self.normalizer(obs)

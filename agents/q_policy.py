@@ -56,9 +56,12 @@ class QPolicy(Policy):
         return self.backbone.initial_state(batch)
 
     def noise(self, uniform: Tensor) -> Tensor:
-        """See `Policy.noise`: with chance epsilon an action at random, else -1, [...]."""
-        explored = (uniform[..., 1] * self.num_actions).long()
-        return torch.where(uniform[..., 0] < self.epsilon, explored, -1)
+        """See `Policy.noise`: 0 for each action [..., A]; with chance epsilon infinity for one."""
+        explored = (uniform[..., 1:] * self.num_actions).long()
+        bonus = torch.where(uniform[..., :1] < self.epsilon, torch.inf, 0.0)
+        return uniform.new_zeros(*uniform.shape[:-1], self.num_actions).scatter_(
+            -1, explored, bonus
+        )
 
     def forward(
         self, obs: Tree, state: Tree, first: Tensor, noisy: bool = True
@@ -86,11 +89,10 @@ class QPolicy(Policy):
         """See `Policy.act`: with chance epsilon, drawn per column, an action at random."""
         obs = map_tree(lambda leaf: leaf[None], self._inputs(obs))
         y, state = self.backbone(obs, state, first[None])
-        action = self._values(y[0], not greedy).argmax(-1)
+        q = self._values(y[0], not greedy)
         if not greedy:
-            explored = self._noise(noise, first)
-            action = torch.where(explored < 0, action, explored)
-        return action, {}, state
+            q = q + self._noise(noise, first)
+        return q.argmax(-1), {}, state
 
     def resample(self) -> None:
         """Draws new noise for the noisy layers."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, MethodDescriptorType
@@ -38,7 +38,7 @@ class Recorded:
     """A function from trees of tensors to a tree of tensors, recorded for each of their geometries.
 
     It may change tensors in place and draw random numbers. Else it may depend only on its
-    arguments, their geometry, and the module's parameters and buffers, which change in place.
+    arguments, their geometry, and tensors that are always the same ones, which change in place.
     Numbers that Python brings in stay as they were; what reads memory past PyTorch (`numpy`,
     `tolist`) is not noticed. The function is called as it is for large arguments and under
     autocast, and where its recording shows that Python read a tensor (`item`, `if`), that numbers
@@ -46,12 +46,12 @@ class Recorded:
 
     Args:
         function: Of trees of tensors, at least one; its results are not differentiated.
-        module: Whose tensors it takes.
+        always: What it takes besides: a module's parameters and buffers, moments.
     """
 
-    def __init__(self, function: Callable[..., Tree], module: nn.Module) -> None:
+    def __init__(self, function: Callable[..., Tree], always: Iterable[Tensor]) -> None:
         self._function = function
-        self._module = module
+        self._always = list(always)
         self._calls: Counter[Any] = Counter()
         self._recordings: dict[Any, Callable[..., Tree] | None] = {}
 
@@ -70,7 +70,7 @@ class Recorded:
         size = sum(leaf.numel() for leaf in given)
         if not due or size > LARGEST or len(set(map(_place, given))) < len(given):
             return self._function(*args)
-        with _Recorder(given, self._module) as recorder:
+        with _Recorder(given, self._always) as recorder:
             result = self._function(*args)
         self._recordings[geometry] = recorder.finish(result)
         return result
@@ -84,6 +84,9 @@ class Recorded:
         play = self._recordings.get(geometry_of(given))
         if play is None or torch.is_autocast_enabled(given[0].device.type):
             return self
+        places = [place for place, tree in enumerate(args) if isinstance(tree, Tensor)]
+        if len(places) == len(given):  # no tree among them
+            return lambda *args: play(*[args[place] for place in places])
         return lambda *args: play(*leaves(args))
 
 
@@ -94,7 +97,7 @@ class _Recorder(TorchDispatchMode):
     meanwhile: no place is taken twice.
     """
 
-    def __init__(self, given: list[Tensor], module: nn.Module) -> None:
+    def __init__(self, given: list[Tensor], always: list[Tensor]) -> None:
         super().__init__()
         self._graph = fx.Graph()
         self._alive: list[Any] = [*given]
@@ -102,8 +105,7 @@ class _Recorder(TorchDispatchMode):
         self._nodes = dict(zip(map(_place, given), self._given, strict=True))
         self._fixed: dict[fx.Node, Tensor] = {}
         self._needed: set[fx.Node] = set()
-        owned = (*module.parameters(), *module.buffers())
-        self._owned = {tensor.untyped_storage().data_ptr() for tensor in owned}
+        self._owned = {tensor.untyped_storage().data_ptr() for tensor in always}
         self._repeats = True
 
     @classmethod

@@ -70,8 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
             *("agent.batch_size=256", "agent.n_epochs=4", "agent.learning_rate=2.5e-4"),
         ),
         "steps": (1_024, 3_072),
-        "sides": ("sb3", "plain"),
-        "bars": {"plain": 1.4},
+        "bars": {"plain": 1.4, "compiled": 1.4},
     },
 }
 

@@ -63,7 +63,7 @@ def batch(seed: int) -> Batch:
 
 @pytest.mark.parametrize("function", [gradient, in_place, drawn, listed])
 def test_what_is_played_is_what_is_recorded(function: Callable[[Batch], Batch]) -> None:
-    played = Recorded(function, NET)
+    played = Recorded(function, NET.parameters())
     for seed in (1, 2, 3, 2):
         with torch.no_grad():
             NET.weight.add_(seed)  # the recording sees its tensors as they are now
@@ -82,7 +82,7 @@ def test_each_geometry_is_recorded_apart() -> None:
         calls.append(x.shape)
         return x.reshape(-1) * len(x)
 
-    played = Recorded(function, NET)
+    played = Recorded(function, NET.parameters())
     whole = torch.arange(12.0).view(3, 4)
     for x in (whole, whole + 1, whole[:2], whole.t(), whole.double(), whole[:2] + 3):
         assert torch.equal(played(x), x.reshape(-1) * len(x))
@@ -90,7 +90,7 @@ def test_each_geometry_is_recorded_apart() -> None:
 
 
 def test_arguments_that_are_one_tensor_are_not_taken_for_one_for_ever() -> None:
-    played = Recorded(torch.sub, NET)
+    played = Recorded(torch.sub, NET.parameters())
     x = torch.ones(3)
     for other in (x, x, x + 1, x + 2):
         assert torch.equal(played(x, other), x - other)
@@ -110,7 +110,7 @@ def test_arguments_that_are_one_tensor_are_not_taken_for_one_for_ever() -> None:
 def test_what_may_differ_next_time_is_not_played(
     function: Callable[[Tensor], Tensor], mode: Callable[[], Any]
 ) -> None:
-    played = Recorded(function, NET)
+    played = Recorded(function, NET.parameters())
     with mode():
         for sign in (1.0, -1.0, 1.0, -1.0):
             x = torch.full((3,), sign)
@@ -118,14 +118,14 @@ def test_what_may_differ_next_time_is_not_played(
 
 
 def test_a_vector_from_elsewhere_is_not_kept() -> None:
-    played = Recorded(lambda x: x + torch.tensor([float(next(NUMBERS))]), NET)
+    played = Recorded(lambda x: x + torch.tensor([float(next(NUMBERS))]), NET.parameters())
     for _ in range(3):
         before = next(NUMBERS)
         assert torch.equal(played(torch.ones(3)), torch.full((3,), 2.0 + before))
 
 
 def test_rows_that_are_picked_by_numbers_are_played() -> None:
-    played = Recorded(lambda x, rows: x[rows] * 2, NET)
+    played = Recorded(lambda x, rows: x[rows] * 2, NET.parameters())
     for rows in ([0, 2], [1, 1], [2, 0]):
         x = torch.rand(3)
         assert torch.equal(played(x, torch.tensor(rows)), x[rows] * 2)
@@ -146,7 +146,7 @@ def test_autocast_is_not_played() -> None:
 
 def test_large_arguments_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "LARGEST", 5)
-    played = Recorded(torch.exp, NET)
+    played = Recorded(torch.exp, NET.parameters())
     for _ in range(3):
         played(torch.ones(6))
         played(torch.ones(5))
