@@ -74,8 +74,8 @@ def load_resumed(path: str | Path, words: Iterable[str]) -> "Config":
     for word in map(typed, words):
         if word.section not in RESUMABLE:
             raise ValueError(
-                f"{word.key}={word.text}: cannot change in a resumed run; "
-                f"what can: {', '.join(RESUMABLE)}"
+                f"{word.key}={word.text}: cannot change in a resumed run"
+                f"{nearest(word.section, RESUMABLE)} (what can: {', '.join(RESUMABLE)})"
             )
     return load(words, base=Path(path))
 

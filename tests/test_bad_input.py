@@ -536,7 +536,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
         lambda run: None,
         ["resume run agent.gamma=0.5 -q", "resume run num_envs=4 -q", "resume run env=Acrobot-v1"],
         2,
-        "cannot change in a resumed run; what can: total_steps, device",
+        "cannot change in a resumed run (what can: total_steps, device",
+    ),
+    "a slip in what may change": (
+        lambda run: None,
+        ["resume run total_stps=256 -q"],
+        2,
+        "total_stps=256: cannot change in a resumed run; did you mean total_steps? (what can: ",
     ),
     "a run there": (
         lambda run: None,
