@@ -10,9 +10,8 @@ from torch import Tensor
 
 State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Parameters, first and second moments [P]; number of updates and learning rate, scalars."""
-
-
-Adam = Callable[[State, Tensor, float, tuple[float, float]], None]
+Step = Callable[[State, Tensor, float, tuple[float, float]], None]
+"""Changes the state in place by a gradient, epsilon and the two decays."""
 
 
 def fused_adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> None:
@@ -39,10 +38,11 @@ def fused_adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float
 
 
 def adam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) -> None:
-    """The same in operations that a compiler fuses, in the order of the end of their section 2.
+    """`fused_adam` in operations that a compiler fuses.
 
-    That has one division less for each parameter. Inductor keeps exp's result, but would raise to
-    a power again for each parameter. In double, as 1 - beta**1 loses digits.
+    In the order of the end of section 2 (Kingma & Ba 2015), which has one division less for each
+    parameter. Inductor keeps exp's result, but would raise to a power again for each parameter. In
+    double, as 1 - beta**1 loses digits.
     """
     flat, mean, square, count, rate = state
     count.add_(1)

@@ -232,7 +232,10 @@ class DQN(Agent[QPolicy]):
             count -= now
 
     def _valued(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:
-        """What the loss takes of windows [N]; in many there are some twice, computed once."""
+        """What the loss takes of windows [N]; of several minibatches' each is computed once.
+
+        A young replay has fewer than are drawn: half of the work for 8,192 draws of 5,000.
+        """
         if len(starts) == self.config.batch_size:
             return self.targets(self.replay.gather(starts, weight))
         once, first, places = np.unique(starts, return_index=True, return_inverse=True)

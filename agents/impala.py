@@ -73,8 +73,8 @@ class IMPALA(ActorCriticAgent):
     def learn(self, rollout: Rollout) -> Metrics:
         """Takes a step for each minibatch of columns, or one."""
         cfg = self.config
-        self.optimizer.learning_rate = scheduled(
-            cfg.learning_rate, cfg.learning_rate_schedule, self.progress
+        self.optimizer.rate.fill_(
+            scheduled(cfg.learning_rate, cfg.learning_rate_schedule, self.progress)
         )
         whole = replace(rollout, reward=self._reward(rollout))
         columns, traces = len(rollout.columns), []
@@ -134,5 +134,5 @@ class IMPALA(ActorCriticAgent):
         return {name: masked_mean(term, valid) for name, term in terms.items()} | {
             "value/explained_variance": explained_variance(error, trace["target"], valid),
             "train/grad_norm": trace["grad_norm"].mean(),
-            "train/learning_rate": torch.tensor(self.optimizer.learning_rate),
+            "train/learning_rate": self.optimizer.rate.clone(),
         }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..networks.layers import BatchStatistics
-from .adam import Adam, State, adam, fused_adam
+from .adam import State, Step, adam, fused_adam
 from .compiled import Compiled
 from .peers import Peers
 from .recorded import Recorded
@@ -45,12 +45,12 @@ class Optimizer:
         module: What is trained; its parameters become views of one buffer, so move it before.
         loss: `loss(module, batch) -> (scalar, metrics)`, pure; with peers a weighted sum and its
             elementwise terms [L, N], see `peers`.
-        learning_rate: Step of Adam; may be changed between updates.
+        learning_rate: Step of Adam; `rate.fill_` changes it between updates.
         max_grad_norm: Limit of the gradient's global L2 norm; None for no limit.
         eps: Adam's epsilon.
         weight_decay: Decoupled (AdamW), on weight matrices only (not biases, norms or log_std).
         execution: Of updates; only plain ones may depend on more than tensors, and those of the
-            module must stay. Compiling takes 5-30 s (cached on disk).
+            module must stay. Compiling takes 5-30 s (cached on disk); what cannot be is plain.
         prepare: What the loss takes of a whole minibatch, made before that is shared out.
         peers: The learners that share each minibatch, in plain updates; None: this one takes it
             whole.
@@ -92,26 +92,22 @@ class Optimizer:
         self.parameters = [parameter for _, parameter in named]
         self._wrapped = _Loss(module, loss)
         self.execution = execution
-        self._update: Callable[[Any], Metrics] = self._plain_update
-        if execution == "recorded":
-            always = (*module.parameters(), *module.buffers(), *self.state)
-            self._update = Recorded(self._plain_update, always)
-        elif execution == "compiled":
-            self._update = Compiled(self._functional_update, self._rest(), self.state)
+        self._update = self._executed(execution)
         self.peers = peers
         if peers is not None:
             for layer in module.modules():
                 if isinstance(layer, BatchStatistics):
                     layer.total = peers.sum
 
-    @property
-    def learning_rate(self) -> float:
-        """Step of Adam."""
-        return float(self.rate)
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self.rate.fill_(value)
+    def _executed(self, execution: Execution) -> Callable[[Any], Metrics]:
+        """The update, run as said."""
+        if execution == "recorded":
+            always = (*self.module.parameters(), *self.module.buffers(), *self.state)
+            return Recorded(self._plain_update, always)
+        if execution == "compiled":
+            always = self._rest(), self.state
+            return Compiled(self._functional_update, always, instead=self._plain_update)
+        return self._plain_update
 
     def update(self, batch: Any, veto: Callable[[Metrics], bool] | None = None) -> Metrics:
         """Takes one step down the loss of `batch`; returns what the loss does, and `grad_norm`.
@@ -144,10 +140,10 @@ class Optimizer:
     def _gradient(self, batch: Any) -> tuple[Tensor, Metrics]:
         """Gradient [P] and metrics of a minibatch."""
         loss, metrics = self.loss(self.module, batch)
-        return _gradient(loss, self.parameters), metrics
+        return _flat_gradient(loss, self.parameters), metrics
 
     @torch.no_grad()
-    def _apply(self, state: State, grad: Tensor, adam: Adam = fused_adam) -> Tensor:
+    def _apply(self, state: State, grad: Tensor, step: Step = fused_adam) -> Tensor:
         """Clips, decays and steps in place; returns the gradient's norm before the clip."""
         norm = torch.linalg.vector_norm(grad)
         if self.max_grad_norm is not None:
@@ -157,7 +153,7 @@ class Optimizer:
             for parameter in self._views(flat):
                 if parameter.ndim > 1:
                     parameter.mul_(1 - rate * self.weight_decay)
-        adam(state, grad, self.eps, self.betas)
+        step(state, grad, self.eps, self.betas)
         return norm
 
     def _functional_update(self, rest: dict[str, Tensor], state: State, batch: Any) -> Metrics:
@@ -166,7 +162,7 @@ class Optimizer:
         named = rest | dict(zip(self.names, weights, strict=True))
         with torch.enable_grad():
             loss, metrics = functional_call(self._wrapped, named, (self.prepare(batch),))
-            grad = _gradient(loss, weights)
+            grad = _flat_gradient(loss, weights)
         return metrics | {"grad_norm": self._apply(state, grad, adam)}
 
     def _rest(self) -> dict[str, Tensor]:
@@ -200,7 +196,7 @@ class Optimizer:
         self.square.copy_(state["square"])
 
 
-def _gradient(loss: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def _flat_gradient(loss: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """The gradient of a scalar, flat [P]; 0 for weights that it does not depend on."""
     grads = torch.autograd.grad(loss, weights, materialize_grads=True)
     return torch.cat([g.reshape(-1) for g in grads])

@@ -86,8 +86,8 @@ class PPO(ActorCriticAgent):
         """Runs `n_epochs` over the rollout in shuffled minibatches."""
         cfg = self.config
         batch, metrics = self.prepare(rollout)
-        self.optimizer.learning_rate = scheduled(
-            cfg.learning_rate, cfg.learning_rate_schedule, self.progress
+        self.optimizer.rate.fill_(
+            scheduled(cfg.learning_rate, cfg.learning_rate_schedule, self.progress)
         )
         clip = scheduled(cfg.clip_range, cfg.clip_range_schedule, self.progress)
         clip_range = torch.tensor(clip, device=self.device)
@@ -102,7 +102,7 @@ class PPO(ActorCriticAgent):
                 break
         self.old = None
         self._finish(rollout)
-        metrics["train/learning_rate"] = torch.tensor(self.optimizer.learning_rate)
+        metrics["train/learning_rate"] = self.optimizer.rate.clone()
         return metrics | self._metrics(joined(traces), clip)
 
     @torch.no_grad()

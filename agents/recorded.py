@@ -168,8 +168,13 @@ class _Recorder(TorchDispatchMode):
 
 
 def geometry_of(given: list[Tensor]) -> tuple[Any, ...]:
-    """Shapes, strides and types: what decides which operations a function of tensors makes."""
-    return tuple([(leaf.shape, leaf.stride(), leaf.dtype) for leaf in given])
+    """Shapes, strides and types: what decides which operations a function of tensors makes.
+
+    The stride of a dimension of size 1 does not.
+    """
+    return tuple(
+        [(leaf.shape, leaf.is_contiguous() or leaf.stride(), leaf.dtype) for leaf in given]
+    )
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

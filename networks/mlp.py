@@ -46,14 +46,15 @@ class MLP(Backbone):
             size = out_size
         self.layers = nn.Sequential(*layers)
         self.activation = config.activation
-        bare = config.norm == "none" and not config.dropout and config.activation in ACTIVATED
         self.linears = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        self.fused = bare
+        bare = config.norm == "none" and not config.dropout
+        self.fused = bare and config.activation in ACTIVATED
         self.out_size = size
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         """Maps x [T,B,in] to y [T,B,sizes[-1]]."""
         if self.fused and not torch.is_autocast_enabled(x.device.type):
+            # Read anew each time, as `functional_call` puts others in their place.
             weights = [w for layer in self.linears for w in (layer.weight, layer.bias)]
             return dense(x, weights, self.activation), state
         return self.layers(x), state

@@ -103,7 +103,7 @@ def test_weight_decay_0_is_bit_equal_to_none() -> None:
 
 def test_the_learning_rate_may_change() -> None:
     def step(optimizer: Optimizer, rate: float) -> None:
-        optimizer.learning_rate = rate
+        optimizer.rate.fill_(rate)
         optimizer.update(next(batches(1)))
 
     net, optimizer = trained(3)

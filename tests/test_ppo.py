@@ -270,7 +270,7 @@ def test_schedules_fall_to_0_at_the_end() -> None:
     update = run.agent.optimizer.update
 
     def seen(batch: dict[str, Any], veto: Any) -> Any:
-        rates.append(run.agent.optimizer.learning_rate)
+        rates.append(float(run.agent.optimizer.rate))
         clips.append(float(batch["clip_range"]))
         return update(batch, veto)
 

@@ -159,6 +159,7 @@ def test_large_arguments_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ("agent=ppo", "agent.ent_coef=0.01", "agent.clip_range_vf=0.2", "agent.weight_decay=0.1"),
         ("agent=ppo", "env=Pendulum-v1", "agent.normalize_observations=true"),
+        ("agent=ppo", "agent.learning_rate_schedule=linear", "agent.clip_range_schedule=linear"),
         ("agent=ppo", "env=neuraxis/Dict-v0", "network=cnn_small", "agent.n_epochs=2"),
         ("agent=appo",),
         ("agent=impala",),
