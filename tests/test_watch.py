@@ -86,6 +86,12 @@ def test_a_run_without_a_line_is_shown(tmp_path: Path) -> None:
     assert "running" in shown and "no evaluate/return yet" in shown
 
 
+def test_a_run_that_ended_without_a_curve_will_have_none(tmp_path: Path) -> None:
+    write_run(tmp_path, 3.0, curve=())
+    shown = text(watch.look([tmp_path], {}))
+    assert "no curve of evaluate/return" in shown and "yet" not in shown
+
+
 def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 1.0)
     write_run(tmp_path / "b", status="")

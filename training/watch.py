@@ -163,7 +163,8 @@ def _chart(looks: Sequence[Look], metric: str, width: int) -> Text:
 
     curves = [look.record.curve(metric) for look in looks]
     if not any(map(len, curves)):
-        return Text(f"no {metric} yet")
+        ended = all(look.ended for look in looks)
+        return Text(f"no curve of {metric}" if ended else f"no {metric} yet")
     plotext.terminal.limit(False, False)
     figure = plotext.figure
     figure.clear()
