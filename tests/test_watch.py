@@ -60,6 +60,13 @@ def test_how_a_run_ended(status: str, tmp_path: Path) -> None:
     assert (found.ended, found.status) == (True, status)
 
 
+def test_the_speed_of_a_run_that_ended_is_that_of_the_whole(tmp_path: Path) -> None:
+    write_run(tmp_path, 3.0)
+    append(tmp_path, steps=3_000, **{"time/seconds": 6.0, "time/steps_per_second": 9_876.0})
+    shown = text(watch.look([tmp_path], {}))
+    assert " 500 " in shown and "9,876" not in shown
+
+
 def test_a_run_that_goes_on_after_a_resume_has_not_ended(tmp_path: Path) -> None:
     write_run(tmp_path, 3.0, status="interrupted")
     append(tmp_path, steps=4_000)

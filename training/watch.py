@@ -141,7 +141,10 @@ def view(looks: dict[Path, Look], metric: str, width: int, room: int | None = No
 def _cells(look: Look, metric: str) -> list[str]:
     record = look.record
     curve = record.curve(metric)
+    seconds = record.score("time/seconds") or 0.0
     rate = record.score("time/steps_per_second") or 0.0
+    if look.ended and seconds:
+        rate = record.steps / seconds  # of the whole run, not of its last moment
     left = (record.total_steps - record.steps) / rate if rate and not look.ended else 0.0
     episode, score = record.score("episode/return"), record.score(metric)
     return [
@@ -152,7 +155,7 @@ def _cells(look: Look, metric: str) -> list[str]:
         "" if episode is None else f"{episode:.4g}",
         "" if score is None else f"{score:.4g}",
         f"{curve[:, 1].max():.4g}" if len(curve) else "",
-        clock(record.score("time/seconds") or 0.0),
+        clock(seconds),
         clock(left) if left > 0 else "",
     ]
 
