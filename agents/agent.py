@@ -76,6 +76,8 @@ class Agent(Generic[P]):
     policy: P
     rollout_length: int
     """T of the rollouts that it learns from."""
+    execution: Execution = "plain"
+    """Of its updates."""
 
     def __init__(self, config: AgentConfig, setup: Setup) -> None:
         self.setup = setup
@@ -106,8 +108,10 @@ class Agent(Generic[P]):
         if obstacle:
             return "plain"
         if wish or (wish is None and updates > WORTH_COMPILING and shutil.which("g++")):
-            return "compiled"
-        return "recorded" if self.device.type == "cpu" else "plain"
+            self.execution = "compiled"
+        elif self.device.type == "cpu":
+            self.execution = "recorded"
+        return self.execution
 
     @property
     def progress(self) -> float:

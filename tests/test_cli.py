@@ -38,13 +38,14 @@ class FakeLoop(types.ModuleType):
         self.ending: Exception | str = "finished"
         self.prepared: list[tuple[Config, Path | None]] = []
         self.observation_space: spaces.Space = spaces.Box(-1, 1, (4,))
+        self.execution = "recorded"
 
     @property
     def agent(self) -> Any:
         setup = types.SimpleNamespace(
             network=self.prepared[-1][0].network, observation_space=self.observation_space
         )
-        return types.SimpleNamespace(setup=setup)
+        return types.SimpleNamespace(setup=setup, execution=self.execution)
 
     def prepare(
         self, cfg: Config, resume_from: Path | None = None, checkpoint: str = "last"
@@ -192,7 +193,16 @@ def test_images_in_a_network_without_eyes_are_told(
         assert ("network=cnn_small" in capsys.readouterr().err) == told
 
 
+def test_the_wait_for_the_compiler_is_told(
+    loop: FakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for loop.execution, told in (("recorded", False), ("compiled", True)):
+        assert neuraxis("train") == 0
+        assert ("compiled first" in capsys.readouterr().err) == told
+
+
 def test_quiet_is_silent(loop: FakeLoop, capsys: pytest.CaptureFixture[str]) -> None:
+    loop.execution = "compiled"
     assert neuraxis("train", "-q") == 0
     assert capsys.readouterr() == ("", "")
 

@@ -162,6 +162,8 @@ def _run(session: Session, total_steps: int, quiet: bool) -> int:
     """Run with live progress, then say what came out and what to try next."""
     from .console import Live, columns, next_steps, results
 
+    if not quiet and session.agent.execution == "compiled":
+        click.echo("note: the update is compiled first; that takes 5 to 30 s", err=True)
     with running(), Live(total_steps, quiet) as live:
         run = session.run(live)
     folder = shlex.quote(str(run.dir))
