@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import pytest
 from neuraxis.configs import load
 from neuraxis.configs.groups import choices
 from neuraxis.configs.text import dump
-from neuraxis.training import cli, exits, sweep
+from neuraxis.training import cli, exits, milestones, sweep
 from neuraxis.training.compare import compare
 from neuraxis.training.loop import prepare
+from neuraxis.training.metrics import Busy, MetricsFile
 from neuraxis.training.milestones import advance
 from neuraxis.training.records import read
 from neuraxis.training.space import Parameters, Range, SweepConfig, load_sweep, parse_sweep
@@ -174,6 +176,22 @@ def test_a_trial_in_stretches_is_the_runs_that_train_makes(tmp_path: Path) -> No
         assert lines(trial.place / f"s{seed}") == trained(parameters, seed, tmp_path / f"s{seed}")
 
 
+def test_a_run_waits_until_the_worker_of_a_killed_sweep_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = made(tmp_path / "sweep", seeds=1, scheduler="asha", grace_steps=200)
+    trial = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
+    advance(trial, own, 200)
+    worker = MetricsFile(trial.place / "s0" / "metrics.jsonl")
+    monkeypatch.setattr(milestones, "LEFTOVER_SECONDS", 0.2)
+    with pytest.raises(Busy, match="s0: another process is training in this run"):
+        advance(trial, own, 600)
+    monkeypatch.setattr(milestones, "LEFTOVER_SECONDS", 60)
+    threading.Timer(0.5, worker.close).start()
+    advance(trial, own, 600)
+    assert read(trial.place / "s0").status == "finished"
+
+
 def test_a_copy_goes_on_from_the_other_trial_with_its_own_values(tmp_path: Path) -> None:
     own = made(tmp_path / "sweep", seeds=2, scheduler="pbt", grace_steps=200)
     good = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
@@ -299,9 +317,9 @@ def test_a_killed_sweep_goes_on_where_it_was(
     assert "trial_01  failed: loss/" in done.stderr and "Traceback" not in done.stderr
     shown = [line.split()[0] for line in done.stdout.splitlines() if "trial_" in line]
     assert sorted(shown[:2]) == ["trial_00", "trial_02"] and shown[2] == "trial_01"
-    assert [trial.ended for trial in Sweep.open("mine").trials()] == [
-        *("finished", "failed", "finished"),
-    ]
+    trials = Sweep.open("mine").trials()
+    ended = [trial.ended for trial in trials]
+    assert ended == ["finished", "failed", "finished"], [trial.reason for trial in trials]
     assert not Path("mine/.tune").exists()
     for number, seed in ((0, 0), (2, 1)):
         expected = trained({"agent.learning_rate": rates[number]}, seed, Path(f"train{number}"))

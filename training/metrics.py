@@ -83,11 +83,15 @@ def lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
+class Busy(RunError):
+    """Another process is training in this run."""
+
+
 class MetricsFile:
     """metrics.jsonl: one JSON object a line, keys sorted, owned by one process at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates the file. Raises RunError if another process trains in this run."""
+        """Opens or creates the file. Raises Busy if another process trains in this run."""
         self.path = path
         with disk(path):
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -98,7 +102,7 @@ class MetricsFile:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 self.close()
-                raise RunError(f"{path.parent}: another process is training in this run") from None
+                raise Busy(f"{path.parent}: another process is training in this run") from None
             # A file system without locks (some network ones) is no reason not to train.
 
     def write(self, row: Mapping[str, float]) -> None:

@@ -7,14 +7,18 @@ again as by `neuraxis resume`. This is also how a sweep that was killed goes on.
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 from ..configs import Config, load_file
 from . import checkpoints, folders, records
 from .files import RunError
 from .loop import prepare
+from .metrics import Busy, MetricsFile
 from .run import Run
-from .trials import CHECKPOINTS, Sweep, Trial
+from .trials import CHECKPOINTS, METRICS, Sweep, Trial
+
+LEFTOVER_SECONDS = 60
 
 
 def advance(trial: Trial, sweep: Sweep, milestone: int) -> float:
@@ -46,6 +50,7 @@ def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
 
     One that has reached it already stays as it is.
     """
+    _wait_for_leftover(folder)
     started = folders.is_run(folder)
     if started:
         record = records.read(folder)
@@ -66,3 +71,19 @@ def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
     pause(session.record)  # killed between the checkpoint of the milestone and the summary
     if session.run(pause).steps < milestone:
         raise RunError(f"{folder}: interrupted at {session.record.steps:,} steps")
+
+
+def _wait_for_leftover(folder: Path) -> None:
+    """Waits until nobody trains in the run: Ray's workers outlive a sweep that is killed.
+
+    Raises Busy if that takes longer than `LEFTOVER_SECONDS`.
+    """
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    while (file := folder / METRICS).exists():
+        try:
+            MetricsFile(file).close()
+            return
+        except Busy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
