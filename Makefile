@@ -1,6 +1,6 @@
 # make train   train with the embedded defaults; ARGS="env=Acrobot-v1 seed=1" adds words
 # make test    the whole test suite
-# make check   what a change must pass: format, lint, types and the test suite
+# make check   what a change must pass: format, lint, who imports whom, types, the test suite
 # make setup   only what the others do first: .venv with everything in it
 # make bench   speed against Stable-Baselines3, into benchmarks/results/
 # make clean   remove all that make has made; runs/ stays
@@ -16,8 +16,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # A link tree (strict) and not an import hook: type checkers and editors follow it, too.
 EDITABLE := --config-settings editable_mode=strict --editable
 # The time of a folder changes when a file in it comes or goes: then the link tree is made anew.
-FOLDERS := agents configs envs networks training \
-	$(filter-out %/__pycache__/.,$(wildcard configs/*/.))
+PACKAGES := core networks envs agents configs training
+FOLDERS := $(PACKAGES) $(filter-out %/__pycache__/.,$(wildcard $(PACKAGES:=/*/.)))
 STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -61,6 +61,7 @@ test: setup
 check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(MAKE) --no-print-directory test
 

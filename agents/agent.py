@@ -1,117 +1,168 @@
-"""The agent: a policy, and how it learns from rollouts. An agent is found by its file."""
+"""The agent: a policy, and how it learns from rollouts."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
-import gymnasium
 import numpy as np
 import torch
-from pydantic import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..envs.errors import Guard
-from ..envs.rollout import Rollout
-from ..networks.backbone import NetworkConfig
-from .optimizer import Execution
-from .peers import Peers
-from .policies import Policy
+from ..core.rollout import Rollout
+from ..core.space_trees import to_tree
+from ..core.stateful import Stateful
+from ..core.tree import map_tree
+from ..networks.batch_norm import BatchStatistics
+from ..networks.layers import decayed_parameters
+from .claims import Claims
+from .learning.execution import Execution, Update, check_parts, choose, execute, share
+from .learning.optimizer import Optimizer
+from .learning.schedules import scheduled
+from .learning.terms import Terms
+from .policies.policy import Policy, is_recordable
+from .setup import AgentConfig, GradientConfig, Setup
 
 P = TypeVar("P", bound=Policy)
-WORTH_COMPILING = 60_000  # updates; each saves half a millisecond, compiling takes up to 30 s
+Metrics = dict[str, Tensor]
+"""Scalars by their names in metrics.jsonl."""
 
 
-class AgentConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What every agent's configuration has."""
+class Agent(Claims, Generic[P]):
+    """A policy and how it learns. It decides what it keeps of the data: nothing, or a replay.
 
-    name: str
-    """The agent's file in `agents/`, or `my_package.my_agent`."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What an agent is built for, the same for every algorithm."""
-
-    network: NetworkConfig
-    """The backbone's blocks."""
-    observation_space: gymnasium.Space
-    """Of one environment."""
-    action_space: gymnasium.Space
-    """Of one environment."""
-    num_envs: int
-    """Columns of the whole run."""
-    total_steps: int
-    """Environment steps of the whole run; schedules end there."""
-    seed: int
-    """Of everything random in the agent."""
-    device: torch.device
-    """Where it learns."""
-    compile: bool | None
-    """Run updates as one compiled graph; None leaves that to the agent."""
-    peers: Peers | None = None
-    """The learners that share each minibatch; None: there is one."""
-
-
-class Agent(Generic[P]):
-    """What learns. It owns its data policy: a replay, epochs, corrections.
+    A subclass builds its policy, its other parts and its optimizers, puts them all into `parts`,
+    and implements `learn`. If it implements `update` as well, it calls `execute` at the end of its
+    constructor, and in `learn` takes each update by `self.run_update(batch)`.
 
     Args:
         config: Its own `Config`.
         setup: What it is built for.
 
     Raises:
-        ValueError: It cannot do this action space, network or combination of settings; says why.
+        ValueError: It cannot learn this network or combination of settings; says why.
     """
 
     Config: ClassVar[type[AgentConfig]]
-    asynchronous: ClassVar[bool] = False
-    """Whether it can learn from rollouts of older weights, and of some of the columns at a time."""
     policy: P
+    parts: dict[str, Stateful]
+    """By name, everything that a checkpoint must hold and that `update` may change: the policy,
+    other modules, optimizers, a replay."""
     rollout_length: int
     """T of the rollouts that it learns from."""
+    notes: tuple[str, ...] = ()
+    """What `neuraxis train` says of it at the start."""
     execution: Execution = "plain"
-    """Of its updates."""
+    """How `run_update` runs `update`."""
+    run_update: Update
+    """`update` as `execute` wrapped it; from a whole minibatch to the terms of its losses."""
 
     def __init__(self, config: AgentConfig, setup: Setup) -> None:
+        self.name = config.name
         self.setup = setup
         self.device = setup.device
         self.steps = 0
+        self.parts = {}
         self.rng = np.random.default_rng(setup.seed)
         torch.manual_seed(setup.seed)
 
-    def learn(self, rollout: Rollout) -> dict[str, Tensor]:
+    def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Learns from a rollout on the agent's device; returns metrics as 0-dim tensors."""
         raise NotImplementedError
 
-    def _execution(self, updates: float, obstacle: str | None) -> Execution:
-        """How updates run: compiled as wished or, if left open, where it repays and can be.
+    def update(self, batch: Any) -> Terms:
+        """Takes the steps of all optimizers for a minibatch; returns the terms of their losses.
+
+        It may read the minibatch and the tensors of `parts`, and change the tensors of `parts` in
+        place, but have no other effect: it may be recorded or compiled.
+
+        Args:
+            batch: What `weigh` returned, or this learner's share of it.
+        """
+        raise NotImplementedError
+
+    def weigh(self, batch: Any) -> Any:
+        """Computes what depends on the whole minibatch, before each learner takes its share of it.
+
+        Args:
+            batch: A minibatch, tree of [*, N, *] and scalars.
+
+        Returns:
+            The minibatch that `update` takes, for instance with the weights of its steps.
+        """
+        return batch
+
+    def build_optimizer(self, trained: nn.Module, config: GradientConfig) -> Optimizer:
+        """Builds the optimizer of a module from the settings that every agent has."""
+        rms = config.optimizer == "rmsprop"
+        return Optimizer(
+            trained,
+            learning_rate=config.learning_rate,
+            rule=config.optimizer,
+            max_grad_norm=config.max_grad_norm,
+            eps=config.optimizer_eps,
+            betas=(0.9, config.rmsprop_alpha) if rms else (config.adam_beta1, 0.999),
+            weight_decay=config.weight_decay,
+            decayed=decayed_parameters(trained),
+            peers=self.setup.peers,
+        )
+
+    def execute(self, updates: float, reason: str | None = None) -> None:
+        """Makes `run_update`: `update`, compiled as wished or, if left open, where it repays.
+
+        Call it once all `parts` are there.
 
         Args:
             updates: How many the run will take.
-            obstacle: Why they are not the same operations of tensors each time, if so.
+            reason: If Python decides in an update what happens next, what it is that decides. Such
+                an update is neither recorded nor compiled.
 
         Raises:
-            ValueError: Compiling was wished and cannot be done.
+            ValueError: Compiling was wished and is impossible, or `parts` lack a module that is
+                trained.
         """
-        wish, peers = self.setup.compile, self.setup.peers
+        setup, parts = self.setup, self.parts.values()
+        peers = setup.peers if self.optimizers else None  # without gradients nothing is shared
+        check_parts(self.parts)
+        modules = [part for part in parts if isinstance(part, nn.Module)]
+        if self.has_memory:
+            reason = reason or "a network with memory"
+        if not all(is_recordable(module) for module in modules):
+            reason = f"agent={self.name} with dropout or batch normalisation"
         if peers is not None:
-            obstacle = f"what several learners share (learner.count={peers.count})"
-        if wish and obstacle:
-            raise ValueError(f"compile=true: {obstacle} cannot be compiled; use compile=auto")
-        if obstacle:
-            return "plain"
-        if wish or (wish is None and updates > WORTH_COMPILING and shutil.which("g++")):
-            self.execution = "compiled"
-        elif self.device.type == "cpu":
-            self.execution = "recorded"
-        return self.execution
+            reason = f"an update shared by several learners (learner.count={peers.count})"
+            for layer in (layer for module in modules for layer in module.modules()):
+                if isinstance(layer, BatchStatistics):
+                    layer.total = peers.sum
+        self.execution = choose(setup.compile, updates, reason, self.device)
+        if peers is not None:
+            self.run_update = share(self.update, self.weigh, peers, parts)
+        else:
+            self.run_update = execute(
+                lambda batch: self.update(self.weigh(batch)), parts, self.execution, self
+            )
+
+    def set_learning_rate(self, config: GradientConfig) -> None:
+        """Sets the learning rate of all optimizers to that of the schedule at this step."""
+        rate = scheduled(config.learning_rate, config.learning_rate_schedule, self.progress)
+        for optimizer in self.optimizers.values():
+            optimizer.rate.fill_(rate)
+
+    def see(self, rollout: Rollout[Tensor]) -> None:
+        """Adds a rollout's observations to the statistics by which the policy normalises them."""
+        if self.policy.normalizer is not None:
+            seen = self.policy.unmasked(rollout.obs)
+            self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], seen))
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the network has memory."""
+        return self.policy.initial_state(1) != ()
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizers among the parts."""
+        parts = self.parts.items()
+        return {name: part for name, part in parts if isinstance(part, Optimizer)}
 
     @property
     def progress(self) -> float:
@@ -119,71 +170,43 @@ class Agent(Generic[P]):
         return min(self.steps / self.setup.total_steps, 1.0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What histograms are made of: `weights/NAME`, where known `gradients/NAME`."""
-        return {f"weights/{name}": p.detach() for name, p in self.policy.named_parameters()}
+        """The tensors that are drawn as histograms: all that is trained, and its gradients.
+
+        Returns:
+            `weights/NAME` and `gradients/NAME` (see `Optimizer.tensors`). With several optimizers
+            NAME begins with the optimizer's part, as in `weights/actor_optimizer.head.weight`.
+        """
+        several = len(self.optimizers) > 1
+        named: dict[str, Tensor] = {}
+        for part, optimizer in self.optimizers.items():
+            for name, tensor in optimizer.tensors().items():
+                kind, _, rest = name.partition("/")
+                named[f"{kind}/{part}.{rest}" if several else name] = tensor
+        return named
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next `learn` depends on: a tree of tensors, arrays and JSON scalars."""
+        """All that the next `learn` depends on, and the spaces: a tree that a checkpoint holds."""
+        setup = self.setup
         return {
-            "policy": dict(self.policy.state_dict()),
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            "spaces": [to_tree(setup.observation_space), to_tree(setup.action_space)],
             "steps": self.steps,
             "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.policy.load_state_dict(state["policy"])
+        """Goes back to where `state_dict` stood.
+
+        Raises:
+            RuntimeError: The state is that of another agent or network, or of an older version.
+        """
+        missing = ", ".join(name for name in self.parts if name not in state)
+        if missing:
+            raise RuntimeError(
+                f"agent={self.name} has parts that the checkpoint lacks: {missing}; was it written "
+                "by another version of neuraxis?"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
         self.steps = state["steps"]
         self.rng.bit_generator.state = state["rng"]
-
-
-def agent_names() -> list[str]:
-    """Names of the agents in this folder."""
-    package = importlib.import_module(__package__ or "")
-    names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return [
-        name for name in names if any(_agents_in(importlib.import_module(f".{name}", __package__)))
-    ]
-
-
-def _agents_in(module: ModuleType) -> Iterator[type[Agent[Any]]]:
-    for value in vars(module).values():
-        if (
-            isinstance(value, type)
-            and issubclass(value, Agent)
-            and value.__module__ == module.__name__
-            and hasattr(value, "Config")  # what agents share has none
-        ):
-            yield value
-
-
-def agent_class(name: str) -> type[Agent[Any]]:
-    """Finds the agent in `agents/<name>.py`, or in the module `my_package.my_agent`.
-
-    Raises:
-        ValueError: No such agent; names the nearest.
-    """
-    if "." in name:
-        with Guard(lambda: f"agent={name}", ValueError):
-            module = importlib.import_module(name)
-        found = next(_agents_in(module), None)
-        if found is None:
-            raise ValueError(
-                f"agent={name}: expected a module with an Agent subclass and its Config"
-            )
-        return found
-    names = agent_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"agent={name}: no such agent{hint} (choices: {', '.join(names)})")
-    return next(_agents_in(importlib.import_module(f".{name}", __package__)))
-
-
-def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
-    """Builds the agent that `config` configures.
-
-    Raises:
-        ValueError: See `Agent`.
-    """
-    return agent_class(config.name)(config, setup)

@@ -1,33 +1,32 @@
 """Asynchronous PPO: the clipped surrogate on V-trace advantages.
 
 PPO for rollouts of older weights: values and advantages are corrected by V-trace (Espeholt et al.
-2018), and the ratio is taken against the log-probabilities that the policy wrote down when it
-acted. The clip therefore bounds how far the policy moves from the one that acted, however old that
-is: what has left the interval already earns nothing more. On-policy it is PPO.
+2018), and the ratio is to the probabilities that the policy wrote down when it acted. So the clip
+limits how far the policy moves from the one that acted, however old that is: an action whose ratio
+has left the interval gains nothing more. On rollouts of the newest weights it is PPO.
 
-Deviations: advantages are not weighted by rho, for the surrogate's ratio is that weight already.
-IMPACT (Luo et al. 2020) and RLlib's APPO take the ratio against a slowly copied target network,
-weighted by that network's ratio to the acting policy, and RLlib adds a KL penalty; here there is no
-target network, and no penalty. Targets are those of the weights that the rollout found, in all
-epochs. With dropout or batch normalisation old log-probabilities are PPO's under the update's
-masks, corrected by how far the policy was from the acting one without masks.
+Deviations: advantages are not weighted by rho, because the ratio in the surrogate is this weight
+already. IMPACT (Luo et al. 2020) and RLlib's APPO take the ratio to a slowly copied target network
+and weigh it by the ratio of that network to the acting policy, and RLlib adds a KL penalty; here
+are no target network and no penalty. Targets are computed once for all epochs, by the weights at
+the start of `learn`. With dropout or batch normalisation the old log-probabilities are PPO's, under
+the update's masks, minus the change since the actions were taken, without masks.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from ..envs.rollout import Rollout
-from ..envs.tree import Tree
-from .agent import Setup
-from .losses import masked_mean
-from .optimizer import Metrics
-from .policies import ActorCritic
+from ..core.rollout import Rollout
+from .agent import Metrics
+from .learning.losses import masked_mean
+from .learning.returns import vtrace
+from .policies.actor_critic import ActorCritic
 from .ppo import PPO
-from .returns import vtrace
+from .setup import Setup
 
 
 class APPO(PPO):
@@ -50,16 +49,17 @@ class APPO(PPO):
         self.limits = config.rho_bar, config.c_bar
 
     def estimate(
-        self, rollout: Rollout, value: Tensor, log_prob: Tensor
+        self, rollout: Rollout[Tensor], value: Tensor, log_prob: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Metrics]:
-        """See `PPO.estimate`; V-trace, and the log-probabilities of acting."""
+        """See `PPO.estimate`: by V-trace, with the log-probabilities of acting as the old ones."""
         cfg, acted = self.config, rollout.extras["log_prob"]
-        stream = self._reward(rollout), rollout.discount, rollout.valid, value
+        stream = rollout.reward, rollout.discount, rollout.valid, value
         moved = log_prob - acted
         target, advantage, rho = vtrace(*stream, moved, cfg.gamma, cfg.gae_lambda, *self.limits)
         estimates = {"advantage": advantage, "log_prob": acted, "moved": moved}
         metrics = {"policy/rho": masked_mean(rho, rollout.valid)}
         return target - value[:-1], estimates, metrics
 
-    def _log_prob_under_same_masks(self, old: ActorCritic, batch: dict[str, Tree]) -> Tensor:
-        return super()._log_prob_under_same_masks(old, batch) - batch["moved"]
+    def log_prob_under_same_masks(self, old: ActorCritic, batch: Any) -> Tensor:
+        """See `PPO.log_prob_under_same_masks`: those of the policy that acted."""
+        return super().log_prob_under_same_masks(old, batch) - batch["moved"]

@@ -1,9 +1,10 @@
 """IMPALA: an actor-critic for rollouts of older weights, corrected by V-trace.
 
-Espeholt et al. 2018. The policy writes down the log-probabilities of its actions when it acts; the
-learner weighs by its own against these. A minibatch is whole columns of the rollout, by default all
-of them: one gradient step. The targets of each minibatch are computed just before its step, by the
-newest weights, so further minibatches and epochs are corrected like any other delay.
+Espeholt et al. 2018. When it acts, the policy writes down the log-probabilities of its actions; the
+learner weighs each step by the ratio of its own probability to this one. A minibatch has whole
+columns of the rollout, by default all of them: one gradient step. The targets of a minibatch are
+computed just before its step, by the newest weights, so V-trace corrects later minibatches and
+epochs as it corrects any other delay.
 
 Deviations: Adam in place of RMSprop; losses are means over valid steps and not sums, so the
 coefficients do not depend on the size of a rollout; the last action and reward are no inputs.
@@ -11,33 +12,48 @@ coefficients do not depend on the size of a rollout; the last action and reward 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..envs.rollout import Rollout
-from ..envs.tree import Tree, map_tree
-from .actor_critic import ActorCriticAgent, ActorCriticConfig, explained_variance
-from .agent import Setup
-from .losses import masked_mean
-from .optimizer import Metrics, joined
-from .policies import ActorCritic
-from .returns import vtrace
-from .schedules import scheduled
-from .sequences import minibatches, unroll
+from ..core.rollout import Rollout
+from ..core.tree import Tree, map_tree
+from .agent import Metrics
+from .learning.losses import masked_mean
+from .learning.minibatches import minibatches
+from .learning.returns import vtrace
+from .learning.terms import Terms
+from .on_policy import OnPolicyAgent, OnPolicyConfig, explained_variance
+from .setup import Setup
 
 COLUMNWISE = ("obs", "first", "action", "reward", "discount", "extras", "state")
 
 
-class IMPALA(ActorCriticAgent):
+class Batch(TypedDict):
+    """N columns of L steps, as the loss takes them."""
+
+    obs: Tree  # [L, N, *obs]
+    first: Tensor  # [L, N] bool
+    state: Tree  # [*, N, *], before obs[0]
+    action: Tensor  # [L, N, *act]
+    advantage: Tensor  # [L, N], weighted by rho
+    target: Tensor  # [L, N], what values are to become
+    rho: Tensor  # [L, N], clipped ratios of probabilities
+    valid: Tensor  # [L, N], 0 at resets
+    weight: Tensor  # [L, N], sums to 1
+    ent_coef: Tensor  # scalar
+
+
+class IMPALA(OnPolicyAgent):
     """V-trace actor-critic, discrete and continuous."""
 
     asynchronous: ClassVar[bool] = True
 
-    class Config(ActorCriticConfig, frozen=True):
+    class Config(OnPolicyConfig, frozen=True):
         """IMPALA's settings."""
 
         name: str = "impala"
@@ -48,6 +64,8 @@ class IMPALA(ActorCriticAgent):
         """Steps in a minibatch, rounded down to whole columns (at least one); None: the rollout."""
         n_epochs: int = Field(default=1, gt=0)
         """Passes over each rollout."""
+        vf_coef: float = Field(default=0.5, ge=0)
+        """Weight of the value loss."""
         gae_lambda: float = Field(default=1.0, ge=0, le=1)
         """Weight of longer returns in targets and advantages: 0 one-step, 1 as in the paper."""
         ent_coef: float = Field(default=0.01, ge=0)
@@ -60,39 +78,31 @@ class IMPALA(ActorCriticAgent):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
-        columns = self._columns(setup.num_envs)
-        self.optimizer = self._build_optimizer(
-            config, config.n_epochs * -(-setup.num_envs // columns)
-        )
+        minibatches = config.n_epochs * -(-setup.num_envs // self._columns(setup.num_envs))
+        self.execute(setup.total_steps / (config.n_steps * setup.num_envs) * minibatches)
 
     def _columns(self, available: int) -> int:
-        """Columns of a minibatch."""
+        """Most columns of a minibatch, of a rollout that has `available` ones."""
         cfg = self.config
         return max(1, cfg.batch_size // cfg.n_steps) if cfg.batch_size else available
 
-    def learn(self, rollout: Rollout) -> Metrics:
-        """Takes a step for each minibatch of columns, or one."""
-        cfg = self.config
-        self.optimizer.rate.fill_(
-            scheduled(cfg.learning_rate, cfg.learning_rate_schedule, self.progress)
-        )
-        whole = replace(rollout, reward=self._reward(rollout))
-        columns, traces = len(rollout.columns), []
-        stream = {name: getattr(whole, name) for name in COLUMNWISE}
+    def batch_of(self, rollout: Rollout[Tensor]) -> tuple[Rollout[Tensor], Metrics]:
+        """See `FreshAgent.batch_of`: the rollout itself, as each minibatch has own targets."""
+        return rollout, {}
+
+    def minibatches(self, batch: Rollout[Tensor]) -> Iterator[dict[str, Tree]]:
+        """See `FreshAgent.minibatches`: columns, shuffled anew in each epoch, with targets."""
+        columns = len(batch.columns)
+        stream = {name: getattr(batch, name) for name in COLUMNWISE}
         size = self._columns(columns)
-        for part in minibatches(stream, columns, size, cfg.n_epochs, self.rng):
-            batch = self.targets(replace(whole, **part))
-            self.policy.train()
-            traces.append(self.optimizer.update(batch))
-            self.policy.eval()
-        self._finish(rollout)
-        return self._metrics(joined(traces))
+        for part in minibatches(stream, columns, size, self.config.n_epochs, self.rng):
+            yield self.targets(replace(batch, **part))
 
     @torch.no_grad()
-    def targets(self, rollout: Rollout) -> dict[str, Tree]:
-        """What the loss takes of a rollout: V-trace by the newest weights, in eval mode."""
+    def targets(self, rollout: Rollout[Tensor]) -> dict[str, Tree]:
+        """Makes a minibatch from a rollout: V-trace by the newest weights, in eval mode."""
         cfg, valid = self.config, rollout.valid
-        value, log_prob, _ = unroll(self.policy, rollout, len(valid))
+        value, log_prob, _ = self.policy.unroll(rollout, len(valid))
         target, advantage, rho = vtrace(
             *(rollout.reward, rollout.discount, valid, value),
             log_prob - rollout.extras["log_prob"],
@@ -109,30 +119,28 @@ class IMPALA(ActorCriticAgent):
             "valid": valid.float(),
         }
 
-    def loss(self, policy: ActorCritic, batch: dict[str, Any]) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """The policy gradient, the value error and the entropy bonus (Espeholt et al., 4.2)."""
-        cfg = self.config
+        policy = self.policy
         params, value, _ = policy(batch["obs"], batch["state"], batch["first"])
         gain = policy.head.log_prob(params, batch["action"]) * batch["advantage"]
         error = batch["target"] - value
         entropy = policy.head.entropy(params)
-        total = cfg.vf_coef * error.square() - gain - cfg.ent_coef * entropy
-        trace = {"gain": gain, "error": error, "entropy": entropy}
-        trace = {name: value.detach() for name, value in trace.items()}
-        kept = {name: batch[name] for name in ("target", "rho", "valid")}
-        return (total * batch["weight"]).sum(), trace | kept
+        total = self.config.vf_coef * error.square() - gain - batch["ent_coef"] * entropy
+        terms = {"gain": gain, "error": error, "entropy": entropy}
+        terms = {name: term.detach() for name, term in terms.items()}
+        kept: Terms = {"target": batch["target"], "rho": batch["rho"], "valid": batch["valid"]}
+        return (total * batch["weight"]).sum(), terms | kept
 
-    def _metrics(self, trace: dict[str, Tensor]) -> Metrics:
-        """Means over all valid steps of all minibatches."""
-        valid, error = trace["valid"], trace["error"]
-        terms = {
-            "loss/policy": -trace["gain"],
+    def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:
+        """See `FreshAgent.metrics`."""
+        valid, error = terms["valid"], terms["error"]
+        means = {
+            "loss/policy": -terms["gain"],
             "loss/value": error.square(),
-            "policy/entropy": trace["entropy"],
-            "policy/rho": trace["rho"],
+            "policy/entropy": terms["entropy"],
+            "policy/rho": terms["rho"],
         }
-        return {name: masked_mean(term, valid) for name, term in terms.items()} | {
-            "value/explained_variance": explained_variance(error, trace["target"], valid),
-            "train/grad_norm": trace["grad_norm"].mean(),
-            "train/learning_rate": self.optimizer.rate.clone(),
+        return {name: masked_mean(term, valid) for name, term in means.items()} | {
+            "value/explained_variance": explained_variance(error, terms["target"], valid)
         }

@@ -54,7 +54,8 @@ def turn(case: str, count: int) -> None:
             metrics = learn(rollout)
             after = time.perf_counter(), time.process_time()
             times.append([1_000 * (b - a) for a, b in zip(before, after, strict=True)])
-            session.stopping = len(times) == ROLLOUTS
+            if len(times) == ROLLOUTS:
+                session.interrupt()
             return metrics
 
         session.learner.learn = timed

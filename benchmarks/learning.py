@@ -1,4 +1,4 @@
-"""Learning evidence: each experiment over its seeds, 100 greedy episodes each, against its bar.
+"""Learning evidence: the newest policy of each experiment and seed, against its bar.
 
     python benchmarks/learning.py                      # everything that is not done yet
     python benchmarks/learning.py --only cartpole_ppo  # experiments whose name contains this
@@ -28,15 +28,19 @@ import yaml
 
 from neuraxis.configs import dump
 from neuraxis.configs.text import parse
-from neuraxis.training import records, statistics
-from neuraxis.training.files import read_json
-from neuraxis.training.records import Record
+from neuraxis.training.analysis import statistics
+from neuraxis.training.storage import stored_run
+from neuraxis.training.storage.atomic_files import read_json
+from neuraxis.training.storage.stored_run import StoredRun
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs", HERE / "results"
 KEPT = RESULTS / "runs"
 POINTS = {"evaluate/return": 24, "episode/return": 12, "final/return": 1}  # kept of each curve
-QUIET = ("wandb.mode=disabled",)
+POINTS |= {"evaluate/success": 24, "episode/success": 12}
+COMMON = ("wandb.mode=disabled", "eval.episodes=20")
+NEWEST = 3  # evaluations whose mean scores a run
+END = 5  # evaluations at the end that show whether the curve stays
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Experiment:
     seeds: int
     at_least: float | None = None
     at_most: float | None = None
+    metric: str = "return"  # or success
 
     def folder(self, seed: int) -> Path:
         """Where the run of a seed lies."""
@@ -65,7 +70,7 @@ class Experiment:
         if (folder / "checkpoints" / "last").exists():
             return [*program, "resume", "-q", str(folder)]
         shutil.rmtree(folder, ignore_errors=True)
-        words = (*self.words, *QUIET, f"seed={seed}", f"run_dir={folder}")
+        words = (*self.words, *COMMON, f"seed={seed}", f"run_dir={folder}")
         return [*program, "train", "-q", *words]
 
 
@@ -81,7 +86,13 @@ def run(experiment: Experiment, seed: int) -> str:
     summary = experiment.summary(seed)
     if summary is None:
         return f"{experiment.name} s{seed}: FAILED {done.stderr.strip()[-300:]}"
-    return f"{experiment.name} s{seed}: {summary['evaluate/return']:.2f}"
+    newest = evaluations(stored_run.read(experiment.folder(seed)), experiment)[-NEWEST:].mean()
+    return f"{experiment.name} s{seed}: {newest:.2f}"
+
+
+def evaluations(run: StoredRun, row: Experiment) -> np.ndarray:
+    """The mean returns, or the shares of successes, of the evaluations during training [E]."""
+    return run.curve(f"evaluate/{row.metric}")[:, 1]
 
 
 def keep(experiment: Experiment) -> None:
@@ -96,26 +107,27 @@ def keep(experiment: Experiment) -> None:
         commit = read_json(source / "meta.json")["git"]["commit"]
         summary = read_json(source / "summary.json") | {"commit": commit[:7]}
         (target / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        lines = [json.dumps(row) + "\n" for row in thin(records.read_rows(source))]
+        lines = [json.dumps(row) + "\n" for row in thin(stored_run.read_rows(source))]
         (target / "metrics.jsonl").write_text("".join(lines))
 
 
 def thin(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """At most POINTS of each curve, the first and the last among them, with five digits."""
+    """About POINTS of each curve, the first and the last END among them, with five digits."""
     kept: dict[int, dict[str, float]] = {}
     for key, points in POINTS.items():
         own = [row for row in rows if row.get(key) is not None]
         places = np.linspace(len(own) - 1, 0, min(points, len(own))).round().astype(int)
-        for row in (own[place] for place in places):
+        newest = range(max(0, len(own) - min(points, END)), len(own))
+        for row in (own[place] for place in {*places.tolist(), *newest}):
             few = {name: float(f"{row[name]:.5g}") for name in ("time/seconds", key)}
             kept.setdefault(row["steps"], {"steps": row["steps"]}).update(few)
     return [kept[steps] for steps in sorted(kept)]
 
 
-def kept(experiment: Experiment) -> list[Record]:
+def kept(experiment: Experiment) -> list[StoredRun]:
     """The committed runs, by seed."""
     folders = (KEPT / experiment.name / f"s{seed}" for seed in range(experiment.seeds))
-    return [records.read(folder) for folder in folders if folder.exists()]
+    return [stored_run.read(folder) for folder in folders if folder.exists()]
 
 
 def report(rows: list[Experiment]) -> None:
@@ -124,13 +136,17 @@ def report(rows: list[Experiment]) -> None:
     lines = [
         "# Learning results",
         "",
-        "Mean over seeds and its 95 % bootstrap interval; each seed is the mean of 100 greedy",
-        "episodes of checkpoint `best`, in environments seeded apart from those of training and of",
-        "the evaluations that chose it. `newest` is the last evaluation during training, of the",
-        "newest weights. `means` are the seeds'; `commit` trained them (`older`: was not kept).",
+        f"`newest` scores a run: the mean of its last {NEWEST} evaluations in training, of 20",
+        "greedy episodes each, of the weights as they were then; here the mean over seeds and its",
+        f"95 % bootstrap interval. `lowest` is the lowest of the last {END} evaluations of a seed:",
+        "whether the curve stays where it ends. `best` is checkpoint `best` in 100 episodes of",
+        "other seeds: a checkpoint to deploy, but no evidence, as the best of many evaluations.",
+        "Environments with goals are scored by their share of successes.",
+        "`seeds` are the newest means of each seed; `commit` trained them. CPU seconds were taken",
+        "on a machine that did other work, too.",
         "",
-        "| experiment | seeds | steps | return | bar | holds | newest | CPU s | means | commit |",
-        "|---|--:|--:|--:|--:|---|--:|--:|---|---|",
+        "| experiment | steps | newest | bar | holds | lowest | best | CPU s | seeds | commit |",
+        "|---|--:|--:|--:|---|--:|--:|--:|---|---|",
     ]
     for row in rows:
         keep(row)
@@ -148,23 +164,26 @@ def report(rows: list[Experiment]) -> None:
     (RESULTS / "learning.md").write_text("\n".join(lines))
 
 
-def line(row: Experiment, runs: list[Record]) -> str:
+def line(row: Experiment, runs: list[StoredRun]) -> str:
     """A line of the table."""
-    scores = np.array([run.score("evaluate/return") for run in runs])
+    scores = np.array([evaluations(run, row)[-NEWEST:].mean() for run in runs])
     mean, low, high = statistics.estimate(statistics.mean, [scores])
     bar, holds = "control", ""
     if row.at_least is not None:
         bar, holds = f">= {row.at_least:g}", "yes" if mean >= row.at_least else "**no**"
     elif row.at_most is not None:
         bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
-    newest = np.mean([run.curve("evaluate/return")[-1, 1] for run in runs])
+    lowest = min(evaluations(run, row)[-END:].min() for run in runs)
+    interval = f"[{low:.2f}, {high:.2f}]" if len(runs) > 1 else "(one seed)"
+    best = np.mean([run.summary[f"evaluate/{row.metric}"] for run in runs])
     cpu = np.mean([run.summary["cpu_seconds"] for run in runs])
     steps = max(run.summary["steps"] for run in runs)
-    each = ", ".join(f"{score:.1f}" for score in scores)
+    digits = 1 if row.metric == "return" else 2
+    each = ", ".join(f"{score:.{digits}f}" for score in scores)
     commits = ", ".join(sorted({run.summary.get("commit", "older") for run in runs}))
     return (
-        f"| {row.name} | {len(runs)} | {steps:,} | {mean:.2f} [{low:.2f}, {high:.2f}] | "
-        f"{bar} | {holds} | {newest:.2f} | {cpu:.0f} | {each} | {commits} |"
+        f"| {row.name} | {steps:,} | {mean:.2f} {interval} | "
+        f"{bar} | {holds} | {lowest:.2f} | {best:.2f} | {cpu:.0f} | {each} | {commits} |"
     )
 
 
@@ -179,7 +198,7 @@ def versions() -> str:
     )
 
 
-def plot(row: Experiment, runs: list[Record]) -> None:
+def plot(row: Experiment, runs: list[StoredRun]) -> None:
     """Draws evaluation and training returns of all seeds against steps."""
     import matplotlib as mpl
 
@@ -189,12 +208,12 @@ def plot(row: Experiment, runs: list[Record]) -> None:
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for run in runs:
         seed = run.config["seed"]
-        axes.plot(*run.curve("episode/return").T, color=f"C{seed}", alpha=0.25)
-        evaluated = run.curve("evaluate/return")
+        axes.plot(*run.curve(f"episode/{row.metric}").T, color=f"C{seed}", alpha=0.25)
+        evaluated = run.curve(f"evaluate/{row.metric}")
         axes.plot(*evaluated.T, color=f"C{seed}", lw=1.8, label=f"seed {seed}")
     if row.at_least is not None:
         axes.axhline(row.at_least, color="0.4", ls="--", lw=1, label="bar")
-    axes.set(xlabel="environment steps", ylabel="episode return", title=row.name)
+    axes.set(xlabel="environment steps", ylabel=f"episode {row.metric}", title=row.name)
     axes.legend(fontsize=8)
     figure.savefig(RESULTS / f"{row.name}.png", dpi=80)
     plt.close(figure)

@@ -24,21 +24,41 @@ from typing import Any
 
 import torch
 
+from neuraxis.agents import agent_class, agent_names
+from neuraxis.agents.off_policy import OffPolicyAgent
 from neuraxis.configs import load
-from neuraxis.training import prepare
+from neuraxis.training import Callback, prepare
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("mlp", "cnn", "lstm", "gru", "transformer")
 COMMON = ("wandb.mode=disabled", "device=cpu", "eval.interval_steps=0", "eval.final_episodes=1")
-AGENTS = {
-    "ppo": ("num_envs=4", "agent.n_steps=64", "agent.batch_size=128"),
-    "dqn": (
-        *("num_envs=4", "agent.train_freq=16", "agent.gradient_steps=4", "agent.batch_size=32"),
-        *("agent.buffer_size=2_000", "agent.learning_starts=200", "agent.sequence_length=16"),
-    ),
-    "impala": ("num_envs=4", "agent.n_steps=32"),
-    "appo": ("num_envs=4", "agent.n_steps=64", "agent.batch_size=128"),
-}
+REPLAY = (
+    *("num_envs=4", "agent.train_freq=16", "agent.gradient_steps=4", "agent.batch_size=32"),
+    *("agent.buffer_size=2_000", "agent.learning_starts=200", "agent.sequence_length=16"),
+)
+FRESH = ("num_envs=4", "agent.n_steps=64")
+
+
+def settings(agent: str) -> tuple[str, ...]:
+    """Words with which an agent of any family learns several times."""
+    if issubclass(agent_class(agent), OffPolicyAgent):
+        return REPLAY
+    has_minibatches = "batch_size" in agent_class(agent).Config.model_fields
+    return (*FRESH, "agent.batch_size=128") if has_minibatches else FRESH
+
+
+AGENTS = {name: settings(name) for name in agent_names()}
+
+
+class Marks(Callback):
+    """CPU seconds and steps after each update."""
+
+    def __init__(self, marks: list[tuple[float, int]]) -> None:
+        self.marks = marks
+
+    def on_update(self, run: Any, metrics: Any) -> None:
+        """Adds where the run stands."""
+        self.marks.append((time.process_time(), run.steps))
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,7 @@ ROWS = [
         ("CartPole-v1", 2_000, {}, ()),
         ("LunarLander-v3", 2_000, {}, ()),
         ("Acrobot-v1", 2_000, {}, ()),
+        ("FrozenLake-v1", 2_000, {}, ()),
         ("minigrid_doorkey", 2_000, SMALL, ()),
         ("atari", 1_000, NATURE, PONG),
         ("neuraxis/Dict-v0", 2_000, NATURE, ()),
@@ -101,7 +122,7 @@ def cell(row: Row, network: str, notes: list[str]) -> str:
             return f"refused: {notes.index(str(error)) + 1}"
         before = weights(session.agent.policy)
         marks = [(time.process_time(), 0)]
-        run = session.run(lambda run: marks.append((time.process_time(), run.steps)))
+        run = session.run([Marks(marks)])
         still = [name for name, old in before.items() if torch.equal(old, after(session, name))]
         assert not still, f"weights that never changed: {', '.join(still)}"
         check_losses(place / "metrics.jsonl")

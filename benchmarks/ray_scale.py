@@ -25,10 +25,10 @@ import ray
 import torch
 
 from neuraxis.configs import Config, RayConfig, load
-from neuraxis.training import ray_start
-from neuraxis.training.loop import build_agent
-from neuraxis.training.machine import tune
-from neuraxis.training.sources import build_source
+from neuraxis.training.distributed import ray_cluster
+from neuraxis.training.distributed.build import build_agent
+from neuraxis.training.distributed.process import configure_process
+from neuraxis.training.session import open_source
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "ray_scale.md"
@@ -49,7 +49,7 @@ def one_worker(rounds: int) -> list[str]:
     for name, more in (("local", ()), ("Ray, one worker", ("ray.workers=1",))):
         cfg = config(*words, *more)
         agent = build_agent(cfg)
-        runs[name] = agent, build_source(cfg, agent.policy, agent.rollout_length)
+        runs[name] = agent, open_source(cfg, agent.policy, agent.rollout_length)
         found[name] = []
     for number in range(rounds + 2):
         for name, (agent, source) in runs.items():
@@ -77,7 +77,7 @@ def slow_environments(counts: list[int], rounds: int) -> list[str]:
     for count in counts:
         cfg = config(*SLOW, f"num_envs={count}", "agent.batch_size=128", f"ray.workers={count}")
         agent = build_agent(cfg)
-        source = build_source(cfg, agent.policy, agent.rollout_length)
+        source = open_source(cfg, agent.policy, agent.rollout_length)
         source.next()
         rates = []
         before = cpu_seconds()
@@ -167,12 +167,10 @@ def main() -> None:
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    # Ray's workers give way to all others (nice 15): on a shared machine that would be measured.
-    os.environ["RAY_worker_niceness"] = "0"
     os.environ["PYTHONPATH"] = str(HERE / "drills")
     sys.path.append(str(HERE / "drills"))
-    tune(1)
-    ray_start.start(RayConfig(), cpus=max(options.workers))
+    configure_process(1)
+    ray_cluster.start(RayConfig(), cpus=max(options.workers))
     kept = one_worker(options.rounds)
     print("\n".join(kept), flush=True)
     takers: list[Any] = [ray.remote(num_cpus=0)(Taker).remote() for _ in range(16)]
@@ -183,7 +181,7 @@ def main() -> None:
     for taker in takers:
         ray.kill(taker)
     slow = slow_environments(options.workers, options.rounds)
-    ray_start.stop()
+    ray_cluster.stop()
     text = [
         "# What Ray costs",
         "",

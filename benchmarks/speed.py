@@ -2,11 +2,13 @@
 
     make bench                                         # all cases, five rounds each
     python benchmarks/speed.py --only ppo_cartpole_zoo --rounds 3
+    python benchmarks/speed.py --sbx /tmp/sbx/bin/python    # beside SBX (JAX) as well
 
-Both sides have the same hyper-parameters, network, environment and one thread; each turn is a
+All sides have the same hyper-parameters, network, environment and one thread; each turn is a
 process of its own, which warms up (imports, compilation, first rollouts) before its CPU seconds
 are counted. The share of the arithmetic limit is the time that the products alone would take at
 this core's `torch.mm` peak over the time taken. The table goes to `benchmarks/results/speed.md`.
+SBX has a virtual environment of its own: `pip install torch==2.13.0 sbx-rl gymnasium`.
 """
 
 from __future__ import annotations
@@ -22,152 +24,52 @@ import time
 from pathlib import Path
 from typing import Any
 
+from speed_cases import CASES, SBX, Case, model
+
 RESULTS = Path(__file__).parent / "results"
-SIDES = ("sb3", "plain", "compiled")
 NAMES = ("model name", "flags")  # of /proc/cpuinfo
-CARTPOLE = ("env=CartPole-v1", "num_envs=8", "agent=ppo", "agent.learning_rate=1e-3")
-CASES: dict[str, dict[str, Any]] = {
-    "ppo_cartpole_zoo": {
-        "what": "PPO CartPole, rl-zoo's numbers (8 envs x 32, batch 256, 20 epochs)",
-        "words": (*CARTPOLE, "agent.n_steps=32", "agent.batch_size=256", "agent.n_epochs=20"),
-        "steps": (4_000, 20_000),
-        "bars": {"plain": 2.5, "compiled": 4.0},
-    },
-    "ppo_cartpole_128": {
-        "what": "PPO CartPole, 8 envs x 128, batch 256, 4 epochs",
-        "words": (*CARTPOLE, "agent.n_steps=128", "agent.batch_size=256", "agent.n_epochs=4"),
-        "steps": (6_000, 40_000),
-        "bars": {"plain": 2.5, "compiled": 4.0},
-    },
-    "dqn_cartpole_zoo": {
-        "what": "DQN CartPole, rl-zoo's numbers (1 env, 256x256, 128 updates every 256 steps)",
-        "words": (
-            *("env=CartPole-v1", "num_envs=1", "agent=dqn", "agent.double=false"),
-            "env.vectorization=sync",  # the very environment of the other side
-            *("network.blocks.0.sizes=[256,256]", "network.blocks.0.activation=relu"),
-            *("agent.train_freq=256", "agent.gradient_steps=128", "agent.batch_size=64"),
-            *("agent.learning_rate=2.3e-3", "agent.target_update_interval=10"),
-            *("agent.exploration_fraction=0.16", "agent.exploration_final_eps=0.04"),
-        ),
-        "steps": (2_000, 8_000),
-        "bars": {"plain": 2.0, "compiled": 3.0},
-    },
-    "ppo_lstm_cartpole": {
-        "what": "PPO-LSTM, masked CartPole, 8 envs x 128, LSTM 64 + layer 64, 10 epochs (contrib)",
-        "words": (
-            *(*CARTPOLE, "env.mask_velocity=true", "agent.n_steps=128", "agent.batch_size=128"),
-            *("network.blocks=[{name: lstm, size: 64}, {name: mlp, sizes: [64]}]",),
-            *("network.shared=false", "agent.n_epochs=10"),
-        ),
-        "steps": (2_048, 8_192),
-        "sides": ("sb3", "plain"),
-        "bars": {"plain": 4.0},
-    },
-    "ppo_pong": {
-        "what": "PPO Pong, Nature CNN, 8 envs x 128, batch 256, 4 epochs",
-        "words": (
-            *("env=atari", "network=cnn", "num_envs=8", "agent=ppo", "agent.n_steps=128"),
-            *("agent.batch_size=256", "agent.n_epochs=4", "agent.learning_rate=2.5e-4"),
-        ),
-        "steps": (1_024, 3_072),
-        "bars": {"plain": 1.4, "compiled": 1.4},
-    },
+THEIRS = {"sb3": ("stable_baselines3", "sb3_contrib"), "sbx": ("sbx",)}
+ONE_THREAD = {
+    **{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"},
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 
 
-def ours(case: dict[str, Any], compiled: bool) -> dict[str, float]:
+def ours(case: Case, compiled: bool) -> dict[str, float]:
     """Trains with neuraxis."""
     from neuraxis.configs import load
-    from neuraxis.training import prepare
+    from neuraxis.training import Callback, prepare
 
-    warm, total = case["steps"]
+    warm, total = case.steps
     with tempfile.TemporaryDirectory() as folder:
         words = (
-            *(*case["words"], f"run_dir={folder}", "wandb.mode=disabled", f"total_steps={total}"),
+            *(*case.words, f"run_dir={folder}", "wandb.mode=disabled", f"total_steps={total}"),
             *("eval.interval_steps=0", "checkpoint.interval_steps=0", "eval.final_episodes=1"),
             *(f"compile={str(compiled).lower()}", "log_interval_steps=1000000"),
         )
         session = prepare(load(words))
         marks: list[tuple[int, float, float]] = []
 
-        def mark(run: Any) -> None:
-            if run.steps >= warm:
-                marks.append((run.steps, time.process_time(), time.perf_counter()))
+        class Mark(Callback):
+            def on_update(self, run: Any, metrics: Any) -> None:
+                if run.steps >= warm:
+                    marks.append((run.steps, time.process_time(), time.perf_counter()))
 
-        session.run(mark)
+        session.run([Mark()])
     return _rates(marks[0], marks[-1])
 
 
-def theirs(name: str, case: dict[str, Any]) -> dict[str, float]:
-    """Trains with Stable-Baselines3 (sb3-contrib for the LSTM)."""
+def theirs(case: Case, modules: tuple[str, ...]) -> dict[str, float]:
+    """Trains with Stable-Baselines3, sb3-contrib or SBX."""
     import torch
 
     torch.set_num_threads(1)
-    model = _sb3_model(name)
-    warm, total = case["steps"]
-    model.learn(warm)
-    begin = (model.num_timesteps, time.process_time(), time.perf_counter())
-    model.learn(total - warm, reset_num_timesteps=False)
-    return _rates(begin, (model.num_timesteps, time.process_time(), time.perf_counter()))
-
-
-def _sb3_model(name: str) -> Any:
-    import gymnasium
-    import stable_baselines3 as sb3
-    from stable_baselines3.common.env_util import make_atari_env, make_vec_env
-    from torch import nn
-
-    rollout: dict[str, Any] = {
-        "ppo_cartpole_zoo": {"n_steps": 32, "batch_size": 256, "n_epochs": 20},
-        "ppo_cartpole_128": {"n_steps": 128, "batch_size": 256, "n_epochs": 4},
-        "ppo_lstm_cartpole": {"n_steps": 128, "batch_size": 128, "n_epochs": 10},
-        "ppo_pong": {"n_steps": 128, "batch_size": 256, "n_epochs": 4},
-    }.get(name, {})
-    if name.startswith("ppo_cartpole"):
-        env = make_vec_env("CartPole-v1", 8)
-        return sb3.PPO("MlpPolicy", env, learning_rate=1e-3, device="cpu", **rollout)
-    if name == "dqn_cartpole_zoo":
-        return sb3.DQN(
-            "MlpPolicy",
-            make_vec_env("CartPole-v1", 1),
-            learning_rate=2.3e-3,
-            batch_size=64,
-            buffer_size=100_000,
-            learning_starts=1_000,
-            target_update_interval=10,
-            train_freq=256,
-            gradient_steps=128,
-            exploration_fraction=0.16,
-            exploration_final_eps=0.04,
-            policy_kwargs={"net_arch": [256, 256], "activation_fn": nn.ReLU},
-            device="cpu",
-        )
-    if name == "ppo_lstm_cartpole":
-        from sb3_contrib import RecurrentPPO
-
-        class Masked(gymnasium.ObservationWrapper):
-            """CartPole without velocities."""
-
-            def __init__(self, env: gymnasium.Env) -> None:
-                super().__init__(env)
-                box: Any = env.observation_space
-                self.observation_space = gymnasium.spaces.Box(box.low[[0, 2]], box.high[[0, 2]])
-
-            def observation(self, observation: Any) -> Any:
-                return observation[[0, 2]]
-
-        kwargs = {"lstm_hidden_size": 64, "net_arch": [64]}
-        env = make_vec_env("CartPole-v1", 8, wrapper_class=Masked)
-        return RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=kwargs, device="cpu", **rollout)
-    import ale_py
-
-    gymnasium.register_envs(ale_py)
-    env = make_atari_env("ALE/Pong-v5", 8, env_kwargs={"frameskip": 1})
-    from stable_baselines3.common.vec_env import VecFrameStack
-
-    return sb3.PPO(
-        "CnnPolicy", VecFrameStack(env, 4), learning_rate=2.5e-4, device="cpu", **rollout
-    )
+    agent = model(case, modules)
+    warm, total = case.steps
+    agent.learn(warm)
+    begin = (agent.num_timesteps, time.process_time(), time.perf_counter())
+    agent.learn(total - warm, reset_num_timesteps=False)
+    return _rates(begin, (agent.num_timesteps, time.process_time(), time.perf_counter()))
 
 
 def _rates(begin: tuple[int, float, float], end: tuple[int, float, float]) -> dict[str, float]:
@@ -175,7 +77,7 @@ def _rates(begin: tuple[int, float, float], end: tuple[int, float, float]) -> di
     return {"cpu": steps / cpu, "wall": steps / wall}
 
 
-def limit(case: dict[str, Any]) -> float:
+def limit(case: Case) -> float:
     """Env steps per second if nothing but the products took time, at this core's peak."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -192,41 +94,46 @@ def limit(case: dict[str, Any]) -> float:
         seconds.append(time.perf_counter() - begin)
     peak = 2 * 512**3 / min(seconds)
     with tempfile.TemporaryDirectory() as folder:
-        words = (*case["words"], f"run_dir={folder}", "wandb.mode=disabled", "compile=false")
-        session = prepare(load([*words, "total_steps=1000000"]))
-        if "agent=dqn" in case["words"]:  # past learning_starts
-            for _ in range(5):
-                session.agent.learn(session.source.next().to("cpu"))
+        words = (*case.words, f"run_dir={folder}", "wandb.mode=disabled", "compile=false")
+        config = load([*words, "total_steps=1000000"])
+        session, starts = prepare(config), getattr(config.agent, "learning_starts", 0)
+        while session.agent.steps < starts:
+            session.agent.learn(session.source.next().to("cpu"))
         with FlopCounterMode(display=False) as counter:
             rollout = session.source.next()
             session.agent.learn(rollout.to("cpu"))
         return rollout.steps * peak / counter.get_total_flops()
 
 
-def child(arguments: list[str], env: dict[str, str]) -> dict[str, float]:
+def child(python: str, name: str, side: str) -> dict[str, float]:
     """Runs one measurement in a process of its own."""
-    command = [sys.executable, __file__, "--child", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    command = [python, __file__, "--child", name, side]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
     if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{name} {side} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(names: list[str], rounds: int) -> list[dict[str, Any]]:
-    """Takes the sides in turn, `rounds` times; returns a row for each case and side."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+def measure(names: list[str], rounds: int, sbx: str | None) -> list[dict[str, Any]]:
+    """Takes the sides in turn, `rounds` times; returns a row for each case and side.
+
+    Args:
+        names: Of the cases.
+        rounds: Turns of each side.
+        sbx: The Python that has SBX; None: without this side.
+    """
     rows = []
     for name in names:
         case = CASES[name]
-        sides = case.get("sides", SIDES)
+        sides = (*case.sides, "sbx") if sbx and name in SBX else case.sides
         found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for number in range(rounds):
             for side in sides:
-                found[side].append(child([name, side], env))
-                print(
-                    f"{name} {number + 1}/{rounds} {side}: {found[side][-1]['cpu']:.0f}", flush=True
-                )
-        most = child([name, "limit"], env)["cpu"] if "lstm" not in name else None
+                python = sbx if sbx and side == "sbx" else sys.executable
+                found[side].append(child(python, name, side))
+                rate = found[side][-1]["cpu"]
+                print(f"{name} {number + 1}/{rounds} {side}: {rate:.0f}", flush=True)
+        most = child(sys.executable, name, "limit")["cpu"] if "lstm" not in name else None
         for side in sides:
             cpu = statistics.median(rate["cpu"] for rate in found[side])
             wall = statistics.median(rate["wall"] for rate in found[side])
@@ -234,7 +141,7 @@ def measure(names: list[str], rounds: int) -> list[dict[str, Any]]:
             ratio = statistics.median(one["cpu"] / other["cpu"] for one, other in pairs)
             rows.append(
                 {"case": name, "side": side, "cpu": cpu, "wall": wall, "ratio": ratio}
-                | {"bar": case["bars"].get(side), "limit": most and cpu / most}
+                | {"bar": case.bars.get(side), "limit": most and cpu / most}
             )
     return rows
 
@@ -269,7 +176,8 @@ def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
     lines = [
         "# Speed against Stable-Baselines3",
         "",
-        "Env steps per CPU-second, medians of interleaved turns; ratio: median over the rounds.",
+        "Env steps per CPU-second, medians of interleaved turns; ratio: to Stable-Baselines3,",
+        "median over the rounds. sbx is Stable-Baselines3 in JAX, after its compilation.",
         "",
         "| case | side | steps/CPU-s | steps/s | ratio | bar | of the arithmetic limit |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -278,7 +186,7 @@ def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
         bar = "" if row["bar"] is None else f"{row['bar']:g}"
         share = "" if row["limit"] is None else f"{row['limit']:.2f}"
         lines.append(
-            f"| {CASES[row['case']]['what']} | {row['side']} | {row['cpu']:,.0f} | "
+            f"| {CASES[row['case']].what} | {row['side']} | {row['cpu']:,.0f} | "
             f"{row['wall']:,.0f} | {row['ratio']:.2f} | {bar} | {share} |"
         )
     lines += [
@@ -301,18 +209,21 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sbx", metavar="PYTHON", help="the Python of an environment with SBX")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is None:
-        write(measure(options.only, options.rounds), memory(), options.rounds)
+        rows = measure(options.only, options.rounds, options.sbx)
+        write(rows, memory(), options.rounds)
         return
     name, side = options.child
-    if side == "limit":
-        print(json.dumps({"cpu": limit(CASES[name])}))
-    elif side == "sb3":
-        print(json.dumps(theirs(name, CASES[name])))
+    case = CASES[name]
+    if side in THEIRS:
+        print(json.dumps(theirs(case, THEIRS[side])))
+    elif side == "limit":
+        print(json.dumps({"cpu": limit(case)}))
     else:
-        print(json.dumps(ours(CASES[name], side == "compiled")))
+        print(json.dumps(ours(case, side == "compiled")))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kill_resume import NEURAXIS, RESULTS, lines
 
-from neuraxis.training.trials import Sweep
+from neuraxis.training.sweeps.trials import Sweep
 
 VERSIONS = ", ".join(f"{name} {version(name)}" for name in ("neuraxis", "ray", "torch"))
 WORDS = ("experiment=cartpole_ppo", "sweep=ppo", "total_steps=20_000", "wandb.mode=disabled")

@@ -54,25 +54,26 @@ def train(mode: str) -> None:
     import psutil
 
     from neuraxis.configs import load
-    from neuraxis.training import prepare
+    from neuraxis.training import Callback, prepare
 
     marks: list[tuple[float, ...]] = []
-    half = False
 
-    def watch(run: Any) -> None:
-        nonlocal half
-        if run.steps >= WARM_STEPS:
-            others = psutil.Process().children(recursive=True)
-            apart = sum(sum(child.cpu_times()[:2]) for child in others)
-            own, cpu = time.thread_time(), time.process_time()
-            marks.append((run.steps, own, cpu - own, apart, time.perf_counter()))
-        if not half and run.steps >= TOTAL_STEPS / 2:
-            half = True
-            print("half", flush=True)
+    class Watch(Callback):
+        half = False
+
+        def on_update(self, run: Any, metrics: Any) -> None:
+            if run.steps >= WARM_STEPS:
+                others = psutil.Process().children(recursive=True)
+                apart = sum(sum(child.cpu_times()[:2]) for child in others)
+                own, cpu = time.thread_time(), time.process_time()
+                marks.append((run.steps, own, cpu - own, apart, time.perf_counter()))
+            if not self.half and run.steps >= TOTAL_STEPS / 2:
+                self.half = True
+                print("half", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         session = prepare(load([*WORDS, f"wandb.mode={mode}", f"run_dir={folder}/run"]))
-        session.run(watch)
+        session.run([Watch()])
         ended = time.perf_counter()
         rows = len(Path(folder, "run", "metrics.jsonl").read_text().splitlines())
     steps, own, threads, apart, wall = np.diff(np.array(marks), axis=0).T

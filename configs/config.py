@@ -5,18 +5,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator, model_validator
 
-from ..agents.agent import AgentConfig, agent_class
-from ..envs.make import EnvConfig
+from ..agents.choices import agent_class, agents_that
+from ..agents.setup import AgentConfig
+from ..core.secret_values import masked
+from ..envs.config import EnvConfig
 from ..networks import NetworkConfig, block_class
 from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
 
+BLOCKS = "blocks", "critic"
+"""The keys of the network that hold lists of blocks."""
+
 
 class BlockError(ValueError):
-    """What is wrong with a block, and its position."""
+    """The error of one block, the key of its list in the network, and its position there."""
 
-    def __init__(self, index: int, error: ValueError) -> None:
-        super().__init__(f"block {index}: {error}")
-        self.index, self.error = index, error
+    def __init__(self, key: str, index: int, error: ValueError) -> None:
+        super().__init__(f"{key}.{index}: {error}")
+        self.key, self.index, self.error = key, index, error
 
 
 class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -31,13 +36,13 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     network: NetworkConfig = NetworkConfig()
     """Backbone: `network=NAME`, a list of blocks."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Everything random derives from it: weights, environments, exploration, minibatches."""
+    """Seed of everything random: weights, environments, exploration, minibatches."""
     total_steps: int = Field(default=100_000, gt=0)
     """Environment steps of the run, all environments together; the last rollout is whole."""
     num_envs: int = Field(default=8, gt=0)
     """Environments stepped together (columns of a rollout)."""
     groups: int = Field(default=1, gt=0)
-    """Groups that the environments are stepped in, in turn; the results don't depend on it."""
+    """Groups of environments that are stepped one after the other; results don't depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where learning happens; auto: a GPU if there is one."""
     threads: int = Field(default=1, gt=0)
@@ -45,7 +50,7 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     compile: bool | Literal["auto"] = "auto"
     """Compile the update; auto: where the run is long enough to repay 5 to 30 s."""
     profile: bool = False
-    """Say at the end which shares of the time went to environments, acting, learning, the rest."""
+    """Say at the end how much of the time environments, acting, learning and the rest took."""
     run_dir: str | None = Field(default=None, min_length=1)
     """The run's folder; null: runs/ENV/AGENT-NETWORK/TIME-sSEED."""
     log_interval_steps: int = Field(default=1_000, gt=0)
@@ -64,7 +69,7 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     @field_validator("agent", mode="before")
     @classmethod
     def _agent(cls, value: Any) -> Any:
-        """Let `agent.name` choose the class that reads the rest of its section."""
+        """Let `agent.name` choose the class that reads the section."""
         if not isinstance(value, dict):
             return value
         name = value.get("name", "ppo")
@@ -76,9 +81,14 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     @classmethod
     def _network(cls, value: Any) -> Any:
         """Let each block's `name` choose the class that reads the rest of it."""
-        if not isinstance(value, dict) or not isinstance(value.get("blocks"), list):
+        if not isinstance(value, dict):
             return value
-        return value | {"blocks": tuple(map(_block, range(len(value["blocks"])), value["blocks"]))}
+        lists = {key: value[key] for key in BLOCKS if isinstance(value.get(key), list)}
+        read = {
+            key: tuple(_block(key, index, block) for index, block in enumerate(blocks))
+            for key, blocks in lists.items()
+        }
+        return value | read
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
@@ -93,6 +103,26 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
             raise ValueError("ray.mode=async: expected workers, ray.workers=2 for instance")
         return self
 
+    def stored(self) -> dict[str, Any]:
+        """The settings as JSON has them, to be stored and shown: without secrets."""
+        return masked(self.model_dump(mode="json"))
+
+    def block_names(self) -> list[str]:
+        """The names of the network's blocks; none if the agent has no network."""
+        has_network = agent_class(self.agent.name).has_network
+        return [block.name for block in self.network.blocks] if has_network else []
+
+    def named(self, *keys: str) -> str:
+        """Those of the keys that there are, joined by "or", whole numbers with their values."""
+        found = []
+        for key in keys:
+            value: Any = self
+            for part in key.split("."):
+                value = getattr(value, part, None)
+            if value is not None:
+                found.append(f"{key}={value}" if isinstance(value, int) else key)
+        return " or ".join(found)
+
     def _distributable(self) -> None:
         workers = self.ray.workers
         if self.num_envs % workers:
@@ -103,10 +133,10 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
         if self.groups > 1:
             raise ValueError(f"groups={self.groups}: expected 1, for ray.workers are the groups")
         if self.ray.mode == "async" and not agent_class(self.agent.name).asynchronous:
-            other = "agent=appo or " if self.agent.name == "ppo" else ""
+            others = agents_that(lambda agent: agent.asynchronous)
             raise ValueError(
                 f"ray.mode=async: agent={self.agent.name} learns from its newest weights and all "
-                f"environments only; use {other}ray.mode=sync"
+                f"environments only; use ray.mode=sync, or {others}"
             )
 
 
@@ -115,10 +145,10 @@ def _strict(config: type[BaseModel], data: dict[str, Any]) -> BaseModel:
     return config.model_validate_json(json.dumps(data), strict=True)
 
 
-def _block(index: int, data: Any) -> Any:
+def _block(key: str, index: int, data: Any) -> Any:
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):
         return data
     try:
         return _strict(block_class(data["name"]).Config, data)
     except ValueError as error:
-        raise BlockError(index, error) from error
+        raise BlockError(key, index, error) from error

@@ -2,17 +2,23 @@
 
     load(["experiment=cartpole_ppo", "network=lstm", "agent.learning_rate=1e-3"])
 
-Weakest first: the fields' defaults < the experiment (or a stored config.yaml) < `agent=`, `env=`,
-`network=` < `KEY=VALUE`. An experiment's numbers for a section don't survive another choice for
-that section: DQN has no use for PPO's. Only `network.shared` does, which is about no block.
+Weakest first: the fields' defaults < W&B's own environment variables < the experiment (or a stored
+config.yaml) < `agent=`, `env=`, `network=` < `KEY=VALUE`. Another choice for a section drops the
+experiment's numbers for it: those of PPO do not suit DQN. Only `network.shared` stays, because it
+belongs to no block.
 """
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .groups import GROUPS, choices, nearest, read, read_file
+from ..core.errors import listed, nearest
+from ..core.secret_values import filled
+from . import variables
+from .groups import GROUPS, choices, read, read_file
+from .trust import code_of, refuse_foreign
 from .words import ENVIRONMENT_ID, MODULE, Word, flat, put, spoken, typed, unique
 
 if TYPE_CHECKING:
@@ -24,16 +30,18 @@ RESUMABLE = (
     *("eval", "checkpoint", "wandb", "ray"),
 )
 OWN = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}
-"""What says which agent, environment or network a section describes."""
-DEFAULTS = {"agent": "ppo", "network": "mlp"}
+"""The key that says which agent, environment or network a section describes."""
 
 
-def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) -> "Config":
+def load(
+    words: Iterable[str] = (), base: Path | None = None, trust: bool = False, **overrides: Any
+) -> "Config":
     """Build the configuration of a run.
 
     Args:
         words: `experiment=NAME`, `agent=NAME`, `env=NAME_OR_ID`, `network=NAME`, `KEY=VALUE`.
         base: A stored config.yaml that takes the place of an experiment.
+        trust: Whether `base` may name code, even if it was not made here by this person.
         overrides: More words, as Python values (`total_steps=50_000`, `**{"agent.gamma": 0.9}`).
 
     Raises:
@@ -41,12 +49,14 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
     """
     given = unique([*map(typed, words), *(spoken(*item) for item in overrides.items())])
     origin, lower = _lower(given, base)
+    if base is not None and not trust:
+        refuse_foreign(base, code_of(lower), [word.key for word in given if _new(word, lower)])
     chosen = {word.key: word.text for word in given if word.key in SECTIONS}
     data: dict[str, Any] = {}
     for section in SECTIONS:
-        picked = _picked(section, lower)
+        picked = _picked(section, lower, _usual(section, data, [*lower, *given]))
         if section in chosen and chosen[section] != picked:
-            lower = [word for word in lower if not _belongs(word, section)]
+            lower = [low for low in lower if low.section != section or low.key == "network.shared"]
             picked = chosen[section]
         elif any(word.key == OWN[section] for word in lower):
             continue  # not a choice by name: its words say all
@@ -54,34 +64,51 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
             data[section] = _choice(section, picked)
     lower = [word for word in lower if word.key not in SECTIONS]
     upper = [word for word in given if word.key not in GROUPS]
-    for word in [*lower, *sorted(upper, key=lambda word: word.key.count("."))]:
+    upper.sort(key=lambda word: word.key.count("."))
+    said = {word.key for word in [*lower, *upper]}
+    lowest = [word for word in variables.words() if word.key not in said]
+    for word in sorted([*lowest, *lower, *upper], key=_is_of_critic_block):
+        if _is_of_critic_block(word) and data["network"].get("critic") is None:
+            data["network"]["critic"] = copy.deepcopy(data["network"]["blocks"])
         put(data, word)
-    return _build(data, {word.key: word.text for word in given}, origin)
+    return _build(filled(data), {word.key: word.text for word in [*lowest, *given]}, origin)
 
 
-def load_file(path: str | Path) -> "Config":
-    """Read a resolved config.yaml, strictly. Raises ValueError."""
-    return load(base=Path(path))
+def load_file(path: str | Path, trust: bool = False) -> "Config":
+    """Read a resolved config.yaml, strictly; `trust` as in `load`. Raises ValueError."""
+    return load(base=Path(path), trust=trust)
 
 
-def load_resumed(path: str | Path, words: Iterable[str]) -> "Config":
-    """Read the config.yaml of a run that goes on, with changes to what may change.
+def load_resumed(path: str | Path, words: Iterable[str], trust: bool = False) -> "Config":
+    """Read the config.yaml of a run that is resumed, with changes to what may change.
+
+    Args:
+        path: The file.
+        words: `KEY=VALUE`.
+        trust: See `load`.
 
     Raises:
-        ValueError: One line, for another key too.
+        ValueError: One line; also for a key that may not change.
     """
     words = list(words)
     for word in map(typed, words):
-        if word.section not in RESUMABLE:
+        if word.section not in RESUMABLE and not _same_environment(word, Path(path)):
             raise ValueError(
                 f"{word.key}={word.text}: cannot change in a resumed run"
                 f"{nearest(word.section, RESUMABLE)} (what can: {', '.join(RESUMABLE)})"
             )
-    return load(words, base=Path(path))
+    return load(words, Path(path), trust)
+
+
+def _same_environment(word: Word, base: Path) -> bool:
+    """Whether the word only names the module that registers the environment of a stored run."""
+    ids = [stored.text for stored in flat(read_file(base, str(base))) if stored.key == "env.id"]
+    same = [word.text.rpartition(":")[2] == known.rpartition(":")[2] for known in ids]
+    return word.key == "env.id" and any(same)
 
 
 def _lower(given: list[Word], base: Path | None) -> tuple[str, list[Word]]:
-    """Words of the experiment or stored config, and how a message names their origin."""
+    """The words of the experiment or stored config, and the beginning of messages about them."""
     name = next((word.text for word in given if word.key == "experiment"), None)
     if base is not None:
         if name is not None:
@@ -95,19 +122,36 @@ def _lower(given: list[Word], base: Path | None) -> tuple[str, list[Word]]:
     return f"experiment={name}: ", list(flat(data))
 
 
-def _picked(section: str, lower: list[Word]) -> str | None:
-    """What the experiment chose for a section, by a name (`agent: ppo`) or by a mapping's own."""
+def _new(word: Word, lower: list[Word]) -> bool:
+    """Whether it takes the place of all that a file has there; the same choice leaves the rest."""
+    return word.key not in SECTIONS or _picked(word.key, lower, word.text) != word.text
+
+
+def _usual(section: str, data: dict[str, Any], words: list[Word]) -> str | None:
+    """The choice for a section without one: for a network by the agent, or by the environment.
+
+    An agent's YAML may name its `network`. `words` say above `data` which environment it is.
+    """
+    if section == "network":
+        own = data.get("agent", {}).pop("network", None)
+        env_id = [data.get("env", {}).get("id"), *(w.value for w in words if w.key == "env.id")][-1]
+        return own or ("cnn" if str(env_id).rpartition(":")[2].startswith("ALE/") else "mlp")
+    return "ppo" if section == "agent" else None
+
+
+def _picked(section: str, lower: list[Word], usual: str | None) -> str | None:
+    """What the experiment chose for a section, by name (`agent: ppo`) or in a mapping, or usual."""
     for word in lower:
         if word.key == section or (word.key == OWN[section] and isinstance(word.value, str)):
             return str(word.value)
         if word.key == OWN[section]:
             return None
-    return DEFAULTS.get(section)
+    return usual
 
 
-def _belongs(word: Word, section: str) -> bool:
-    """Whether the word is about the section's old choice: `network.shared` suits every network."""
-    return word.section == section and word.key != "network.shared"
+def _is_of_critic_block(word: Word) -> bool:
+    """Whether the word is about one block of the critic; without a list they begin as `blocks`."""
+    return word.key.startswith("network.critic.")
 
 
 def _choice(section: str, name: str) -> dict[str, Any]:
@@ -144,15 +188,15 @@ def _is_block(name: str) -> bool:
 
 
 def _no_such(group: str, name: str) -> str:
-    known = candidates = list(choices(group))
+    known, noun = list(choices(group)), group
     if group == "env":
-        import gymnasium
+        from ..envs.ids import meant
 
-        candidates = [*known, *gymnasium.registry]
-        known = [*known, "or a Gymnasium id"]
-    noun = "environment" if group == "env" else group
-    hint = nearest(name, candidates)
-    return f"{group}={name}: no such {noun}{hint} (choices: {', '.join(known)})"
+        hint = meant(name, known)
+        known, noun = [*known, "or a Gymnasium id"], "environment"
+    else:
+        hint = nearest(name, known)
+    return f"{group}={name}: no such {noun}{hint} (choices: {listed(known)})"
 
 
 def _build(data: dict[str, Any], texts: Mapping[str, str], origin: str) -> "Config":
@@ -160,33 +204,16 @@ def _build(data: dict[str, Any], texts: Mapping[str, str], origin: str) -> "Conf
 
     from .config import Config
     from .errors import explain
+    from .schema import fitted, schema_for
 
+    schema = schema_for(data)
     try:
-        return Config.model_validate_json(json.dumps(data), strict=True)
+        return Config.model_validate_json(json.dumps(fitted(data, schema, texts)), strict=True)
     except ValidationError as error:
-        key, line = explain(error, _schema(data), texts)
+        key, line = explain(error, schema, texts)
         raise ValueError(line if _typed(key, texts) else origin + line) from error
 
 
 def _typed(key: str, texts: Mapping[str, str]) -> bool:
     """Whether the key, a part of it or what it is a part of was given as a word."""
     return any(f"{key}.".startswith(f"{text}.") or text.startswith(f"{key}.") for text in texts)
-
-
-def _schema(data: dict[str, Any]) -> dict[str, Any]:
-    """Schema of the configuration with the sections that the data chose."""
-    from ..agents.agent import agent_class
-    from ..networks import block_class
-    from .config import Config
-    from .errors import schema_of
-
-    schema = schema_of(Config)
-    try:
-        agent = agent_class(data["agent"]["name"]).Config
-        blocks = [block_class(block["name"]).Config for block in data["network"]["blocks"]]
-    except (ValueError, KeyError, TypeError):  # the very error that is being explained
-        return schema
-    schema["properties"]["agent"] = schema_of(agent)
-    blocks_schema = {"type": "array", "prefixItems": [schema_of(block) for block in blocks]}
-    schema["properties"]["network"]["properties"]["blocks"] = blocks_schema
-    return schema

@@ -1,26 +1,33 @@
 """The sections of the configuration that belong to the run itself.
 
-Those of the agent, the environment and the network's blocks stand beside the code that they
-configure.
+The others (agent, environment, blocks of the network) stand beside the code that they configure.
 """
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+Interval = Annotated[int, Field(ge=0)] | Literal["auto"]
+
 
 class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """When the greedy policy plays episodes of its own, and how many."""
+    """When the greedy policy is evaluated, and in how many episodes."""
 
-    interval_steps: int = Field(default=10_000, ge=0)
-    """Steps between evaluations; the best is `checkpoints/best`. 0: only at the end."""
-    episodes: int = Field(default=10, gt=0)
-    """Episodes of one evaluation during training."""
-    final_episodes: int = Field(default=100, gt=0)
-    """Episodes of the evaluation that ends the run and fills summary.json."""
+    interval_steps: Interval = "auto"
+    """Steps between evaluations; the best is checkpoint `best`. auto: 10,000, or five rollouts or a
+    twentieth of the run where they are more; 0: only at the end."""
+    episodes: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Episodes of one evaluation during training; auto: 10, or fewer where they would take more
+    than half the steps of training between two evaluations."""
+    final_episodes: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Episodes of the evaluation that ends the run and fills summary.json; auto: 100, or fewer
+    where they would take more than half the steps of training."""
+    max_episode_steps: Annotated[int, Field(gt=0)] | Literal["auto"] | None = "auto"
+    """Steps after which an evaluation cuts an episode and counts it in `evaluate/cut`; auto: 10,000
+    where the id names no limit; null: none."""
     video_interval_steps: int = Field(default=0, ge=0)
-    """Steps between films of one more episode, with the evaluation after them. 0: none."""
+    """Steps between videos of one more episode, made with the next evaluation. 0: none."""
 
     @model_validator(mode="after")
     def _films_come_with_evaluations(self) -> Self:
@@ -35,8 +42,9 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
 class CheckpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """When the run is saved, and what is kept."""
 
-    interval_steps: int = Field(default=50_000, ge=0)
-    """Environment steps between checkpoints: the most that a crash can cost. 0: only at the end."""
+    interval_steps: Interval = "auto"
+    """Environment steps between checkpoints: the most that a crash can cost. auto: 50,000, or five
+    rollouts where they are more; 0: only at the end."""
     keep: int = Field(default=0, ge=0)
     """Newest `step_...` checkpoints kept beside `last` and `best`; a replay makes them large."""
 
@@ -50,6 +58,8 @@ class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Project that the run appears in."""
     entity: str | None = None
     """User or team that the project belongs to; null: the account's own default."""
+    name: str | None = None
+    """Name of the run; null: ENV-AGENT-NETWORK-sSEED."""
     group: str | None = None
     """Group that the run belongs to; null: none."""
     job_type: str | None = None
@@ -57,7 +67,7 @@ class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     tags: tuple[str, ...] = ()
     """Tags of the run."""
     notes: str | None = None
-    """What is special about the run, in your own words; null: nothing."""
+    """A note about the run, in your own words; null: none."""
     artifacts: bool = False
     """Upload checkpoints as artifacts with the aliases `best` and `last`; offline they stay."""
     histogram_interval_steps: int = Field(default=0, ge=0)
@@ -76,13 +86,15 @@ class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     rollouts_per_update: int = Field(default=1, gt=0)
     """Rollouts that one update waits for in async mode: workers that it learns from at a time."""
     max_policy_lag: int | Literal["auto"] | None = "auto"
-    """Most updates a rollout may be late in async mode; auto: twice what is usual; null: any."""
+    """Most updates that a rollout may be late in async mode; auto: twice the usual; null: any."""
     address: str | None = None
     """A cluster: auto or HOST:PORT; null: $RAY_ADDRESS, which a submitted job has, or none."""
     runtime_env: dict[str, Any] = {}
     """Ray's runtime_env for the workers: packages, variables, folders to send along."""
+    start_timeout_seconds: float = Field(default=600.0, gt=0)
+    """Seconds a worker may take to start with its environments; its machine may have to come."""
     timeout_seconds: float = Field(default=300.0, gt=0)
-    """Seconds a rollout may take, its worker's start included, before the worker is replaced."""
+    """Seconds a rollout may take before its worker is replaced."""
     max_restarts: int = Field(default=100, ge=0)
     """Workers replaced and groups of columns reopened, all together, before the run gives up."""
 
@@ -95,7 +107,7 @@ class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
-        """Every lag of N workers that learn k at a time is at least ceil(N / k) - 1."""
+        """With N workers, k of them in an update, the lag is at least ceil(N / k) - 1."""
         if self.mode == "sync" or not self.workers:
             return self
         per_update, lag = self.rollouts_per_update, self.usual_lag
@@ -118,8 +130,8 @@ class LearnerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """How many learn together, and how precisely; see docs/learners.md."""
 
     count: int = Field(default=1, gt=0)
-    """Learners that share each minibatch, one a process (on GPUs one a GPU); the sums are one's."""
+    """Learners that share each minibatch, each in a process; on GPUs, each on one of its own."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of matrix products and convolutions while learning; bfloat16 pays on GPUs made for it."""
+    """Precision of matrix products while learning; bfloat16 is faster on GPUs made for it."""
     timeout_seconds: float = Field(default=300.0, gt=0)
     """Seconds a learner may keep the others waiting before the run ends with an error."""

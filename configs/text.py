@@ -3,7 +3,7 @@
 PyYAML follows YAML 1.1, in which `1e-3` is a string, `1:30` is 90, `010` is 8 and `no` is false.
 Here numbers are what they look like: `3e-4` a float, `1e6` and `100_000` integers (a whole number
 with an exponent is a count, and a float field takes it too), `true`/`false` booleans, `null`/`~`
-nothing, all else text.
+nothing, all else text. Python's `True`, `False` and `None` are what they are in Python.
 """
 
 import json
@@ -14,22 +14,24 @@ from typing import Any
 import numpy as np
 import yaml
 
-_BOOL = re.compile(r"^(?:true|false)$")
-_NULL = re.compile(r"^(?:null|~|)$")
+MOST_VALUES = 100_000
+"""Of a YAML document."""
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_NULL = re.compile(r"^(?:null|Null|NULL|None|~|)$")
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _WHOLE = re.compile(r"^[-+]?[1-9][0-9]*[eE]\+?[0-9]{1,2}$")
 _FLOAT = re.compile(
     r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
-    r"|^[-+]?\.inf$|^\.nan$"
+    r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
 )
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars above; a key that stands twice in one mapping is an error."""
+    """Safe YAML with the scalars above; a key given twice in one mapping is an error."""
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what `Loader` and readers of YAML 1.1 understand alike: odd strings get quotes."""
+    """Writes YAML that `Loader` and YAML 1.1 read alike: ambiguous strings get quotes."""
 
 
 def _whole(loader: yaml.SafeLoader, node: yaml.Node) -> int:
@@ -51,8 +53,8 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
 
 Loader.yaml_implicit_resolvers = {}  # without YAML 1.1's
 for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:bool", _BOOL, "tf"),
-    ("tag:yaml.org,2002:null", _NULL, ("n", "~", "")),
+    ("tag:yaml.org,2002:bool", _BOOL, "tTfF"),
+    ("tag:yaml.org,2002:null", _NULL, ("n", "N", "~", "")),
     ("tag:yaml.org,2002:int", _INT, "-+0123456789"),
     ("!whole", _WHOLE, "-+0123456789"),
     ("tag:yaml.org,2002:float", _FLOAT, "-+.0123456789"),
@@ -66,12 +68,46 @@ Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def parse(text: str) -> Any:
     """Read one YAML document. Raises ValueError with one line if it isn't one."""
     try:
-        return yaml.load(text, Loader)
+        data = yaml.load(text, Loader)
+        _check_plain(data)
+        return data
+    except RecursionError:
+        raise ValueError("not valid YAML: nested too deeply") from None
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "cannot be read"
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ValueError(f"not valid YAML: {problem}{place}") from error
+
+
+def _check_plain(data: Any) -> None:
+    """Raises ValueError for values that JSON lacks, and for too many, as aliases of aliases make.
+
+    A value that stands in several places is counted in each.
+    """
+    left, count = [data], 0
+    while left:
+        value = left.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+        if isinstance(value, dict | list):
+            left.extend(value.values() if isinstance(value, dict) else value)
+        elif not isinstance(value, str | int | float | None):
+            raise ValueError(f"{value!r:.60}: expected a number, text, true, false or null")
+
+
+def parse_value(text: str) -> Any:
+    """Read the value of a word: YAML if it opens with a bracket or a quote, else one scalar.
+
+    In a scalar `#` and `:` are what they are: `run_dir=trial #1` has no comment.
+    """
+    text = text.strip()
+    if text.startswith(("[", "{", "'", '"')):
+        return parse(text)
+    loader = Loader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    return loader.construct_object(yaml.ScalarNode(tag, text))
 
 
 def dump(data: Any) -> str:

@@ -1,12 +1,14 @@
-"""Words `KEY=VALUE`: what people type, what an experiment's YAML says, where values go."""
+"""Words, `KEY=VALUE`: as people type them, as YAML has them, and where their values go."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ..core.errors import shorten
+from ..core.secret_values import is_secret, masked
 from .groups import GROUPS, choices
-from .text import brief, parse, plain
+from .text import brief, parse_value, plain
 
 ENVIRONMENT_ID = re.compile(r".*(-v\d+$|:|/)")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -14,7 +16,7 @@ _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 
 
 class Word(NamedTuple):
-    """A dotted key, its value, and the value as it was typed."""
+    """A dotted key, its value, and the value as it was typed, with `$NAME` for secrets."""
 
     key: str
     value: Any
@@ -35,13 +37,19 @@ def typed(word: str) -> Word:
         hint = f"; did you mean {known[0]}={word}?" if known else ", like seed=3 or agent=ppo"
         raise ValueError(f"{word}: expected KEY=VALUE{hint}")
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{word}: expected KEY=VALUE with a dotted key, like agent.gamma=0.99")
+        plain_key = key.strip("-").replace("-", "_")
+        hint = f"; did you mean {plain_key}={text}?" if _KEY.fullmatch(plain_key) else ""
+        expected = "expected KEY=VALUE with a dotted key, like agent.gamma=0.99"
+        raise ValueError(f"{word}: {expected}{hint}")
     if key in GROUPS:
         return _chosen(key, text)
     try:
-        return Word(key, parse(text), text)
+        return _word(key, parse_value(text), text.strip())
     except ValueError as error:
-        raise ValueError(f"{word}: {error}") from error
+        named = re.findall(r"[\w.-]+", word)
+        hidden = any(map(is_secret, named)) or "env_vars" in word
+        shown = f"{key}=..." if hidden else shorten(word)
+        raise ValueError(f"{shown}: {error}") from error
 
 
 def spoken(key: str, value: Any) -> Word:
@@ -50,7 +58,32 @@ def spoken(key: str, value: Any) -> Word:
         value = plain(value)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-    return _chosen(key, value) if key in GROUPS else Word(key, value, brief(value))
+    return _chosen(key, value) if key in GROUPS else _word(key, value, brief(value))
+
+
+def without_secrets(command: Iterable[str]) -> list[str]:
+    """The words of a command line with `$NAME` in place of secrets, as in `--token abc`, too."""
+    shown, option = [], ""
+    for word in command:
+        key, equals, text = word.partition("=")
+        name = key.lstrip("-")
+        if option:
+            shown.append(masked(word, option))
+        elif equals:
+            try:
+                shown.append(f"{key}={_word(name, parse_value(text), text).text}")
+            except ValueError:
+                shown.append(f"{key}={masked(text, name)}")
+        else:
+            shown.append(masked(word))
+        option = "" if equals or option or name == key else name
+    return shown
+
+
+def _word(key: str, value: Any, text: str) -> Word:
+    """A word whose text shows no secret."""
+    shown = masked(value, key)
+    return Word(key, value, text if shown == value else brief(shown))
 
 
 def _chosen(group: str, name: Any) -> Word:
@@ -62,7 +95,7 @@ def _chosen(group: str, name: Any) -> Word:
 
 
 def unique(words: Iterable[Word]) -> list[Word]:
-    """The words. Raises ValueError if a key stands twice."""
+    """The words. Raises ValueError if a key is given twice."""
     seen: dict[str, Word] = {}
     for word in words:
         if word.key in seen:
@@ -77,15 +110,15 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> Iterable[Word]:
         if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{key}.")
         else:
-            yield Word(f"{prefix}{key}", value, brief(value))
+            yield _word(f"{prefix}{key}", value, brief(value))
 
 
 def put(data: dict[str, Any], word: Word) -> None:
     """Set a value at its dotted key; a number in the key is a position in a list.
 
     Raises:
-        ValueError: the position isn't in the list, what stands above the key has no keys, or the
-            value isn't finite (an environment's argument may be infinite).
+        ValueError: the list has no such position, the value above the key has no keys, or the
+            value is not finite (only an environment's argument may be infinite).
     """
     own = word.key.startswith("env.kwargs.")
     if isinstance(word.value, float) and not math.isfinite(word.value) and not own:
@@ -99,7 +132,8 @@ def put(data: dict[str, Any], word: Word) -> None:
             node = node.setdefault(part, {})
         if not isinstance(node, dict | list):
             where = ".".join(parents[: depth + 1])
-            raise ValueError(f"{word.key}={word.text}: {where} is {brief(node)}, it has no keys")
+            shown = brief(masked(node, where))
+            raise ValueError(f"{word.key}={word.text}: {where} is {shown}, it has no keys")
     if isinstance(node, list):
         node[_position(node, last, word)] = word.value
     else:

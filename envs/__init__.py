@@ -1,8 +1,11 @@
 """Environments: anything Gymnasium knows, as one vector form."""
 
+from ..core.errors import EnvError
 from . import diagnostic as diagnostic
-from .errors import EnvError
-from .make import AtariConfig, EnvConfig, make
+from . import goals as goals
+from . import masked as masked
+from .config import AtariConfig, EnvConfig
+from .make import make
 from .vector import Envs
 
-__all__ = ["AtariConfig", "EnvConfig", "EnvError", "Envs", "diagnostic", "make"]
+__all__ = ["AtariConfig", "EnvConfig", "EnvError", "Envs", "diagnostic", "goals", "make"]

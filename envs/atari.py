@@ -6,49 +6,31 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import wrappers
-from pydantic import BaseModel, Field
+from gymnasium import spaces, wrappers
 
+from ..core.errors import Guard, close
+from ..core.tree import Tree
+from .config import AtariConfig
 from .episodes import episode_seed
-from .errors import Guard, close
-from .tree import Tree
 from .vector import Envs, Step
 
 Env = gymnasium.Env[Any, Any]
 
 
-class AtariConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """How ALE's frames become observations [stack, size, size] uint8."""
-
-    frame_skip: int = Field(default=4, gt=0)
-    """Frames an action is held for; the last two are max-pooled."""
-    stack: int = Field(default=4, gt=0)
-    """Grey frames in an observation, one every `frame_skip`."""
-    noop_max: int = Field(default=30, ge=0)
-    """At most so many idle frames open an episode, so that starts differ."""
-    size: int = Field(default=84, gt=0)
-    """Height and width in pixels."""
-    sticky: float = Field(default=0.25, ge=0, lt=1)
-    """Probability of repeating the last action (0.25: Machado et al. 2018; 0: Mnih et al. 2015)."""
-    episodic_life: bool = False
-    """Lost lives end episodes; for training only, it makes returns incomparable."""
-    fire_reset: bool = True
-    """Presses fire at the start where the game waits for it."""
-    max_frames: int = Field(default=108_000, gt=0)
-    """An episode is truncated after so many frames (30 minutes of play)."""
-
-
 class AtariEnvs(Envs):
-    """ALE's C++ vector environment: fast, but it can't be brought back to where it stood.
+    """ALE's C++ vector environment: fast, but its state cannot be restored.
 
     Args:
         vector: an `ale_py.vector_env.AtariVectorEnv` in NEXT_STEP mode.
-        seed: of the run.
+        seed: seed of the run.
         columns: numbers of its columns, counted over all workers.
         env_id: for error messages.
+        config: says whether lost lives end episodes.
     """
 
-    def __init__(self, vector: Any, seed: int, columns: range, env_id: str) -> None:
+    def __init__(
+        self, vector: Any, seed: int, columns: range, env_id: str, config: AtariConfig
+    ) -> None:
         self.num_envs = vector.num_envs
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
@@ -57,6 +39,9 @@ class AtariEnvs(Envs):
         self._seed = seed
         self._columns = columns
         self._opened = -1
+        self._episodic_life = config.episodic_life
+        meanings = [action.name for action in vector.ale.get_action_set()]
+        self._idle_action = idle_action(self.action_space, meanings, config.fire_reset)
         self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
         self._guard = Guard(lambda: self._place)
 
@@ -65,20 +50,41 @@ class AtariEnvs(Envs):
         self._opened += 1
         seeds = [episode_seed(self._seed, column, self._opened) for column in self._columns]
         with self._guard:
-            # ALE takes 31 bits.
-            obs, _ = self._vector.reset(seed=np.array(seeds) >> 1)
+            obs, info = self._vector.reset(seed=np.array(seeds))
+        self._lives = info["lives"]
+        self._life_lost = np.zeros(self.num_envs, bool)
         self.obs = obs
         return obs
 
     def step(self, action: np.ndarray) -> Step:
         """Takes actions [B]; see `Envs.step`."""
         with self._guard:
-            obs, reward, terminated, truncated, _ = self._vector.step(action)
+            if self._episodic_life:
+                obs, reward, terminated, truncated = self._step_lives(action)
+            else:
+                obs, reward, terminated, truncated, _ = self._vector.step(action)
         self.obs = obs
         return obs, reward.astype(np.float64), terminated, truncated
 
+    def _step_lives(self, action: np.ndarray) -> Step:
+        """A step in which a lost life terminates; the next step idles and opens an episode."""
+        idle = self._life_lost
+        if idle.any():
+            action = action.copy()
+            action[idle] = self._idle_action
+        obs, reward, terminated, truncated, info = self._vector.step(action)
+        over = terminated | truncated
+        if (idle & over).any():  # the game ended while idling: open the next one at once
+            obs, info = self._vector.reset(options={"reset_mask": idle & over})
+        lives = info["lives"]
+        # Without lives a game may run on for some frames: that is its end, not another life.
+        self._life_lost = ~idle & ~over & (lives > 0) & (lives < self._lives)
+        self._lives = lives
+        reward[idle] = 0
+        return obs, reward, ~idle & (terminated | self._life_lost), ~idle & truncated
+
     def snapshot(self) -> dict[str, Any]:
-        """How often it was reset: the seeds that are used up."""
+        """How often it was reset: seeds that were used are not used again."""
         return {"opened": self._opened}
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray:
@@ -92,8 +98,41 @@ class AtariEnvs(Envs):
         close(self._vector.close, self._place)
 
 
+class EpisodicLife(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A lost life terminates, and the game goes on: `info["life_lost"]` says so to `Column`.
+
+    Args:
+        env: a single ALE environment.
+        fire: whether the game's fire button opens the next life.
+
+    Attributes:
+        idle_action: what `Column` does to open it.
+    """
+
+    def __init__(self, env: Env, fire: bool) -> None:
+        super().__init__(env)
+        meanings = self.get_wrapper_attr("get_action_meanings")()
+        self.idle_action = idle_action(env.action_space, meanings, fire)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Opens a new game."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._lives = info["lives"]
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Steps, and looks whether a life was lost."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        lost = not (terminated or truncated) and 0 < info["lives"] < self._lives
+        self._lives = info["lives"]
+        info["life_lost"] = lost
+        return obs, reward, terminated or lost, truncated, info
+
+
 class FireReset(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Presses fire after the reset where the game waits for it, as ALE's vector environment."""
+    """Presses fire after the reset where the game waits for it; ALE's vector form does so, too."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -108,6 +147,14 @@ class FireReset(gymnasium.Wrapper[Any, Any, Any, Any]):
         return obs, info
 
 
+def idle_action(space: gymnasium.Space[Any], meanings: list[str], fire: bool) -> np.ndarray:
+    """The action that opens the next life: fire where the game has it and `fire`, else nothing."""
+    press = fire and "FIRE" in meanings
+    if isinstance(space, spaces.Box):  # radius, angle, fire
+        return np.array([0, 0, press], space.dtype)
+    return np.array(meanings.index("FIRE") if press else 0)
+
+
 def vector_kwargs(config: AtariConfig, time_limit: int | None, game: str) -> dict[str, Any]:
     """Arguments of ALE's vector environment."""
     return {
@@ -118,7 +165,7 @@ def vector_kwargs(config: AtariConfig, time_limit: int | None, game: str) -> dic
         "img_height": config.size,
         "img_width": config.size,
         "repeat_action_probability": config.sticky,
-        "episodic_life": config.episodic_life,
+        "episodic_life": False,  # it would restart the game
         "use_fire_reset": config.fire_reset,
         "max_num_frames_per_episode": max_frames(config, time_limit),
         "reward_clipping": False,
@@ -141,9 +188,8 @@ def max_frames(config: AtariConfig, time_limit: int | None) -> int:
 
 def preprocess(env: Env, config: AtariConfig) -> Env:
     """Grey, small, max-pooled and stacked frames [stack, size, size]."""
-    env = wrappers.AtariPreprocessing(
-        env, config.noop_max, config.frame_skip, config.size, config.episodic_life
-    )
+    env = wrappers.AtariPreprocessing(env, config.noop_max, config.frame_skip, config.size)
     if config.fire_reset:
         env = FireReset(env)
-    return wrappers.FrameStackObservation(env, config.stack, padding_type="zero")
+    env = wrappers.FrameStackObservation(env, config.stack, padding_type="zero")
+    return EpisodicLife(env, config.fire_reset) if config.episodic_life else env

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import torch
 
-from .errors import EnvError
-from .rollout import Rollout
-from .tree import Tree, leaves, map_tree
+from ..core.acting import Actor
+from ..core.errors import EnvError
+from ..core.rollout import Rollout
+from ..core.tree import Tree, leaves, map_tree
+from .rewards import scaled
 from .vector import Envs
-
-Acted = tuple[torch.Tensor, dict[str, torch.Tensor], Tree]
-"""Actions [B, *act], what else is kept of them (extras) [B, *], and the memory afterwards."""
-
-Act = Callable[[Tree, Tree, torch.Tensor, torch.Tensor], Acted]
-"""Chooses one action a column, from obs [B, *obs], state, first [B] and noise [B, *]."""
-
-Acting = Callable[[Tree, Tree, torch.Tensor, torch.Tensor], Act]
-"""What acts in a rollout, from what its first step gives to it."""
-
-
-class Acts(Protocol):
-    """What the collector needs of a policy; see `agents.policies.Policy`."""
-
-    noise_size: int
-
-    def initial_state(self, batch: int) -> Tree:
-        """Memory before anything was seen."""
-        ...
-
-    def noise(self, uniform: torch.Tensor) -> torch.Tensor:
-        """What `act` takes as noise, from uniforms [T, B, K]."""
-        ...
-
-    def acting(self, greedy: bool) -> Acting:
-        """What acts, with or without exploration."""
-        ...
 
 
 class Collector:
@@ -63,7 +38,7 @@ class Collector:
     def __init__(
         self,
         envs: Envs,
-        policy: Acts,
+        policy: Actor,
         length: int,
         seed: int,
         first_column: int = 0,
@@ -73,12 +48,13 @@ class Collector:
     ) -> None:
         self.envs = envs
         self.policy = policy
-        self.acting = policy.acting(greedy)
+        self.act = policy.act_function(greedy)
         self.length = length
         self.reward_scale = reward_scale
         self.reward_clip = reward_clip
         self.version = 0
         self.env_seconds = 0.0  # wall time inside the environments
+        self.steps = 0  # of each column, resets included; the one under way counts
         self.columns = np.arange(first_column, first_column + envs.num_envs)
         seeds = (np.random.SeedSequence(seed, spawn_key=(int(c),)) for c in self.columns)
         self.rngs = [np.random.Generator(np.random.PCG64(s)) for s in seeds]
@@ -89,7 +65,7 @@ class Collector:
         self.returns = np.zeros(envs.num_envs)
         self.lengths = np.zeros(envs.num_envs)
 
-    def collect(self) -> Rollout:
+    def collect(self) -> Rollout[np.ndarray]:
         """Returns the next T steps.
 
         Raises:
@@ -99,27 +75,22 @@ class Collector:
         obs = map_tree(lambda x: np.empty((steps + 1, *x.shape), x.dtype), self.obs)
         reward = np.empty((steps, batch), np.float32)
         terminated = np.empty((steps, batch), bool)
-        ended = np.empty((steps + 2, batch), bool)  # step t at t + 2: when the next opens is told
+        ended = np.empty((steps + 2, batch), bool)  # row t + 2: whether step t ended an episode
         ended[0], ended[1] = self.first, self.finished
         first, done = ended[:-1], ended[2:]
-        size = self.policy.noise_size
-        uniform = np.stack([rng.random((steps, size), np.float32) for rng in self.rngs], 1)
         before = map_tree(lambda x: x.numpy().copy(), self.state)
         _write(obs, 0, self.obs)
         views = map_tree(lambda x: iter(torch.from_numpy(x).unbind(0)), obs)
         opens = torch.from_numpy(first).unbind(0)
-        act, actions, extras = None, [], []
+        actions, extras = [], []
         with torch.inference_mode():
-            noise = self.policy.noise(torch.from_numpy(uniform)).unbind(0)
+            noise = self._noise().unbind(0)
             for t in range(steps):
-                given = map_tree(next, views), self.state, opens[t], noise[t]
-                act = act or self.acting(*given)
-                action, extra, self.state = act(*given)
+                seen = map_tree(next, views)
+                action, extra, self.state = self.act(seen, self.state, opens[t], noise[t])
                 actions.append(action.numpy())
                 extras.append(extra)
-                begin = time.perf_counter()
-                self.obs, reward[t], terminated[t], truncated = self.envs.step(actions[-1])
-                self.env_seconds += time.perf_counter() - begin
+                reward[t], terminated[t], truncated = self._step(actions[-1])
                 _write(obs, t + 1, self.obs)
                 np.logical_or(terminated[t], truncated, out=done[t])
             stacked = {k: torch.stack([e[k] for e in extras]).numpy() for k in extras[0]}
@@ -129,7 +100,7 @@ class Collector:
             obs=obs,
             first=first,
             action=np.stack(actions),
-            reward=self._shown(reward),
+            reward=scaled(reward, self.reward_scale, self.reward_clip),
             discount=1 - terminated.astype(np.float32),
             extras=stacked,
             state=before,
@@ -138,26 +109,35 @@ class Collector:
             episodes=self._episodes(reward, ~first[1:], done),
         )
 
+    def _noise(self) -> torch.Tensor:
+        """The noise [T, B, *] of a rollout, from the columns' own random numbers."""
+        shape = self.length, self.policy.noise_size
+        uniform = np.stack([rng.random(shape, np.float32) for rng in self.rngs], 1)
+        return self.policy.noise(torch.from_numpy(uniform), torch.from_numpy(self.columns))
+
+    def _step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps the environments; returns reward, terminated and truncated [B]."""
+        self.steps += 1
+        begin = time.perf_counter()
+        self.obs, reward, terminated, truncated = self.envs.step(action)
+        self.env_seconds += time.perf_counter() - begin
+        return reward, terminated, truncated
+
     def _check(self, reward: np.ndarray, obs: Tree) -> None:
-        """Refuses numbers that would poison the weights without a word."""
+        """Refuses numbers that are not finite: one of them would make NaN of all weights."""
         for what, leaf in [("reward", reward), *(("observation", leaf) for leaf in leaves(obs))]:
             if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-                at = tuple(np.argwhere(~np.isfinite(leaf))[0])
+                at = tuple(np.argwhere(~np.isfinite(leaf))[0].tolist())
+                row, column, *place = at
+                step = self.steps - self.length + row + (what == "reward")
                 raise EnvError(
-                    f"the environment of column {self.columns[at[1]]} gave {leaf[at]} as {what}; "
-                    f"{what}s must be finite numbers"
+                    f"the environment of column {self.columns[column]} gave {leaf[at]} as {what}"
+                    f"{f' at {place}' if place else ''} in step {step}; {what}s must be finite "
+                    "numbers"
                 )
 
-    def _shown(self, reward: np.ndarray) -> np.ndarray:
-        """Rewards as the agent sees them."""
-        if self.reward_scale != 1:
-            reward = reward * np.float32(self.reward_scale)
-        if self.reward_clip is not None:
-            reward = reward.clip(-self.reward_clip, self.reward_clip)
-        return reward
-
     def _episodes(self, reward: np.ndarray, valid: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Rows (column, return, length) of the episodes that ended, in order of time."""
+        """Rows (column, return, length, success) of the episodes that ended, in order of time."""
         rows, begin = [], 0
         for t in np.flatnonzero(done.any(1)):
             self.returns += reward[begin : t + 1].sum(0)
@@ -168,23 +148,32 @@ class Collector:
             begin = t + 1
         self.returns += reward[begin:].sum(0)
         self.lengths += valid[begin:].sum(0)
-        return np.array(rows, np.float64).reshape(-1, 3)
+        successes = self.envs.successes() or [np.nan] * len(rows)
+        return np.c_[np.array(rows, np.float64).reshape(-1, 3), successes]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where each column stands: a tree of arrays and JSON values."""
+        """Where each column stands: a tree of arrays and JSON values, which no later step changes.
+
+        It is made after every rollout, so it must stay cheap.
+        """
         return {
             "envs": self.envs.snapshot(),
             "rngs": [rng.bit_generator.state for rng in self.rngs],
             "first": self.first,
             "finished": self.finished,
-            "state": self.state,
-            "returns": self.returns,
-            "lengths": self.lengths,
+            "state": map_tree(lambda x: x.numpy().copy(), self.state),
+            "returns": self.returns.copy(),
+            "lengths": self.lengths.copy(),
             "version": self.version,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> int:
-        """Goes back to where `state_dict` stood; returns how many columns had to reopen instead."""
+    def load_state_dict(self, state: dict[str, Any]) -> Counter[str]:
+        """Goes back to where `state_dict` stood.
+
+        Returns:
+            How many columns could not, and are `reopened`; of these are `others` those whose
+            episode begins in another way than before.
+        """
         restored = self.envs.restore(state["envs"])
         for rng, saved in zip(self.rngs, state["rngs"], strict=True):
             rng.bit_generator.state = saved
@@ -193,9 +182,9 @@ class Collector:
         self.finished = np.where(restored, state["finished"], False)
         self.returns = np.where(restored, state["returns"], 0.0)
         self.lengths = np.where(restored, state["lengths"], 0.0)
-        self.state = state["state"]
+        self.state = map_tree(lambda x: torch.from_numpy(np.array(x)), state["state"])
         self.version = state["version"]
-        return int((~restored).sum())
+        return Counter(reopened=int((~restored).sum()), others=self.envs.others)
 
 
 def _write(rows: Tree, t: int, row: Tree) -> None:

@@ -1,33 +1,24 @@
-"""Small environments with a known optimum or a known fault: `neuraxis/Identity-v0` and its like.
+"""Small environments with a known optimum or a known fault: `neuraxis/Identity-v0` and others.
 
 They are registered with Gymnasium when `neuraxis.envs` is imported.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-Reset = tuple[Any, dict[str, Any]]
-Step = tuple[Any, float, bool, bool, dict[str, Any]]
+from .counting import Counter, Episode, Faulty, Step, Truncation
 
 
-class Episode(gymnasium.Env[Any, Any]):
-    """Counts the steps of an episode; `_open` gives the first observation."""
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
-        """Starts to count."""
-        super().reset(seed=seed)
-        self._count = 0
-        return self._open(), {}
-
-    def _open(self) -> Any:
-        return np.zeros(1, np.float32)
+def _chosen(kinds: dict[str, spaces.Space], name: str) -> spaces.Space:
+    """The action space of a name; raises ValueError if there is none."""
+    if name not in kinds:
+        raise ValueError(f"action_space={name!r}; choose from {', '.join(kinds)}")
+    return kinds[name]
 
 
 class Identity(Episode):
@@ -51,9 +42,7 @@ class Identity(Episode):
             "multibinary": spaces.MultiBinary(size),
             "box": spaces.Box(-1.0, 1.0, (size,), np.float32),
         }
-        if action_space not in kinds:
-            raise ValueError(f"action_space={action_space!r}; choose from {', '.join(kinds)}")
-        self.action_space = self.observation_space = kinds[action_space]
+        self.action_space = self.observation_space = _chosen(kinds, action_space)
         self._length = length
 
     def step(self, action: Any) -> Step:
@@ -79,15 +68,29 @@ class Identity(Episode):
 
 
 class Memory(Episode):
-    """Name, `delay` steps later, the cue seen at the start: best return 1, without memory chance.
+    """The cue of the start must be named `delay` steps later; the best return is 1.
+
+    Without memory that is a guess.
 
     The observation [cues + 1] is the one-hot cue, then blanks, at last the go flag (last entry).
-    Only the last action counts: reward 1 for the cue, else -1; then the episode terminates.
+    Only the last action counts: reward 1 for the cue, else -1; then the episode terminates. In a
+    box the cues lie from -1 to 1, equally far apart, and the reward is 1 minus the distance.
+
+    Args:
+        delay: steps from the cue to the answer.
+        cues: how many there are.
+        action_space: discrete or box.
     """
 
-    def __init__(self, delay: int = 32, cues: int = 2) -> None:
+    def __init__(
+        self, delay: int = 32, cues: int = 2, action_space: Literal["discrete", "box"] = "discrete"
+    ) -> None:
+        kinds = {
+            "discrete": spaces.Discrete(cues),
+            "box": spaces.Box(-1.0, 1.0, (1,), np.float32),
+        }
         self.observation_space = spaces.Box(0.0, 1.0, (cues + 1,), np.float32)
-        self.action_space = spaces.Discrete(cues)
+        self.action_space = _chosen(kinds, action_space)
         self._delay, self._cues = delay, cues
 
     def _open(self) -> np.ndarray:
@@ -96,110 +99,65 @@ class Memory(Episode):
         obs[self._cue] = 1.0
         return obs
 
-    def step(self, action: int) -> Step:
+    def step(self, action: Any) -> Step:
         """Counts the delay; judges the action that answers the go flag."""
         obs = np.zeros(self._cues + 1, np.float32)
         if self._count == self._delay:
-            return obs, 1.0 if int(action) == self._cue else -1.0, True, False, {}
+            return obs, self._reward(action), True, False, {}
         self._count += 1
         obs[-1] = float(self._count == self._delay)
         return obs, 0.0, False, False, {}
 
-
-class Truncation(Episode):
-    """Reward 1 for ever, truncated at `limit`: the value is 1 / (1 - gamma)."""
-
-    def __init__(self, limit: int = 10) -> None:
-        self.observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._limit = limit
-
-    def step(self, action: int) -> Step:
-        """Rewards 1, whatever the action."""
-        self._count += 1
-        return np.zeros(1, np.float32), 1.0, False, self._count >= self._limit, {}
+    def _reward(self, action: Any) -> float:
+        if isinstance(self.action_space, spaces.Box):
+            return 1.0 - abs(float(action[0]) - np.linspace(-1.0, 1.0, self._cues)[self._cue])
+        return 1.0 if int(action) == self._cue else -1.0
 
 
-class Counter(Episode):
-    """The observation and the reward are the step number, to check the bookkeeping of resets.
+class Chain(Episode):
+    """A walk to the last of `length` cells, where the only reward is, 1; a random walk fails.
 
-    Args:
-        length: steps of an episode.
-        truncate: it ends by truncation, else by termination.
+    The observation is the cell. Which of two actions goes forward differs from cell to cell, the
+    other goes back. The episode terminates in the last cell, and is truncated after 2 `length`
+    steps.
     """
 
-    def __init__(self, length: int = 5, truncate: bool = False) -> None:
-        self.observation_space = spaces.Box(0.0, np.inf, (1,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._length, self._truncate = length, truncate
+    def __init__(self, length: int = 40) -> None:
+        self.observation_space, self.action_space = spaces.Discrete(length), spaces.Discrete(2)
+        self._forward = np.random.default_rng(0).integers(2, size=length)
+
+    def _open(self) -> np.int64:
+        self._cell = np.int64(0)
+        return self._cell
 
     def step(self, action: int) -> Step:
-        """Counts one further."""
+        """Goes one cell forward or back."""
         self._count += 1
-        end = self._count >= self._length
-        obs = np.full(1, self._count, np.float32)
-        return obs, float(self._count), end and not self._truncate, end and self._truncate, {}
-
-
-class Faulty(Episode):
-    """Raises, hangs, dies or rewards NaN on demand; steps and resets count from 1 for ever.
-
-    Args:
-        raise_at_step: this step raises RuntimeError.
-        raise_at_reset: this reset raises RuntimeError.
-        hang_at_step: this step sleeps for an hour.
-        exit_at_step: this step ends the process.
-        nan_reward_at: this step's reward is NaN.
-        probability: of raising, at any step; not seeded, so that a retry has other luck.
-        length: steps of an episode.
-    """
-
-    def __init__(
-        self,
-        raise_at_step: int | None = None,
-        raise_at_reset: int | None = None,
-        hang_at_step: int | None = None,
-        exit_at_step: int | None = None,
-        nan_reward_at: int | None = None,
-        probability: float = 0.0,
-        length: int = 10,
-    ) -> None:
-        self.observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._raise_at_step, self._raise_at_reset = raise_at_step, raise_at_reset
-        self._hang_at_step, self._exit_at_step = hang_at_step, exit_at_step
-        self._nan_reward_at, self._probability = nan_reward_at, probability
-        self._length = length
-        self._luck = np.random.default_rng()
-        self._resets = self._steps = 0
-
-    def _open(self) -> np.ndarray:
-        self._resets += 1
-        if self._resets == self._raise_at_reset:
-            raise RuntimeError(f"reset {self._resets} is faulty")
-        return np.zeros(1, np.float32)
-
-    def step(self, action: int) -> Step:
-        """Steps, or fails in the way that was asked for."""
-        self._steps += 1
-        self._count += 1
-        if self._steps == self._hang_at_step:
-            time.sleep(3600)
-        if self._steps == self._exit_at_step:
-            os._exit(1)
-        if self._steps == self._raise_at_step or self._luck.random() < self._probability:
-            raise RuntimeError(f"step {self._steps} is faulty")
-        reward = np.nan if self._steps == self._nan_reward_at else 1.0
-        return np.zeros(1, np.float32), reward, self._count >= self._length, False, {}
+        move = 1 if int(action) == self._forward[self._cell] else -1
+        self._cell = np.maximum(self._cell + move, 0)
+        length = len(self._forward)
+        end = bool(self._cell == length - 1)
+        return self._cell, float(end), end, self._count >= 2 * length, {}
 
 
 class Dict(Episode):
     """The action's four bits are hidden in an image, a vector, a number and a tuple.
 
-    The reward is the share of right bits, the best return is `length`; then truncation.
+    The reward is the share of right bits, the best return is `length`; then truncation. In a box a
+    bit is a number, -1 or 1, and the reward 1 minus half the mean distance.
+
+    Args:
+        size: pixels of the image's sides.
+        length: steps of an episode.
+        action_space: discrete or box.
     """
 
-    def __init__(self, size: int = 36, length: int = 10) -> None:
+    def __init__(
+        self,
+        size: int = 36,
+        length: int = 10,
+        action_space: Literal["discrete", "box"] = "discrete",
+    ) -> None:
         self.observation_space = spaces.Dict(
             {
                 "image": spaces.Box(0, 255, (size, size, 1), np.uint8),
@@ -208,14 +166,21 @@ class Dict(Episode):
                 "tuple": spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(2))),
             }
         )
-        self.action_space = spaces.Discrete(16)
+        kinds = {
+            "discrete": spaces.Discrete(16),
+            "box": spaces.Box(-1.0, 1.0, (4,), np.float32),
+        }
+        self.action_space = _chosen(kinds, action_space)
         self._size, self._length = size, length
 
-    def step(self, action: int) -> Step:
-        """Rewards the share of right bits."""
+    def step(self, action: Any) -> Step:
+        """Rewards the share of right bits, or closeness to all of them."""
         self._count += 1
-        guess = int(action) >> np.arange(4) & 1
-        reward = float(np.mean(guess == self._bits))
+        if isinstance(self.action_space, spaces.Box):
+            guess = (np.asarray(action, np.float64) + 1) / 2
+        else:
+            guess = int(action) >> np.arange(4) & 1
+        reward = 1.0 - float(np.mean(np.abs(guess - self._bits)))
         return self._open(), reward, False, self._count >= self._length, {}
 
     def _open(self) -> dict[str, Any]:
@@ -229,7 +194,7 @@ class Dict(Episode):
         }
 
 
-ENVS = (Identity, Memory, Truncation, Counter, Faulty, Dict)
+ENVS = (Identity, Memory, Chain, Truncation, Counter, Faulty, Dict)
 
 for _env in ENVS:
-    gymnasium.register(f"neuraxis/{_env.__name__}-v0", f"{__name__}:{_env.__name__}")
+    gymnasium.register(f"neuraxis/{_env.__name__}-v0", f"{_env.__module__}:{_env.__name__}")

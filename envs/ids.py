@@ -1,48 +1,128 @@
-"""From an environment's id to its Gymnasium spec, or to one line that says what is missing."""
+"""An environment's id: its Gymnasium spec, the limit of its episodes, and which id was meant."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import os
-import sys
+import importlib.util
+import math
+import re
+from collections.abc import Iterable
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from .errors import Guard
+from ..core.errors import Guard, did_you_mean, nearest, similar
+from ..core.registry import import_own
+from .atari import max_frames
+from .config import EnvConfig
 
-MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
-"""Packages whose import registers the ids that open so."""
+MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid", "MinAtar/": "minatar"}
+"""The package that registers the ids with a prefix."""
+JAX = ("phys2d", "tabular")
+"""Namespaces of Gymnasium that need JAX."""
+_ATARI = re.compile(
+    r"(?:ALE/)?(?P<game>[A-Z]\w*?)(?:-ram)?(?:NoFrameskip|Deterministic)?(?:-v(?P<version>\d+))?"
+)
 
 
 def find(env_id: str) -> EnvSpec:
-    """The registered spec of `Id`, or of `module:Id` after importing the module.
+    """The spec of `Id`, or of `module:Id` after importing the module.
 
     Raises:
-        ValueError: the id, its module or its package is not there.
+        ValueError: the id, its module or its package does not exist.
     """
     module, _, name = env_id.rpartition(":")
-    package = next((MODULES[key] for key in MODULES if name.startswith(key)), None)
-    for wanted in filter(None, (module, package)):
-        load(wanted, env_id)
+    package = known_package(name) or ("ale_py" if "NoFrameskip-v" in name else None)
+    place = f"env.id={env_id!r}"
+    if module:
+        import_own(module, place)
+    if package is not None:  # which is installed: not looked for in the current directory
+        with Guard(lambda: place, ValueError):
+            _register(package)
     spec = gymnasium.registry.get(name)
+    if spec is None and module:
+        raise ValueError(f"{place}: {module} registers no {name}{meant(name)}")
     if spec is None:
-        raise ValueError(_unknown(name))
+        own = f"; if a module of yours registers it: env.id=my_module:{name}"
+        versions = {_stem(known) for known in gymnasium.registry}
+        hint = meant(name) + ("" if _stem(name) in versions else own)
+        raise ValueError(f"env.id={name!r} is not a registered environment{hint}")
+    if _old_atari(spec):
+        raise ValueError(f"env.id={name!r} is a name of before ALE/...-v5{meant(name)}")
     return spec
 
 
-def load(module: str, env_id: str) -> None:
-    """Imports the module that registers `env_id`; it may lie in the current directory."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    with Guard(lambda: f"env.id={env_id!r}", ValueError):
-        importlib.import_module(module)
+def time_limit(config: EnvConfig) -> float | None:
+    """Steps after which an episode is truncated; None if nothing says that it ever is.
+
+    It is infinite where only the environment's own code knows: in MiniGrid, in our diagnostic
+    environments, and in other people's vector forms.
+    """
+    spec = find(config.id)
+    if spec.namespace == "ALE":
+        return max_frames(config.atari, config.time_limit) // config.atari.frame_skip
+    if known := config.time_limit or spec.max_episode_steps:
+        return known
+    vector = spec.entry_point is None or config.vectorization == "native"
+    own = spec.namespace == "neuraxis" or known_package(spec.id) is not None
+    return math.inf if vector or own else None
 
 
-def _unknown(name: str) -> str:
-    stem = name.rpartition("-v")[0] or name
-    versions = [known for known in gymnasium.registry if known.rpartition("-v")[0] == stem]
-    near = versions or difflib.get_close_matches(name, gymnasium.registry, 3, 0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    return f"env.id={name!r} is not a registered environment{hint}"
+def known_package(name: str) -> str | None:
+    """The package that registers an id, if it is one of those known here."""
+    return next((MODULES[prefix] for prefix in MODULES if name.startswith(prefix)), None)
+
+
+def _register(package: str) -> None:
+    """Imports a package that registers ids; MinAtar does so only where it is asked to."""
+    importlib.import_module(package)
+    if package == "minatar" and "MinAtar/Breakout-v1" not in gymnasium.registry:
+        importlib.import_module("minatar.gym").register_envs()
+
+
+def meant(name: str, others: Iterable[str] = ()) -> str:
+    """A hint, `; did you mean X?`, at environments like this that can be made, and at `others`."""
+    package = known_package(name) or "ale_py"
+    if importlib.util.find_spec(package):
+        _register(package)
+    if today := _atari_today(name):
+        return did_you_mean([today])
+    known = offered()
+    stem = _stem(name)
+    newest = [other for other in known if _stem(other) == stem]
+    return (
+        did_you_mean(newest)
+        or nearest(name, others)
+        or did_you_mean(similar(name, known, most=3, likeness=0.5))
+    )
+
+
+def offered() -> list[str]:
+    """The newest version of each registered environment that can be made."""
+    found: dict[str, EnvSpec] = {}
+    without_jax = importlib.util.find_spec("jax") is None
+    for spec in gymnasium.registry.values():
+        gone = getattr(spec.entry_point, "__name__", "").startswith("_raise_")  # to be told so
+        if gone or _old_atari(spec) or (without_jax and spec.namespace in JAX):
+            continue
+        before = found.get(_stem(spec.id))
+        if before is None or (before.version or 0) < (spec.version or 0):
+            found[_stem(spec.id)] = spec
+    return [spec.id for spec in found.values()]
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"-v\d+$", "", name)
+
+
+def _old_atari(spec: EnvSpec) -> bool:
+    """Whether `env.atari` would not reach it: ALE's names of before version 5."""
+    return spec.namespace is None and str(spec.entry_point).startswith("ale_py.")
+
+
+def _atari_today(name: str) -> str:
+    """The words for a game by another name, `PongNoFrameskip-v4`; empty if it is none."""
+    found = _ATARI.fullmatch(name)
+    if found is None or (game := f"ALE/{found['game']}-v5") not in gymnasium.registry:
+        return ""
+    return f"env={game}" + (" env.atari.sticky=0" if found["version"] == "4" else "")

@@ -1,4 +1,4 @@
-"""NumPy environments that come as one object: Gymnasium's vector entry points."""
+"""Vector environments in NumPy: what Gymnasium's vector entry points make."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
+from ..core.errors import Guard, close
+from ..core.tree import Tree, map_tree
+from .action_masks import ActionMasks
+from .config import When
 from .episodes import episode_seed
-from .errors import Guard, close
-from .observations import check, empty, supported
-from .tree import Tree, map_tree
+from .observation_check import ObservationCheck
+from .observations import batch, supported
 from .vector import Envs, Step
 
 
 class ColumnRandom(np.random.Generator):
-    """The batch's generator, in which each column that opens an episode draws from its own seed.
+    """The generator of a batch, in which each column that opens an episode has a seed of its own.
 
     A vector environment draws [*, n] numbers for its n finished columns from one generator. Here
     the draw is made column by column, so that an episode depends on run seed, column and episode
-    number only, however the columns are grouped, and opens as the single environment would.
+    number only, however the columns are grouped, and opens as in the single environment.
     """
 
     def __init__(self, seed: int, columns: range) -> None:
@@ -32,7 +35,7 @@ class ColumnRandom(np.random.Generator):
         self._opening: list[np.random.Generator] = []
 
     def open(self, indices: np.ndarray) -> None:
-        """Starts the next episode of the columns [n] (positions in this batch)."""
+        """Prepares the next episode of some columns [n], given by their positions in this batch."""
         if not len(indices):  # as in most steps
             self._opening = []
             return
@@ -43,7 +46,7 @@ class ColumnRandom(np.random.Generator):
         ]
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        """As NumPy's; a draw whose last axis is the opening columns is made column by column."""
+        """As in NumPy; a draw whose last axis has the opening columns is made column by column."""
         if isinstance(size, tuple) and size[-1] == len(self._opening):
             if not self._opening:
                 return np.empty(size)
@@ -52,8 +55,11 @@ class ColumnRandom(np.random.Generator):
         return super().uniform(low, high, size)
 
 
+_STATE = np.ndarray, int, float  # a tuple, which is checked ten times faster than a union
+
+
 class _Unchecked(spaces.Space[Any]):
-    """Stands for a vector environment's batched action space, whose check costs time a step."""
+    """Replaces a vector environment's action space, whose check takes time in every step."""
 
     def contains(self, x: Any) -> bool:
         return True
@@ -63,53 +69,86 @@ class NativeEnvs(Envs):
     """A NumPy vector environment of Gymnasium.
 
     Args:
-        vector: resets itself in NEXT_STEP mode.
-        seed: of the run.
+        vector: the environment; it resets itself in NEXT_STEP mode.
+        seed: seed of the run.
         columns: numbers of its columns, counted over all workers.
         env_id: for error messages.
+        check: when to look whether observations lie in their space.
+        masks: puts the action masks into the observations; None: there are none.
     """
 
-    def __init__(self, vector: VectorEnv, seed: int, columns: range, env_id: str) -> None:
+    def __init__(
+        self,
+        vector: VectorEnv,
+        seed: int,
+        columns: range,
+        env_id: str,
+        check: When,
+        masks: ActionMasks | None = None,
+    ) -> None:
         self.num_envs = vector.num_envs
-        space = vector.single_observation_space
+        self._masks = masks
+        space = masks.space if masks else vector.single_observation_space
         self.observation_space = supported(space, f"{env_id}: observation_space")
         self.action_space = vector.single_action_space
         self.action_space.seed(episode_seed(seed, columns[0], 0))
         vector.action_space = _Unchecked()
         self._random = vector.np_random = ColumnRandom(seed, columns)
         self._vector = vector
-        # Of others it is not known whether their arrays and one generator are all of their state.
+        # Other classes may have state besides their arrays and one generator.
         self._restorable = type(vector).__module__.startswith("gymnasium.")
         self._ended = np.zeros(self.num_envs, bool)
         self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
-        self._guard = Guard(lambda: self._place)
+        self._guard = Guard(self._where)
+        self._check = ObservationCheck(space, check, env_id, self._where, (self.num_envs,))
 
     def reset(self) -> Tree:
         """Opens a new episode in every column; returns the observations [B,*]."""
         self._random.open(np.arange(self.num_envs))
         with self._guard:
-            obs, _ = self._vector.reset()
-            batch = empty(self.observation_space, self.num_envs)
-            check(map_tree(lambda leaf: leaf[None], batch), obs)
-        self.obs = map_tree(_plain, obs)
+            obs, info = self._vector.reset()
+            if self._masks is not None:
+                obs = self._masks(obs, info)
+            if self._check.at_resets:
+                self._check(obs)
+        self.obs = batch(self.observation_space, obs)
         self._ended = np.zeros(self.num_envs, bool)
         return self.obs
 
     def step(self, action: np.ndarray) -> Step:
         """Takes actions [B,*]; see `Envs.step`."""
         self._random.open(self._ended.nonzero()[0])
+        checked = self._check.due()
         with self._guard:
-            obs, reward, terminated, truncated, _ = self._vector.step(action)
+            obs, reward, terminated, truncated, info = self._vector.step(action)
+            reward = self._numbers("reward", reward, np.float64)
+            terminated = self._numbers("terminated", terminated, np.bool_)
+            truncated = self._numbers("truncated", truncated, np.bool_)
+            if self._masks is not None:
+                obs = self._masks(obs, info, terminated | truncated)
+            if checked:
+                self._check(obs)
         self._ended = terminated | truncated
-        self.obs = map_tree(_plain, obs)
+        self.obs = batch(self.observation_space, obs)
         return self.obs, reward, terminated, truncated
+
+    def _where(self) -> str:
+        steps = self._check.steps
+        return f"{self._place}, step {steps}" if steps else f"{self._place}, reset"
+
+    def _numbers(self, name: str, values: Any, dtype: type[np.generic]) -> np.ndarray:
+        """The numbers [B] that a step gave; ValueError if there are more or less."""
+        numbers = np.asarray(values, dtype)
+        if numbers.size != self.num_envs:
+            raise ValueError(f"{name} has shape {numbers.shape}; expected ({self.num_envs},)")
+        return numbers.reshape(self.num_envs)
 
     def snapshot(self) -> dict[str, Any]:
         """The environment's arrays and numbers, and its generator's state."""
         attributes = {
-            name: copy(value)
+            name: value.copy() if isinstance(value, np.ndarray) else value
             for name, value in vars(self._vector).items()
-            if isinstance(value, np.ndarray | int | float)
+            if isinstance(value, _STATE)
         }
         return {
             "attributes": attributes,
@@ -139,9 +178,3 @@ class NativeEnvs(Envs):
     def close(self) -> None:
         """Frees what the environment holds."""
         close(self._vector.close, self._place)
-
-
-def _plain(leaf: Any) -> np.ndarray:
-    # One memory layout: a matrix product of a transposed view rounds differently.
-    array = np.asarray(leaf)
-    return array.astype(np.float32 if array.dtype.kind == "f" else array.dtype, order="C")

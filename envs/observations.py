@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from .tree import Tree
+from ..core.errors import shorten
+from ..core.images import image_space
+from ..core.tree import Tree, leaves
+from .config import EnvConfig
 
 Space = spaces.Space[Any]
+
+UNSIGNED = (np.uint16, np.uint32, np.uint64)  # PyTorch stores them, and computes little
 
 
 def map_space(change: Callable[[Space], Space], space: Space) -> Space:
@@ -30,26 +36,65 @@ def space_leaves(space: Space) -> list[Space]:
 
 
 def supported(space: Space, what: str) -> Space:
-    """The space with floats as float32; `what` names it in the error.
+    """The space with numbers that PyTorch computes with; `what` names it in the error.
+
+    Floats and the larger unsigned integers become float32, as networks see them in any case.
 
     Raises:
-        ValueError: a leaf is none of Box, Discrete, MultiDiscrete, MultiBinary.
+        ValueError: a leaf is none of Box, Discrete, MultiDiscrete, MultiBinary, or it is empty
+            or beyond float32, or a key is not text.
     """
     if isinstance(space, spaces.Dict):
         branches = space.spaces.items()
+        for key in space.spaces:
+            if not isinstance(key, str | int):  # a checkpoint has no others
+                raise ValueError(f"{what} has the key {key!r}; expected text")
         return spaces.Dict({key: supported(one, f"{what}[{key!r}]") for key, one in branches})
     if isinstance(space, spaces.Tuple):
         return spaces.Tuple([supported(one, f"{what}[{i}]") for i, one in enumerate(space.spaces)])
-    if isinstance(space, spaces.Box) and space.low.dtype.kind == "f":
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    space = checked_kind(space, what)
+    if isinstance(space, spaces.Box) and (space.dtype.kind == "f" or space.dtype in UNSIGNED):
+        low, high = float32(space.low), float32(space.high)
+        if (low == np.inf).any() or (high == -np.inf).any():
+            raise ValueError(f"{what} is {shorten(space)}; expected numbers that float32 holds")
         return spaces.Box(low, high, dtype=np.float32)
+    return space
+
+
+def float32(array: np.ndarray) -> np.ndarray:
+    """The array in float32; what float32 does not hold is infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def checked_kind(space: Space, what: str) -> Space:
+    """The space, which is of a kind that agents know, and not empty; else ValueError."""
     known = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-    if isinstance(space, known):
-        return space
-    raise ValueError(
-        f"{what} is a {type(space).__name__}; expected Box, Discrete, MultiDiscrete or "
-        "MultiBinary, or Dict and Tuple of them"
-    )
+    if not isinstance(space, known):
+        raise ValueError(
+            f"{what} is a {type(space).__name__}; expected Box, Discrete, MultiDiscrete or "
+            "MultiBinary, or Dict and Tuple of them"
+        )
+    if 0 in (space.shape or ()):
+        raise ValueError(f"{what} has shape {space.shape}; expected at least one number")
+    return space
+
+
+def with_layout(space: Space, config: EnvConfig) -> Space:
+    """The space, of frames that may be stacked, with each image as an `ImageSpace`.
+
+    Raises:
+        ValueError: `env.image_layout` chooses, but no image has three axes.
+    """
+    stack, layout = int(config.frame_stack > 1), config.image_layout
+    space = map_space(lambda leaf: image_space(leaf, layout, stack) or leaf, space)
+    axes = (getattr(leaf, "channel_axis", None) for leaf in space_leaves(space))
+    if layout != "auto" and not any(axes):
+        raise ValueError(
+            f"env.image_layout={layout}: no observation of {config.id} has three axes, rows, "
+            "columns and channels; use env.image_layout=auto"
+        )
+    return space
 
 
 def empty(space: Space, num: int) -> Tree:
@@ -59,6 +104,16 @@ def empty(space: Space, num: int) -> Tree:
     if isinstance(space, spaces.Tuple):
         return tuple(empty(branch, num) for branch in space.spaces)
     return np.empty((num, *(space.shape or ())), space.dtype)
+
+
+def batch(space: Space, obs: Any) -> Tree:
+    """A vector environment's observations as fresh arrays [B,*], in order and dtypes of a space."""
+    if isinstance(space, spaces.Dict):
+        return {key: batch(branch, obs[key]) for key, branch in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(batch(branch, one) for branch, one in zip(space.spaces, obs, strict=True))
+    # One memory layout: a matrix product of a transposed view rounds differently.
+    return np.asarray(obs).astype(space.dtype, order="C")
 
 
 def put(arrays: Tree, index: int, obs: Any) -> None:
@@ -73,19 +128,6 @@ def put(arrays: Tree, index: int, obs: Any) -> None:
         arrays[index] = obs
 
 
-def check(arrays: Tree, obs: Any) -> None:
-    """Raises ValueError where an observation does not fit the environment's own space."""
-    if isinstance(arrays, dict):
-        for key, array in arrays.items():
-            check(array, obs[key])
-    elif isinstance(arrays, tuple):
-        for array, branch in zip(arrays, obs, strict=True):
-            check(array, branch)
-    else:
-        found = np.asarray(obs)
-        rounds = found.dtype.kind == "f" and arrays.dtype.kind != "f"
-        if rounds or found.shape != arrays.shape[1:]:
-            raise ValueError(
-                f"observation has shape {found.shape} and dtype {found.dtype}, "
-                f"its observation_space says {arrays.shape[1:]} and {arrays.dtype}"
-            )
+def checksum(arrays: Tree, index: int) -> int:
+    """A sum of the observation in row `index` of arrays [num,*]."""
+    return zlib.crc32(b"".join(leaf[index].tobytes() for leaf in leaves(arrays)))

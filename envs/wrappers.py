@@ -8,31 +8,55 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from .observations import Space, map_space, space_leaves
+
 Env = gymnasium.Env[Any, Any]
+MINIGRID = "minigrid.minigrid_env"
+MINATAR = "minatar.gym"
+BIPEDAL_WALKER = "gymnasium.envs.box2d.bipedal_walker"
+SYMBOLS = {"FullyObsWrapper": 10, "ViewSizeWrapper": 10, "OneHotPartialObsWrapper": 1}
+"""The largest number in the images that these wrappers of MiniGrid make; their spaces say 255."""
 
 
-class WithoutMission(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """MiniGrid without its mission text; the image's bound is its true one, 10, not 255."""
+class MiniGrid(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """MiniGrid without the text of its mission; images of symbols with their true bound, not 255.
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    The bound is 10 in what the environment itself shows. Other images stay as their wrapper says.
+    """
+
+    def __init__(self, env: Env) -> None:
         super().__init__(env)
-        assert isinstance(env.observation_space, spaces.Dict)
-        kept = {k: v for k, v in env.observation_space.spaces.items() if k != "mission"}
-        image = kept["image"]
-        kept["image"] = spaces.Box(0, 10, image.shape, np.uint8)
-        self.observation_space = spaces.Dict(kept)
-        self._keys = tuple(kept)
+        space = env.observation_space
+        self._kept: list[str] | None = None
+        if isinstance(space, spaces.Dict):
+            self._kept = [key for key in space if key != "mission" or not _is_text(space[key])]
+            space = spaces.Dict({key: space[key] for key in self._kept})
+        self.observation_space = map_space(self._bounded, space)
 
-    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
-        """Drops the mission."""
-        return {key: observation[key] for key in self._keys}
+    def observation(self, observation: Any) -> Any:
+        """The observation without the mission."""
+        return observation if self._kept is None else {key: observation[key] for key in self._kept}
+
+    def _bounded(self, space: Space) -> Space:
+        if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+            return space
+        maker = layer = self.env
+        while isinstance(layer, gymnasium.Wrapper):
+            layer = layer.env
+            if any(part is space for part in space_leaves(layer.observation_space)):
+                maker = layer  # those around it only hand it on
+        bound = SYMBOLS.get(type(maker).__name__)
+        own: Any = self.unwrapped
+        if maker is own and own.gen_obs.__module__ == MINIGRID:
+            bound = 10
+        return spaces.Box(0, bound, space.shape, np.uint8) if bound else space
 
 
 class FreshWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     """BipedalWalker with a new Box2D world for each episode.
 
-    Gymnasium keeps one world, whose leftovers change the contacts of later episodes, so that a seed
-    and its actions do not bring an episode back (LunarLander was cured of it upstream).
+    Gymnasium keeps one world, and what an episode leaves in it changes the contacts of later ones:
+    the same seed and actions do not repeat an episode. (In LunarLander Gymnasium has mended it.)
     """
 
     def reset(
@@ -45,6 +69,39 @@ class FreshWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(seed=seed, options=options)
 
 
-def has_mission(space: spaces.Space[Any]) -> bool:
-    """Whether the space is MiniGrid's: a Dict with an image and a mission text."""
-    return isinstance(space, spaces.Dict) and {"image", "mission"} <= set(space.spaces)
+class FreshActions(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """MinAtar whose first action of an episode may stick to no action, not to one before the reset.
+
+    Else the same seed and actions do not repeat an episode.
+    """
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Forgets the last action, then resets."""
+        game: Any = self.unwrapped
+        game.game.last_action = 0
+        return self.env.reset(seed=seed, options=options)
+
+
+class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Refuses what is no picture at once; Gymnasium's recorder only stops, and writes no film."""
+
+    def render(self) -> Any:
+        """The picture [height, width, channels]. Raises ValueError if `render` gives none."""
+        frame = self.env.render()
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+            found = f"shape {frame.shape}" if isinstance(frame, np.ndarray) else repr(frame)
+            raise ValueError(
+                f"render() gave {found[:50]}, expected a picture [height, width, channels]"
+            )
+        return frame
+
+
+def is_from(module: str, env: Env) -> bool:
+    """Whether the environment below all wrappers is of a class of this module, or of its kind."""
+    return any(base.__module__ == module for base in type(env.unwrapped).__mro__)
+
+
+def _is_text(space: Space) -> bool:
+    return space.dtype is not None and space.dtype.kind == "U"

@@ -1,6 +1,6 @@
 """Networks: blocks, the chains built of them, and action heads.
 
-A new block is one file here with a `Backbone` inside; `block_class` finds it by its config's name.
+A new block is one file here with a `Backbone` inside; `block_class` finds it by its name.
 """
 
 from .backbone import (
@@ -10,10 +10,12 @@ from .backbone import (
     NetworkConfig,
     State,
     block_class,
-    block_classes,
+    block_names,
     build,
 )
-from .heads import ActionHead, action_head
+from .distribution import ActionHead
+from .gaussian import GaussianConfig
+from .heads import action_head
 from .layers import Init, initialise
 
 __all__ = [
@@ -21,12 +23,13 @@ __all__ = [
     "Backbone",
     "BlockConfig",
     "Chain",
+    "GaussianConfig",
     "Init",
     "NetworkConfig",
     "State",
     "action_head",
     "block_class",
-    "block_classes",
+    "block_names",
     "build",
     "initialise",
 ]

@@ -5,35 +5,41 @@
 T is time, B the columns of the batch (axis 1 in every tensor), D the features. `first[t]` says that
 row t opens an episode: everything before it is forgotten. Acting is the same call with T = 1.
 
-A network in the config is a list of blocks: `[{name: cnn}, {name: lstm, size: 256}]`. They are
-found by scanning: a new file in this package needs no entry anywhere, and a dotted name
-(`my_package.my_block`) is the module of a block outside.
+A network in the config is a list of blocks: `[{name: cnn}, {name: lstm, size: 256}]`. A block is
+found by its file: the name of a file in this package, or the dotted name of a module outside
+(`my_package.my_block`).
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib
-import pkgutil
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
 from gymnasium import Space
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 from torch import Tensor, nn
 
+from ..core.errors import nearest
+from ..core.registry import find_class, summaries
 from .observation import Encoder
 
+_PACKAGE = "neuraxis.networks"
 State = Any  # a tree (tuples) of tensors [*, B, *]; () for a network without memory
 
 
 class BlockConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What the config of every block has."""
+    """The fields of every block's config."""
 
     name: str
-    """The word that chooses the block; for a module of your own its dotted name."""
+    """The block's file in `networks/`, or the dotted name of a module of your own."""
 
 
 class Backbone(nn.Module):
@@ -45,14 +51,14 @@ class Backbone(nn.Module):
 
     Config: ClassVar[type[BlockConfig]]
     reads_images: ClassVar[bool] = False
-    """Opens the chain, has no memory, and maps images [T,B,C,H,W] to features [T,B,out_size]."""
+    """Maps images [T,B,C,H,W] to features: it is the first block of a chain and has no memory."""
     out_size: int
 
     def __init__(self, config: Any, in_shape: tuple[int, ...]) -> None:
         super().__init__()
 
     def initial_state(self, batch: int) -> State:
-        """The memory of `batch` columns that have seen nothing; `()` is no memory."""
+        """The memory of `batch` columns that have seen nothing; `()` where there is no memory."""
         return ()
 
     def forward(self, x: Any, state: State, first: Tensor) -> tuple[Tensor, State]:
@@ -89,59 +95,23 @@ class Chain(Backbone):
         return y, tuple(states)
 
 
-@functools.cache
-def block_classes() -> dict[str, type[Backbone]]:
-    """Every block of this package by its name."""
-    package = __name__.rpartition(".")[0]
-    found: dict[str, type[Backbone]] = {}
-    for info in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
-        for cls in _blocks_in(importlib.import_module(info.name)):
-            found[cls.Config.model_fields["name"].default] = cls
-    return found
+def block_names() -> list[str]:
+    """The names of the blocks of this package."""
+    return list(summaries(_PACKAGE))
 
 
 def block_class(name: str) -> type[Backbone]:
-    """The block that `name` chooses: a word, or the dotted name of a module with one block.
+    """The block that a name chooses: a file of this package, or the dotted name of a module.
 
-    Raises `ValueError` for a name that chooses none.
+    Raises:
+        ValueError: There is no such block, or its module cannot be imported.
     """
-    if "." not in name:
-        if name not in block_classes():
-            choices = sorted(block_classes())
-            near = "".join(difflib.get_close_matches(name, choices, 1))
-            hint = f"did you mean {near!r}? " if near else ""
-            raise ValueError(f"unknown block {name!r}: {hint}the blocks are {', '.join(choices)}")
-        return block_classes()[name]
-    with _Importing(name):
-        blocks = _blocks_in(importlib.import_module(name))
-    if len(blocks) != 1:
-        raise ValueError(f"block {name!r}: expected one Backbone in this module, got {len(blocks)}")
-    return blocks[0]
+    return find_class(Backbone, _PACKAGE, name, place=f"block {name!r}", noun="block")
 
 
-class _Importing:
-    """Context manager that turns whatever a person's own module raises into one line."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, Exception):
-            raise ValueError(f"block {self.name!r} cannot be imported: {error}") from error
-
-
-def _blocks_in(module: ModuleType) -> list[type[Backbone]]:
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Backbone)
-        and value.__module__ == module.__name__
-        and "Config" in vars(value)
-    ]
+def may_remember(config: BlockConfig) -> bool:
+    """Whether a block is of a class that can have memory."""
+    return block_class(config.name).initial_state is not Backbone.initial_state
 
 
 def read_block(value: Any) -> BlockConfig:
@@ -164,22 +134,35 @@ def _one_line(error: ValidationError, name: str, fields: list[str]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        near = "".join(difflib.get_close_matches(key, fields, 1))
-        hint = f"did you mean {near!r}? " if near else ""
-        return f"block {name!r} has no field {key!r}: {hint}the fields are {', '.join(fields)}"
+        hint = nearest(key, fields)
+        return f"block {name!r} has no field {key!r}{hint} (choices: {', '.join(fields)})"
     message = first["msg"].removeprefix("Value error, ")
     return f"block {name!r}: " + (f"{key}={first['input']!r}: {message}" if key else message)
+
+
+Blocks = tuple[Annotated[SerializeAsAny[BlockConfig], BeforeValidator(read_block)], ...]
 
 
 class NetworkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """The backbone of an agent."""
 
-    blocks: tuple[Annotated[SerializeAsAny[BlockConfig], BeforeValidator(read_block)], ...] = Field(
-        default_factory=lambda: (read_block({"name": "mlp"}),)
-    )
+    blocks: Blocks = Field(default_factory=lambda: (read_block({"name": "mlp"}),))
     """The blocks from the observations to the features, each with its `name` and its fields."""
     shared: bool = False
     """Whether actor and critic share one backbone; two are steadier, one is half the work."""
+    critic: Blocks | None = None
+    """The blocks of an actor-critic's critics; null: those of `blocks`."""
+
+    @model_validator(mode="after")
+    def _two_backbones(self) -> NetworkConfig:
+        if self.shared and self.critic is not None:
+            raise ValueError("shared=true: expected false where critic has blocks of its own")
+        return self
+
+    @property
+    def critic_blocks(self) -> Blocks:
+        """The blocks of the critics."""
+        return self.blocks if self.critic is None else self.critic
 
 
 def build(blocks: Sequence[BlockConfig], observation_space: Space) -> Chain:
@@ -191,7 +174,7 @@ def build(blocks: Sequence[BlockConfig], observation_space: Space) -> Chain:
     classes = [block_class(config.name) for config in blocks]
     for config, cls in list(zip(blocks, classes, strict=True))[1:]:
         if cls.reads_images:
-            raise ValueError(f"network.blocks: {config.name!r} reads images, it must be the first")
+            raise ValueError(f"network: block {config.name!r} reads images, it must be the first")
     if classes and classes[0].reads_images:
         encoder = Encoder(observation_space, functools.partial(_image_block, blocks[0]))
         blocks, classes = blocks[1:], classes[1:]

@@ -18,6 +18,8 @@ class CNN(Backbone):
     nature: "Human-level control through deep reinforcement learning" by Mnih et al. (2015).
     impala: the residual network of "IMPALA" by Espeholt et al. (2018), figure 3.
     small: two layers for images of 5 to 20 pixels, such as MinAtar's and MiniGrid's.
+    minatar: the one layer of "MinAtar" by Young and Tian (2019), the fastest; never by `auto`.
+    auto: nature from 36x36 pixels on, small for 5x5 to 20x20, impala for all others.
     """
 
     class Config(BlockConfig, frozen=True):
@@ -25,8 +27,9 @@ class CNN(Backbone):
 
         name: Literal["cnn"] = "cnn"
         """The word that chooses this block."""
-        architecture: Literal["nature", "impala", "small"] = "nature"
-        """nature for 84x84 pixels, impala stronger and slower, small for 7x7 or 10x10."""
+        architecture: Literal["auto", "nature", "impala", "small", "minatar"] = "auto"
+        """nature for 84x84 pixels, impala stronger and slower, small for 7x7 or 10x10, minatar
+        with one layer; auto: by the image's size."""
         size: PositiveInt = 512
         """Features that the last, fully connected layer makes of an image."""
         pooling: Literal["none", "max", "avg", "global"] = "none"
@@ -42,11 +45,13 @@ class CNN(Backbone):
 
     def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
         super().__init__(config, in_shape)
-        architectures = {"nature": _nature, "impala": _impala, "small": _small}
-        convolutions = architectures[config.architecture](in_shape[0], config)
+        architectures = {"nature": _nature, "impala": _impala, "small": _small, "minatar": _minatar}
+        chosen = config.architecture
+        self.architecture = _by_size(*in_shape[1:]) if chosen == "auto" else chosen
+        convolutions = architectures[self.architecture](in_shape[0], config)
         self.features = nn.Sequential(*convolutions, *_pool(config.pooling), nn.Flatten())
-        count = _count(self.features, config, in_shape)
-        linear = nn.Linear(count, config.size, bias=config.norm != "batch")
+        count = self._count(in_shape, config.pooling)
+        linear = nn.Linear(count, config.size, bias=not config.norm.startswith("batch"))
         self.head = nn.Sequential(
             initialise(linear, config.init),
             *vector_norm(config.norm, config.size),
@@ -60,11 +65,35 @@ class CNN(Backbone):
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return self.head(self.features(images).unflatten(0, first.shape)), state
 
+    @torch.no_grad()
+    def _count(self, in_shape: tuple[int, ...], pooling: str) -> int:
+        """How many features there are of an image [C,H,W]; an image of zeros shows it."""
+        self.features.eval()  # else it would change the statistics of batch normalisation
+        try:
+            count = self.features(torch.zeros(1, *in_shape)).shape[-1]
+        except RuntimeError as error:
+            channels, height, width = in_shape
+            raise ValueError(
+                f"block 'cnn': an image of {height}x{width} pixels and {channels} channels is too "
+                f"small for architecture={self.architecture}, pooling={pooling}; "
+                "`small` takes 5x5 pixels and more, `minatar` 3x3, `impala` any, `nature` 36x36"
+            ) from error
+        self.features.train()
+        return count
+
+
+def _by_size(height: int, width: int) -> str:
+    """The architecture for an image: `small` has too many features of larger ones."""
+    shorter, longer = sorted((height, width))
+    if shorter >= 36:
+        return "nature"
+    return "small" if shorter >= 5 and longer <= 20 else "impala"
+
 
 def _convolution(
     config: CNN.Config, in_channels: int, channels: int, kernel: int, stride: int = 1, pad: int = 0
 ) -> list[nn.Module]:
-    bias = config.norm != "batch"
+    bias = not config.norm.startswith("batch")
     layer = nn.Conv2d(in_channels, channels, kernel, stride, pad, bias=bias)
     return [initialise(layer, config.init), *image_norm(config.norm, channels)]
 
@@ -87,6 +116,10 @@ def _small(channels: int, config: CNN.Config) -> list[nn.Module]:
         *_convolution(config, 16, 32, 3),
         nn.ReLU(inplace=True),
     ]
+
+
+def _minatar(channels: int, config: CNN.Config) -> list[nn.Module]:
+    return [*_convolution(config, channels, 16, 3), nn.ReLU(inplace=True)]
 
 
 class Residual(nn.Module):
@@ -121,20 +154,3 @@ def _pool(pooling: str) -> list[nn.Module]:
         return []
     layers = {"max": nn.MaxPool2d(2), "avg": nn.AvgPool2d(2), "global": nn.AdaptiveAvgPool2d(1)}
     return [layers[pooling]]
-
-
-@torch.no_grad()
-def _count(features: nn.Module, config: CNN.Config, in_shape: tuple[int, ...]) -> int:
-    """How many numbers the convolutions make of an image [C,H,W], found by trying one."""
-    features.eval()  # or the try would move the statistics of batch normalisation
-    try:
-        count = features(torch.zeros(1, *in_shape)).shape[-1]
-    except RuntimeError as error:
-        channels, height, width = in_shape
-        raise ValueError(
-            f"block 'cnn': an image of {height}x{width} pixels and {channels} channels is too "
-            f"small for architecture={config.architecture}, pooling={config.pooling}; "
-            "`small` takes 5x5 pixels and more, `impala` any, `nature` 36x36 and more"
-        ) from error
-    features.train()
-    return count

@@ -1,8 +1,8 @@
 """Stacks of fully connected layers with their backward written out.
 
-PyTorch's record of one layer is three operations, each with Python and a node of its own; in small
-networks that takes longer than the products. Here a whole stack is one node of the fewest
-operations. They compute what `nn.Linear` and the activation do, rounded otherwise in the last bit.
+For one layer autograd records three operations, each with Python and a node of its own. In small
+networks that takes longer than the matrix products. Here a whole stack of layers is one node with
+few operations. The results are those of `nn.Linear` and the activation but for the last bit.
 """
 
 from __future__ import annotations
@@ -12,24 +12,37 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from . import twice
 
 MANY_ROWS = 32
-"""From which on arithmetic takes longer than one more operation."""
+"""With so many rows the arithmetic takes longer than the overhead of one more operation."""
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Maps x [N,in] by weight [out,in] and bias [out].
 
-    Of few rows the sum is made apart: `addmm` has more code, which is cold after each step of an
-    environment, so that its three layers take 36 us of an act and these 25.
+    For few rows the sum is an operation of its own: the code of `addmm` is larger, and after each
+    step of an environment it is no longer in the CPU's cache. Three layers take 36 us of acting
+    with `addmm` and 25 us so.
     """
     if len(x) < MANY_ROWS:
         return torch.add(torch.mm(x, weight.t()), bias)
     return torch.addmm(bias, x, weight.t())
 
 
+def float32_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear map that stays in float32 where autocast has made x less precise."""
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return affine(x, weight, bias) if x.ndim == 2 else F.linear(x, weight, bias)
+    with torch.autocast(kind, enabled=False):
+        return F.linear(x.float(), weight, bias)
+
+
 def _tanh(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """1 - 2 sigmoid(-2z), to 1e-7: of many rows a quarter of tanh's time on some processors."""
+    """Tanh; for many rows as 1 - 2 sigmoid(-2z), equal to 1e-7: up to four times as fast."""
     if len(x) < MANY_ROWS:
         return torch.tanh(affine(x, weight, bias))
     negated = torch.addmm(bias, x, weight.t(), beta=-2, alpha=-2)
@@ -78,17 +91,27 @@ class _Dense(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, activation: str, *parameters: Tensor) -> Tensor:
         outputs = _forward(x, activation, parameters)
         ctx.activation = activation
-        ctx.save_for_backward(*outputs, *parameters[::2])
+        ctx.save_for_backward(*outputs, *parameters)
         return outputs[-1]
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         saved, derivative = ctx.saved_tensors, ACTIVATED[ctx.activation][1]
-        count = len(saved) // 2
+        count = len(saved) // 3
+        outputs, parameters = saved[: count + 1], saved[count + 1 :]
+        if twice.wanted():
+            x_needed, _, *needed = ctx.needs_input_grad
+
+            def plain(x: Tensor, *parameters: Tensor) -> Tensor:
+                return _forward(x, ctx.activation, parameters)[-1]
+
+            inputs = (outputs[0], *parameters)
+            of_x, *others = twice.gradients(plain, inputs, (x_needed, *needed), grad)
+            return of_x, None, *others
         grads: list[Tensor] = []  # of the last parameter first
         for i in reversed(range(count)):
-            x, y, weight = saved[i], saved[i + 1], saved[count + 1 + i]
+            x, y, weight = outputs[i], outputs[i + 1], parameters[2 * i]
             grad = derivative(grad, y)
             grads += [grad.sum(0), _outer(grad, x)]
             if i or ctx.needs_input_grad[0]:
@@ -97,7 +120,7 @@ class _Dense(torch.autograd.Function):
 
 
 def _outer(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient [out,in] of a weight; of a narrow input, a third of the time transposed."""
+    """The gradient [out,in] of a weight; for few inputs the transposed product is faster (3x)."""
     if x.shape[1] < grad.shape[1]:
         return x.t().mm(grad).t()
     return grad.t().mm(x)

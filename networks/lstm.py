@@ -32,7 +32,7 @@ class LSTM(Recurrent):
         return y, tuple(after)
 
     def shutters(self, bias: Tensor) -> Tensor:
-        """Shuts all gates; the candidate, which the input gate lets nothing of, with them."""
+        """Shuts all gates; the candidate does not matter, because the input gate is shut."""
         return bias.new_full((4 * self.out_size, 1), SHUT)
 
     def step(self, x: Tensor, state: Memory) -> tuple[Tensor, Memory]:

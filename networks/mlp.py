@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from .backbone import Backbone, BlockConfig, State
@@ -27,20 +27,29 @@ class MLP(Backbone):
         """Function after each layer: tanh, relu, elu, silu or gelu."""
         norm: Norm = "none"
         """Normalisation between a layer and its activation (PQN wants `layer`)."""
+        norm_inputs: bool = False
+        """Normalise the inputs of each layer and the features instead, as CrossQ does."""
         dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Part of each layer's outputs set to 0 in the update, never when acting."""
         init: Init = "orthogonal"
         """Start weights: orthogonal (gain sqrt 2), xavier, kaiming, or PyTorch's default."""
 
+        @model_validator(mode="after")
+        def _norm_of_inputs(self) -> MLP.Config:
+            if self.norm_inputs and self.norm == "none":
+                raise ValueError("norm_inputs=true: expected a norm: layer, batch or batch_renorm")
+            return self
+
     def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
         super().__init__(config, in_shape)
-        layers: list[nn.Module] = []
-        size = in_shape[0]
+        size, before = in_shape[0], config.norm_inputs
+        layers = vector_norm(config.norm, size) if before else []
         for out_size in config.sizes:
+            bias = before or not config.norm.startswith("batch")
+            norm, activation = vector_norm(config.norm, out_size), ACTIVATIONS[config.activation]()
             layers += [
-                initialise(nn.Linear(size, out_size, bias=config.norm != "batch"), config.init),
-                *vector_norm(config.norm, out_size),
-                ACTIVATIONS[config.activation](),
+                initialise(nn.Linear(size, out_size, bias=bias), config.init),
+                *([activation, *norm] if before else [*norm, activation]),
                 *drop(config.dropout),
             ]
             size = out_size

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .layers import float32_linear
+from .dense import float32_linear
 
 
 class NoisyLinear(nn.Module):

@@ -8,7 +8,6 @@ goes through its own copy of it.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,10 +16,11 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from ..core.errors import shorten
+from ..core.images import ImageSpace, image_space
+
 ImageBlock = Callable[[tuple[int, ...]], tuple[nn.Module, int]]  # (C,H,W): backbone, out_size
 Path = tuple[str | int, ...]  # the keys from the root of the observation to a leaf
-
-SMALLEST_IMAGE = 8  # pixels a side: a smaller 2-dim Box of floats is a stack of vectors
 
 
 class Encoder(nn.Module):
@@ -34,14 +34,14 @@ class Encoder(nn.Module):
         self.paths: list[Path] = []
         self.leaves = nn.ModuleList()
         self.out_size = 0
-        for path, leaf_space in _leaf_spaces(space):
+        for path, leaf_space in leaf_spaces(space):
             leaf = _encode(leaf_space, image_block)
             self.paths.append(path)
             self.leaves.append(leaf)
             self.out_size += leaf.out_size
         if image_block and not any(isinstance(leaf, Image) for leaf in self.leaves):
-            brief = textwrap.shorten(str(space), 100, placeholder=" ...")
-            raise ValueError(f"network.blocks.0 reads images, but there is no image in {brief}")
+            where = f"there is no image in {shorten(space)}"
+            raise ValueError(f"network: its first block reads images, but {where}")
         if self.out_size == 0:
             raise ValueError(f"observation space {space}: empty; expected at least one number")
 
@@ -77,7 +77,7 @@ class Vector(nn.Module):
 
 
 class OneHot(nn.Module):
-    """A Discrete [T,B] or MultiDiscrete [T,B,*] leaf, from 0: an input a value, 1 where taken."""
+    """A Discrete [T,B] or MultiDiscrete [T,B,*] leaf that counts from 0, as one-hot vectors."""
 
     def __init__(self, sizes: np.ndarray) -> None:
         super().__init__()
@@ -99,11 +99,11 @@ class OneHot(nn.Module):
 class Image(nn.Module):
     """An image [T,B,H,W,C], [T,B,C,H,W] or [T,B,H,W], divided by `high`, and its image block."""
 
-    def __init__(self, high: np.ndarray, image_block: ImageBlock) -> None:
+    def __init__(self, space: ImageSpace, image_block: ImageBlock) -> None:
         super().__init__()
-        self.has_channels = high.ndim == 3
-        self.channels_last = self.has_channels and not _channels_first(high.shape)
-        high = np.moveaxis(high, -1, 0) if self.channels_last else high
+        self.has_channels = space.channel_axis is not None
+        self.channels_last = space.channel_axis == -1
+        high = np.moveaxis(space.high, -1, 0) if self.channels_last else space.high
         high = high if self.has_channels else high[None]  # [C,H,W]
         self.scale: Tensor | None
         self.register_buffer("scale", _reciprocal(high, high.shape), persistent=False)
@@ -117,47 +117,30 @@ class Image(nn.Module):
             x = x.unsqueeze(2)
         if self.scale is None:
             x = x.float()
-        else:  # of bytes a tenth of the time that `x * self.scale` takes
+        else:  # for bytes, a tenth of the time of `x * self.scale`
             x = x.to(torch.float32, copy=True).mul_(self.scale)
         return self.block(x, (), first)[0]
 
 
 def _reciprocal(high: np.ndarray | None, shape: tuple[int, ...]) -> Tensor | None:
-    """1 / high, of no dimension if all are equal; None if all are 1 or nothing is known."""
+    """1 / high, a scalar if all are equal; None if all are 1 or nothing is known.
+
+    What is greater than 16 bits is the limit of a dtype rather than a brightness.
+    """
     if high is None:
         return None
-    high = high.astype(np.float64)
-    high = np.where(np.isfinite(high) & (high > 0), high, 1.0)
+    high = np.where((0 < high) & (high < 2**16), high, 1).astype(np.float64)
     if (high == 1.0).all():
         return None
     scale = torch.tensor(1.0 / high, dtype=torch.float32)
     return scale.flatten()[0].clone() if (high == high.flat[0]).all() else scale.reshape(shape)
 
 
-def _channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether an image is [C,H,W]: two equal sides are its pixels, else the smaller end is C."""
-    a, b, c = shape
-    if (a == b) != (b == c):
-        return b == c
-    return a < c
-
-
-def has_image(space: Space) -> bool:
-    """Whether a part of the observations is an image, to a block that reads images."""
-    return any(isinstance(leaf, spaces.Box) and _is_image(leaf) for _, leaf in _leaf_spaces(space))
-
-
-def _is_image(space: spaces.Box) -> bool:
-    is_matrix = len(space.shape) == 2
-    return len(space.shape) == 3 or (
-        is_matrix and (space.dtype == np.uint8 or min(space.shape) >= SMALLEST_IMAGE)
-    )
-
-
 def _encode(space: Space, image_block: ImageBlock | None) -> Vector | OneHot | Image:
+    image = image_space(space) if image_block else None
     match space:
-        case spaces.Box() if image_block and _is_image(space):
-            return Image(space.high, image_block)
+        case spaces.Box() if image is not None and image_block:
+            return Image(image, image_block)
         case spaces.Box():
             scaled = len(space.shape) == 3 or space.dtype == np.uint8
             return Vector(space.shape, space.high if scaled else None)
@@ -168,12 +151,13 @@ def _encode(space: Space, image_block: ImageBlock | None) -> Vector | OneHot | I
         case spaces.MultiBinary():
             return Vector(space.shape)
     raise ValueError(
-        f"observation space {space}: no encoder for {type(space).__name__}; "
+        f"observation space {shorten(space)}: no encoder for {type(space).__name__}; "
         "expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
     )
 
 
-def _leaf_spaces(space: Space, path: Path = ()) -> Iterator[tuple[Path, Space]]:
+def leaf_spaces(space: Space, path: Path = ()) -> Iterator[tuple[Path, Space]]:
+    """The leaves of Dict and Tuple spaces, each with its path below `path`."""
     if isinstance(space, spaces.Dict):
         branches = list(space.spaces.items())
     elif isinstance(space, spaces.Tuple):
@@ -182,4 +166,4 @@ def _leaf_spaces(space: Space, path: Path = ()) -> Iterator[tuple[Path, Space]]:
         yield path, space
         return
     for key, branch in branches:
-        yield from _leaf_spaces(branch, (*path, key))
+        yield from leaf_spaces(branch, (*path, key))

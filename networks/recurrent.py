@@ -2,10 +2,10 @@
 
 Shapes: x [T,B,in], first [T,B], every part of the state [L,B,H] (L layers, H units), y [T,B,H].
 
-PyTorch's kernels know no resets, and a call takes 0.5 ms however short. So a reset is a step of
-its own, before the one that opens the episode: one more input, 1 in that step and 0 in all others,
-shuts the gates, and the memory is 0. Each layer runs over all T steps at once; columns without
-resets, which have no such steps, go apart from the others.
+PyTorch's kernels know no resets, and each call takes 0.5 ms, even a short one. So a sequence is not
+cut at its resets. Instead a reset becomes a step of its own before the episode's first one: an
+additional input, 1 in that step and 0 in all others, shuts the gates, so that the memory becomes 0.
+Each layer runs over all T steps at once; columns without resets run apart from the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RecurrentConfig(BlockConfig, frozen=True):
     init: Init = "orthogonal"
     """Start weights: orthogonal (gain 1), xavier, kaiming, or PyTorch's default; biases 0."""
     timescale: int = Field(default=0, ge=0)
-    """Steps that the gates at first remember over, at most (chrono initialisation); 0: bias 0."""
+    """Most steps that the gates remember at the start (chrono initialisation); 0: biases 0."""
 
 
 class Recurrent(Backbone):
@@ -75,7 +75,7 @@ class Recurrent(Backbone):
         return self.tail(y), state
 
     def unroll(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] from the memory before it; `first` [T,B] counts from row 1.
+        """Runs x [T,B,in] from the memory before it; row 0 of `first` [T,B] is not looked at.
 
         Reading it waits for a GPU.
         """
@@ -103,7 +103,7 @@ class Recurrent(Backbone):
         return y.gather(0, place.expand(*x.shape[:2], self.out_size)), state
 
     def _run(self, x: Tensor, state: Memory, resets: Tensor | None = None) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] through all layers; steps where `resets` [T,B,1] is 1 have x of 0."""
+        """Runs x [T,B,in] through all layers; where `resets` [T,B,1] is 1, x is 0."""
         after = []
         for number, parameters in enumerate(self.core.all_weights):
             weights: list[Tensor] = [*parameters]
@@ -148,9 +148,10 @@ def _forget(state: Memory, first: Tensor) -> Memory:
 
 
 def _places(first: Tensor) -> Tensor:
-    """Where steps go, [T,B,1], to leave a row free before those with `first` [T,B] but row 0.
+    """The row [T,B,1] of each step when a free row stands before each reset.
 
-    Columns with fewer of them than others leave more rows free before their first one.
+    A reset is a row with `first` [T,B], except row 0. A column with fewer resets than others gets
+    more free rows before its first reset, so that all columns end in the same row.
     """
     resets = first.cumsum(0) - first[0].long()
     spare = (resets[-1].max() - resets[-1]) * (resets > 0)

@@ -3,23 +3,79 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from gymnasium import spaces
 
-from neuraxis.agents import Agent
-from neuraxis.agents.policies import Policy
-from neuraxis.agents.replay import Replay, Sample
+from neuraxis.agents import Agent, agent_class, agent_names
+from neuraxis.agents.off_policy import OffPolicyAgent
+from neuraxis.agents.policies.policy import Policy
+from neuraxis.agents.replay.replay import Replay
+from neuraxis.agents.replay.sample import Sample
 from neuraxis.configs import Config, load
+from neuraxis.core.rollout import Rollout
+from neuraxis.core.tree import map_tree
 from neuraxis.envs import EnvConfig, make
 from neuraxis.envs.collector import Collector
-from neuraxis.envs.rollout import Rollout
-from neuraxis.envs.tree import map_tree
-from neuraxis.training.build import build_agent
+from neuraxis.training.callbacks import Callback
+from neuraxis.training.distributed.build import build_agent
+from neuraxis.training.distributed.local_source import LocalSource
+from neuraxis.training.distributed.source import Source
 from neuraxis.training.evaluate import evaluate
-from neuraxis.training.sources import LocalSource, Source, build_source
+from neuraxis.training.session import open_source
+from neuraxis.training.storage.run import Run
+
+ACTIONS = {
+    "discrete": spaces.Discrete,
+    "multidiscrete": spaces.MultiDiscrete,
+    "multibinary": spaces.MultiBinary,
+    "box": spaces.Box,
+}
+"""Kinds of actions, as `env.kwargs.action_space` of the identity environment names them."""
+
+
+def claimed(agent: str) -> list[str]:
+    """The kinds of actions that an agent claims."""
+    kinds = agent_class(agent).action_spaces
+    return [name for name, kind in ACTIONS.items() if issubclass(kind, kinds)]
+
+
+def action_words(kind: str, size: int = 5) -> tuple[str, ...]:
+    """The identity environment with actions of a kind."""
+    env = "env=neuraxis/Identity-v0"
+    return env, f"env.kwargs.size={size}", f"env.kwargs.action_space={kind}"
+
+
+WITH_NETWORK = [name for name in agent_names() if agent_class(name).has_network]
+
+
+def fitting(agent: str, *words: str) -> tuple[str, ...]:
+    """Those of the words whose settings an agent has."""
+    cls = agent_class(agent)
+
+    def fits(word: str) -> bool:
+        section, _, key = word.partition("=")[0].partition(".")
+        if section == "agent" and key:
+            return key.partition(".")[0] in cls.Config.model_fields
+        return section != "network" or cls.has_network
+
+    return tuple(filter(fits, words))
+
+
+def epochs(agent: str) -> int:
+    """How often an agent passes over a rollout if nothing else is said."""
+    field = agent_class(agent).Config.model_fields.get("n_epochs")
+    return field.default if field else 1
+
+
+def quick(agent: str) -> tuple[str, ...]:
+    """Words with which an agent of any family learns at once, and little."""
+    if issubclass(agent_class(agent), OffPolicyAgent):
+        return "agent.learning_starts=8", "agent.gradient_steps=1", "agent.batch_size=4"
+    return fitting(agent, "agent.n_steps=8", "agent.batch_size=16", "agent.n_epochs=1")
 
 
 def config(*words: str) -> Config:
@@ -62,7 +118,7 @@ def training(*words: str) -> Training:
     torch.set_num_threads(1)
     cfg = config(*words)
     agent: Agent = build_agent(cfg)
-    return Training(cfg, agent, build_source(cfg, agent.policy, agent.rollout_length))
+    return Training(cfg, agent, open_source(cfg, agent.policy, agent.rollout_length))
 
 
 @dataclass
@@ -89,6 +145,22 @@ class Late:
 
     def _ask(self, collector: Collector) -> tuple[Collector, Rollout]:
         return collector, collector.collect()
+
+
+def weights(agent: Agent) -> torch.Tensor:
+    """A copy of all that is trained, of all optimizers or of a table, as one vector."""
+    trained = [optimizer.flat for optimizer in agent.optimizers.values()]
+    return torch.cat(trained) if trained else agent.policy.cells.flatten().clone()
+
+
+class OnUpdate(Callback):
+    """Calls a function after each rollout that was learned from."""
+
+    def __init__(self, function: Callable[[Run], None]) -> None:
+        self.function = function
+
+    def on_update(self, run: Run, metrics: Any) -> None:
+        self.function(run)
 
 
 def part(rollout: Rollout, columns: list[int]) -> Rollout:

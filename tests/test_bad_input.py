@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,19 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from neuraxis.training import checkpoint, cli, exits
+from neuraxis import load, train
+from neuraxis.agents.ppo import PPO
+from neuraxis.configs import load as load_config
+from neuraxis.training.analysis import report
+from neuraxis.training.cli import exit_codes, main
+from neuraxis.training.distributed import ray_cluster
+from neuraxis.training.storage import checkpoint, checkpoint_folder
 
 SMALL = "num_envs=2 total_steps=64 eval.final_episodes=1 wandb.mode=disabled".split()
+HUGE = 10**14
+DQN = "agent=dqn agent.learning_starts=9"
 LATE = 20  # steps of an environment; its run has saved by then
+FAULTY = LATE + 1 + LATE // 5  # the step of its column that fails: episodes have 5, and a reset
 
 OBSERVATIONS: dict[str, spaces.Space[Any] | None] = {
     "text obs": spaces.Dict({"said": spaces.Tuple([spaces.Text(5)])}),
@@ -72,6 +82,8 @@ class Broken(gymnasium.Env[Any, Any]):
         late = self.steps > LATE
         if late:
             self.fail_at("step")
+        if late and self.fault == "exit":
+            sys.exit("the window was closed")
         rewards = {"nan reward": np.nan, "inf reward": -np.inf, "text reward": "good"}
         reward = rewards.get(self.fault, 1.0) if late else 1.0
         return self.observe(), reward, False, self.steps % 5 == 0, {}
@@ -85,6 +97,17 @@ class Broken(gymnasium.Env[Any, Any]):
 
     def close(self) -> None:
         self.fail_at("close")
+
+
+class Blind(Broken):
+    """It says that it draws."""
+
+    def __init__(self, fault: str = "", render_mode: str | None = None) -> None:
+        super().__init__(fault)
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return np.zeros((8, 8), np.uint8) if self.fault == "flat picture" else None
 
 
 class BrokenVector(VectorEnv[Any, Any, Any]):
@@ -107,14 +130,18 @@ class BrokenVector(VectorEnv[Any, Any, Any]):
         raise RuntimeError("kernel\nlaunch failed")
 
 
+Blind.metadata = {"render_modes": ["rgb_array"]}
 make_one: Any = Broken
+make_blind: Any = Blind
 make_many: Any = BrokenVector
 gymnasium.register("bad/Env-v0", make_one, disable_env_checker=True)
+gymnasium.register("bad/Blind-v0", make_blind, disable_env_checker=True)
 gymnasium.register("bad/Vector-v0", vector_entry_point=make_many)
 
 MODULES = {
     "syntax": "def f(:\n",
     "crash": "import numpy\nnumpy.nothing\n",
+    "needs": "import my_mujoco_tools\n",
     "empty": "x = 1\n",
     "bare": "from neuraxis.agents import Agent\nclass Mine(Agent):\n    pass\n",
 }
@@ -123,6 +150,8 @@ FILES = {
     "list.yaml": b"- seed\n",
     "bytes.yaml": b"\xff\xfe",
     "full/of": b"something",
+    "begun/.config.yaml.tmp": b"env:",  # killed in its first instant
+    "other/.notes.tmp": b"",
 }
 
 
@@ -164,7 +193,7 @@ def refused(line: str, code: int, says: str, capsys: pytest.CaptureFixture[str])
     if words[0] == "train":
         given = {word.partition("=")[0] for word in words}
         words += ["-q", *(word for word in SMALL if word.partition("=")[0] not in given)]
-    assert exits.exit_code(cli.neuraxis, words) == code
+    assert exit_codes.exit_code(main.neuraxis, words) == code
     out, err = capsys.readouterr()
     one_line(out, err, says)
 
@@ -179,9 +208,16 @@ def one_line(out: str, err: str, says: str) -> None:
 USAGE = {
     # commands and options
     "trian": "trian: no such command; did you mean train? | resume, evaluate, compare, watch",
-    "train --seed 3": "No such option '--seed'",
+    "train --seed 3": "--seed: no such option; did you mean seed=VALUE?",
+    "train --total-steps=5000": "--total-steps: no such option; did you mean total_steps=VALUE?",
+    "train --total_step 5000": "--total_step: no such option; did you mean total_steps=VALUE?",
+    "train --agent ppo": "--agent: no such option; did you mean agent=VALUE?",
+    "train --lr 3e-4": "--lr: no such option; did you mean agent.learning_rate=VALUE?",
+    "train --form full": "No such option '--form'. | --from",
+    "sweep --sweep ppo": "--sweep: no such option; did you mean sweep=VALUE?",
+    "compare full --sort score": "No such option '--sort'",
     "resume": "Missing argument 'RUN'",
-    "list agnts": "'agnts' is not one of 'agents', 'envs'",
+    "list agent": "agent: no such list; did you mean agents? (choices: agents, envs, networks, ",
     "evaluate full --episodes 0": "--episodes | 0 is not in the range x>=1",
     "evaluate full --video film.gif": "--video film.gif: expected a file that ends in .mp4",
     # words
@@ -195,6 +231,13 @@ USAGE = {
     "train network.blocks.0.size=3": "did you mean network.blocks.0.sizes?",
     "train env=neuraxis/Dict-v0 eval.video_interval_steps=8": (
         "env.id='neuraxis/Dict-v0': cannot be filmed: it has no render mode, not rgb_array"
+    ),
+    "train env=bad/Blind-v0 eval.video_interval_steps=8": (
+        "eval.video_interval_steps=8: bad/Blind-v0, column 0, seed | reset: ValueError: render() "
+        "gave None, expected a picture [height, width, channels]"
+    ),
+    "train env=bad/Blind-v0 'env.kwargs.fault=flat picture' eval.video_interval_steps=8": (
+        "render() gave shape (8, 8), expected a picture"
     ),
     # values
     "train num_envs=two": "num_envs=two: expected an integer greater than 0",
@@ -211,10 +254,25 @@ USAGE = {
     "train wandb.mode=on": "wandb.mode=on: expected one of offline, online, disabled",
     "train device=cuda": "device=cuda | no CUDA GPU | use device=auto or device=cpu",
     # names
-    "train agent=ppoo": "no such agent; did you mean ppo? (choices: appo, dqn, impala, ppo)",
+    "train agent=ppoo": "agent=ppoo: no such agent; did you mean ppo? (choices: a2c, appo, ",
     "train network=lstmm": "network=lstmm: no such network; did you mean lstm?",
     "train env=Nope-v0": "env.id='Nope-v0' is not a registered environment",
-    "train env=CartPole-v9": "'CartPole-v9' | did you mean CartPole-v0, CartPole-v1?",
+    "train env=CartPole-v9": "'CartPole-v9' | did you mean CartPole-v1?",
+    "train env=HalfCheetah-v9": "did you mean HalfCheetah-v5?",
+    "train env=Pusher-v3": "did you mean Pusher-v5?",
+    "train env=GymV26Environment-v1": "'GymV26Environment-v1' is not a registered environment",
+    "train env=PongNoFrameskip-v4": (
+        "env.id='PongNoFrameskip-v4' is a name of before ALE/...-v5; did you mean env=ALE/Pong-v5 "
+        "env.atari.sticky=0?"
+    ),
+    "train env=ale_py:SpaceInvaders-v0": "did you mean env=ALE/SpaceInvaders-v5?",
+    "train env.id=BreakoutDeterministic-v4": "env=ALE/Breakout-v5 env.atari.sticky=0?",
+    "train env.atari.sticky=0": "env.atari.sticky=0.0: CartPole-v1 is none of ALE/...-v5",
+    "train env=Pong-ram-v4": "did you mean env=ALE/Pong-v5 env.atari.sticky=0?",
+    "train env=ALE/Pong-v4": "did you mean env=ALE/Pong-v5 env.atari.sticky=0?",
+    "train env=Pong": "env=Pong: no such environment; did you mean env=ALE/Pong-v5? (choices: ",
+    "train env=Pong-v9": "did you mean env=ALE/Pong-v5?",
+    "train env=MiniGrid-Empty-5x5": "did you mean MiniGrid-Empty-5x5-v0?",
     "train experiment=nope": "experiment=nope: no such experiment (choices: ",
     # files
     "train experiment=two.yaml": "experiment=two.yaml: | seed: given twice (line 2)",
@@ -222,34 +280,77 @@ USAGE = {
     "train --from bytes.yaml": "bytes.yaml: cannot read it: not UTF-8 text",
     "train --from nowhere.yaml": "nowhere.yaml: cannot read it: No such file",
     "train run_dir=full": "run_dir=full: exists and is not an empty folder; give another one",
+    "train run_dir=other": "run_dir=other: exists and is not an empty folder; give another one",
     "train run_dir=two.yaml": "run_dir=two.yaml: exists and is not an empty folder",
+    "resume begun": "begun: killed before it had its config.yaml; give its `train` command again",
     "resume nowhere": "nowhere: no such run",
     "evaluate full": "full: not a run, it has no config.yaml",
     # what does not go together
-    "train agent=dqn env=Pendulum-v1": "agent=dqn: | Discrete | got Box( | try agent=ppo",
-    "train network=cnn": "network.blocks.0 reads images, but there is no image in Box(",
-    "train network=cnn env=minigrid_doorkey": "7x7 pixels | too small | `small` takes 5x5",
+    "train agent=dqn env=Pendulum-v1": "agent=dqn: | Discrete | got Box( | ; try | agent=ppo",
+    "train network=cnn": "network: its first block reads images, but there is no image in Box(",
+    "train network=cnn network.blocks.0.architecture=nature env=minigrid_doorkey": (
+        "7x7 pixels | too small | `small` takes 5x5"
+    ),
+    "train agent=dqn network.critic=[]": (
+        "network.critic: agent=dqn has no critic beside an actor; expected null, or | agent=ppo"
+    ),
+    "train network.shared=true network.critic=[]": (
+        "network.shared=true: expected false where critic has blocks of its own"
+    ),
+    "train env.image_layout=chw": "env.image_layout=chw: no observation of CartPole-v1 has three",
     "train network=cnn_small env=minigrid_doorkey env.flatten=true": "no image in Box(",
     "train network=lstm compile=true": "compile=true: a network with memory | use compile=auto",
     "train groups=3 num_envs=8": "groups=3: expected a divisor of num_envs=8",
     "train network=lstm agent.sequence_length=7": "agent.sequence_length=7: must divide | n_steps",
     "train agent.n_steps=1 num_envs=1": "agent.n_steps=1 with num_envs=1 | raise either",
+    "train agent.gaussian.log_std_min=1 agent.gaussian.log_std_max=-1": (
+        "agent.gaussian.log_std_min=1.0: expected at most log_std_max=-1.0"
+    ),
+    "train agent.gaussian.log_std_min=1": "log_std_init=0.0: expected at least log_std_min=1.0",
+    "train agent.gaussian.log_std_max=-1": "log_std_init=0.0: expected at most log_std_max=-1.0",
     "train agent=dqn agent.gradient_steps=0": "agent.gradient_steps=0: expected 1 or more, or -1",
     "train agent=dqn agent.learning_starts=64": "agent.learning_starts=64: | less than total_steps",
-    "train agent=dqn agent.buffer_size=9": "agent.buffer_size=9: too small | expected at least",
+    "train agent=dqn agent.learning_starts=8 agent.buffer_size=9": (
+        "agent.buffer_size=9: too small | expected at least"
+    ),
+    "train agent=dqn agent.hindsight=future": (
+        "agent.hindsight=future: expected observations with achieved_goal and desired_goal | Box("
+    ),
+    "train agent=dqn agent.hindsight=future env=neuraxis/BitFlip-v0 env.flatten=true": (
+        "agent.hindsight=future: | neither joined nor nested, got Box("
+    ),
+    "train agent=dqn agent.hindsight=future env=neuraxis/BitFlip-v0 env.last_action=true": (
+        "agent.hindsight=future: | neither joined nor nested, got Dict('last_action'"
+    ),
+    "train agent=dqn agent.hindsight=future env=neuraxis/BitFlip-v0 env.frame_stack=2": (
+        "env.frame_stack=2: expected 1 with agent.hindsight"
+    ),
+    "train env=neuraxis/BitFlip-v0 agent.hindsight=final": (
+        "agent.hindsight=final: unknown key; agent.hindsight is a setting of agent=dqn"
+    ),
     "train network=transformer network.blocks.1.heads=5": "size=64 is not a multiple of heads=5",
     "train env=Acrobot-v1 env.vectorization=native": "env.vectorization=native: | Acrobot-v1",
-    "train env=Acrobot-v1 env.mask_velocity=true env.kwargs.x=1": "env.kwargs={'x': 1}: TypeError",
+    "train env=Acrobot-v1 env.mask_velocity=true env.kwargs.x=1": (
+        "env.kwargs.x=1: Acrobot-v1 has no such argument (it takes: render_mode)"
+    ),
+    "train env=FrozenLake-v1 env.kwargs.is_slipery=False": (
+        "env.kwargs.is_slipery=False: FrozenLake-v1 has no such argument; did you mean is_slippery?"
+    ),
+    "train env.kwargs.max_episode_steps=20": (
+        "env.kwargs.max_episode_steps=20: CartPole-v1 has no such argument; did you mean "
+        "env.time_limit=20? (it takes: "
+    ),
+    "train env=Acrobot-v1 env.kwargs.max_episode_steps=20": "did you mean env.time_limit=20?",
     "train env=BipedalWalker-v3 env.mask_velocity=true": "env.mask_velocity=true: not known for",
     # other people's modules
     "train agent=bad_user.nothing": "agent=bad_user.nothing: | No module named",
     "train agent=bad_user.syntax": "agent=bad_user.syntax: SyntaxError: | (syntax.py, line 1)",
     "train agent=bad_user.crash": "agent=bad_user.crash: AttributeError: | nothing",
-    "train agent=bad_user.empty": "agent=bad_user.empty: expected a module with an Agent",
+    "train agent=bad_user.empty": "agent=bad_user.empty: | one subclass of Agent",
     "train agent=bad_user.bare": "agent=bad_user.bare: | and its Config",
     "train network=bad_user.syntax": "network.blocks.0: block 'bad_user.syntax' | line 1",
-    "train network=bad_user.crash": "block 'bad_user.crash' cannot be imported: | nothing",
-    "train network=bad_user.empty": "block 'bad_user.empty': expected one Backbone",
+    "train network=bad_user.crash": "block 'bad_user.crash': AttributeError: | nothing",
+    "train network=bad_user.empty": "block 'bad_user.empty': | one subclass of Backbone",
     "train env=bad_user.syntax:X-v0": "env.id='bad_user.syntax:X-v0': SyntaxError",
     # environments that cannot be made or used
     "train env=bad/Env-v0 env.kwargs.fault=make": "'bad/Env-v0' | KeyError | sensor",
@@ -286,8 +387,35 @@ def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    env = {"ale_py": "atari", "minigrid": "minigrid_empty"}[module]
+    env = {"ale_py": "PongNoFrameskip-v4", "minigrid": "minigrid_empty"}[module]
     refused(f"train env={env}", 2, f"{module} | pip install 'neuraxis[{extra}]'", capsys)
+
+
+def test_folders_that_ray_cannot_use(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = here / ("a" * 100)
+    long.mkdir()
+    words = [sys.executable, "-m", "neuraxis", "train", "-q", *SMALL, "ray.workers=2"]
+    environment = os.environ | {"TMPDIR": str(long)}
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    says = "ray.address=null: | cannot exceed 107 bytes | give it a short folder, RAY_TMPDIR=/tmp"
+    one_line(ended.stdout, ended.stderr, says)
+    monkeypatch.setenv("HOME", "/proc/1")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # what the test sets goes when it ends
+        monkeypatch.delenv(name)
+    ray_cluster.protect_token()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64, "it lives in this process only"
+
+
+@pytest.mark.parametrize("env", ["HalfCheetah-v3", "bad_user.needs:Own-v0"])
+def test_no_extra_is_named_that_would_not_help(
+    env: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = {"H": "moved to the gymnasium-robotics project", "b": "named 'my_mujoco_tools'"}[env[0]]
+    assert exit_codes.exit_code(main.neuraxis, ["train", f"env={env}"]) == 2
+    error = capsys.readouterr().err
+    assert says in error and "neuraxis[" not in error
 
 
 # --- environments that fail while they run
@@ -297,14 +425,15 @@ FAULTS = {
     "Env-v0 shape": "column 0 | reset: | shape (1,) | its observation_space says (3,)",
     "Env-v0 bytes": "column 0 | reset: | dtype float32 | says (3,) and uint8",
     "Env-v0 autoreset": "bad/Env-v0, column 0, seed | reset: KeyError: | sensor",
-    "Env-v0 step": "bad/Env-v0, column 0, seed | step: KeyError: | sensor",
-    "Env-v0 late shape": "column 0 | step: | shape (1,) | its observation_space says (3,)",
-    "Env-v0 nan obs": "column 0 gave nan as observation; observations must be finite numbers",
-    "Env-v0 nan reward": "column 0 gave nan as reward; rewards must be finite numbers",
-    "Env-v0 inf reward": "column 0 gave -inf as reward; rewards must be finite numbers",
-    "Env-v0 text reward": "bad/Env-v0, column 0 | step: ValueError: | 'good'",
+    "Env-v0 step": "bad/Env-v0, column 0, seed | step 1: KeyError: | sensor",
+    "Env-v0 late shape": "column 0 | step 1: | shape (1,) | its observation_space says (3,)",
+    "Env-v0 exit": "bad/Env-v0, column 0, seed | step 1: SystemExit: the window was closed (",
+    "Env-v0 nan obs": f"column 0 gave nan as observation at [0] in step {FAULTY}; observations",
+    "Env-v0 nan reward": f"column 0 gave nan as reward in step {FAULTY}; rewards must be finite",
+    "Env-v0 inf reward": f"column 0 gave -inf as reward in step {FAULTY}; rewards must be finite",
+    "Env-v0 text reward": "bad/Env-v0, column 0 | step 1: reward is 'good'; expected a number",
     "Vector-v0 shape": "bad/Vector-v0, columns 0 to 1 | shape (2, 5) | says (2, 3)",
-    "Vector-v0 step": "bad/Vector-v0, columns 0 to 1, run seed 0: RuntimeError: kernel launch",
+    "Vector-v0 step": "bad/Vector-v0, columns 0 to 1, run seed 0, step 1: RuntimeError",
 }
 
 
@@ -325,22 +454,36 @@ def test_an_environment_that_fails_is_named_and_what_was_saved_stays(
         assert not saved or checkpoint.read(last(run))["progress"]["steps"] > 20
 
 
+def test_a_film_of_an_environment_that_draws_nothing_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["env=bad/Blind-v0", "agent.n_steps=16", "run_dir=run", *SMALL]
+    assert exit_codes.exit_code(main.neuraxis, ["train", "-q", *words]) == 0
+    says = "bad/Blind-v0, column 0, seed | ValueError: render() gave None, expected a picture"
+    refused("evaluate run --episodes 1 --video film.mp4", 1, says, capsys)
+    assert {path.name for path in here.glob("*ilm*")} == set()
+
+
 def test_an_environment_that_fails_to_close_is_only_warned_of(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ["env=bad/Env-v0", "env.kwargs.fault=close", "agent.n_steps=16", *SMALL]
-    assert exits.exit_code(cli.neuraxis, ["train", "-q", *words]) == 0
-    assert "bad/Env-v0, column 1, close: KeyError: 'sensor" in caplog.messages[-1]
+    assert exit_codes.exit_code(main.neuraxis, ["train", "-q", *words]) == 0
+    assert any("Env-v0, column 1, close: KeyError: 'sensor" in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("agent.n_steps=100_000_000_000_000", "out of memory: Unable to allocate"),
         (
-            "agent=dqn agent.learning_starts=9 agent.buffer_size=100_000_000_000_000",
-            "agent.buffer_size=1000000",
+            f"agent.n_steps={HUGE}",
+            f"Unable to allocate | ; lower agent.n_steps={HUGE} or num_envs=2",
         ),
+        (f"agent.n_steps={HUGE**2}", f"; lower agent.n_steps={HUGE**2}"),
+        (f"{DQN} agent.buffer_size={HUGE}", f"; lower agent.buffer_size={HUGE}"),
+        (f"{DQN} agent.buffer_size={HUGE**2}", f"; lower agent.buffer_size={HUGE**2}"),
+        (f"{DQN} agent.batch_size={HUGE}", f"; lower agent.batch_size={HUGE} or"),
+        (f"{DQN} agent.batch_size={HUGE**2}", f"; lower agent.batch_size={HUGE**2} or"),
     ],
 )
 def test_what_does_not_fit_into_memory_is_said(
@@ -348,6 +491,42 @@ def test_what_does_not_fit_into_memory_is_said(
 ) -> None:
     refused(f"train {words} run_dir=run", 1, f"out of memory: | {says}", capsys)
     assert '"status": "failed"' in Path("run/summary.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"network.blocks.0.sizes=[{HUGE}]",
+        f"network.blocks.0.sizes=[{10**6},{10**7}]",
+        f"network.blocks.0.sizes=[{HUGE**2}]",
+        f"network=lstm network.blocks.1.size={HUGE}",
+        f"network=transformer network.blocks.1.memory={HUGE}",
+        f"num_envs={HUGE}",
+        f"num_envs={HUGE**2}",
+        f"num_envs={HUGE} env.vectorization=native",
+    ],
+)
+def test_what_does_not_fit_before_a_run_is_said(
+    words: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(here)
+    code, setting = (2, f"num_envs={HUGE}") if "num_envs" in words else (1, "network.blocks")
+    refused(f"train {words} run_dir=run", code, f"; lower {setting}", capsys)
+    assert contents(here) == before
+
+
+def test_a_gpu_without_memory_is_said(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(*_: Any) -> None:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79 GiB"
+        )
+
+    monkeypatch.setattr(PPO, "learn", learn)
+    says = "out of memory: Tried to allocate 20.00 GiB; lower agent.batch_size=256 or | num_envs=2"
+    refused("train run_dir=run", 1, says, capsys)
+    assert "lower agent.batch_size" in Path("run/summary.json").read_text()
 
 
 # --- runs on disk
@@ -361,7 +540,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     words = "agent.n_steps=16 log_interval_steps=16 checkpoint.interval_steps=32 checkpoint.keep=1"
     words = [*SMALL, *words.split(), f"run_dir={folder / 'run'}"]
-    assert exits.exit_code(cli.neuraxis, ["train", "-q", *words]) == 0
+    assert exit_codes.exit_code(main.neuraxis, ["train", "-q", *words]) == 0
     return folder
 
 
@@ -373,11 +552,11 @@ def run(trained: Path, here: Path) -> Path:
 
 
 def last(run: Path) -> Path:
-    return (run / "checkpoints" / "last").resolve()
+    return checkpoint_folder.chosen(run / "checkpoints", "last")
 
 
 def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:100])
+    file.write_bytes(file.read_bytes()[:30])
 
 
 def flip(file: Path) -> None:
@@ -446,7 +625,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
         lambda run: shutil.rmtree(run / "checkpoints"),
         [RESUME, EVALUATE],
         1,
-        "run/checkpoints: no checkpoint was saved; start the run anew",
+        "run/checkpoints: there is no checkpoint",
     ),
     "no such checkpoint": (
         lambda run: None,
@@ -462,9 +641,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
     ),
     "another environment": (
         lambda run: edit(run / "config.yaml", "CartPole-v1", "Acrobot-v1"),
-        [RESUME, EVALUATE],
+        [RESUME],
         1,
         "does not fit what config.yaml describes | size mismatch",
+    ),
+    "another environment evaluated": (
+        lambda run: edit(run / "config.yaml", "CartPole-v1", "Acrobot-v1"),
+        [EVALUATE],
+        2,
+        "env.id='Acrobot-v1': observation_space Box( | the policy was made for Box(",
     ),
     "another form of environment": (
         lambda run: edit(run / "config.yaml", "vectorization: auto", "vectorization: sync"),
@@ -514,9 +699,21 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
         1,
         "run/meta.json: damaged, not a JSON object",
     ),
+    "meta.json with versions in a list": (
+        lambda run: (run / "meta.json").write_text('{"versions": [1]}'),
+        [RESUME],
+        1,
+        "run/meta.json: damaged: ",
+    ),
+    "meta.json with another history": (
+        lambda run: (run / "meta.json").write_text('{"resumed": [3]}'),
+        [RESUME],
+        1,
+        "run/meta.json: damaged: ",
+    ),
     "summary.json": (
         lambda run: cut(run / "summary.json"),
-        [RESUME, EVALUATE],
+        [RESUME],
         1,
         "run/summary.json: damaged, not JSON",
     ),
@@ -524,7 +721,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
         lambda run: cut(run / "metrics.jsonl"),
         [RESUME],
         1,
-        "run/metrics.jsonl: 100 bytes where the checkpoint has seen | restore the file",
+        "run/metrics.jsonl: 30 bytes, the checkpoint needs | restore the file",
     ),
     "metrics.jsonl a folder": (
         lambda run: replace_by_folder(run / "metrics.jsonl"),
@@ -571,6 +768,34 @@ def test_a_damaged_run_is_named_and_not_touched(
         after = contents(run)
         changed = {name for name in before | after if before.get(name) != after.get(name)}
         assert changed <= {"metrics.jsonl"}, "cut back to the checkpoint before it goes on"
+
+
+def test_the_home_folder_and_spaces_in_paths(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` reaches us from Python, from zsh and in `--out=~/report`; commands can be pasted."""
+    home = run.parent / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "mine.yaml").write_text("total_steps: 64\n")
+    small = [word for word in SMALL if not word.startswith("total_steps")]
+    train(*small, "experiment=~/mine.yaml", run_dir="~/my run")
+    assert load("~/my run") is not None
+    for line in (
+        "train -q --from '~/my run' 'run_dir=~/again'",
+        "evaluate '~/my run' --episodes 1",
+        "compare '~/my run'",
+        "watch '~/my run' --once",
+    ):
+        assert exit_codes.exit_code(main.neuraxis, shlex.split(line)) == 0
+    report.write({"report.html": b""}, Path("~/report"))
+    made = {entry.name for entry in home.iterdir() if not entry.name.startswith(".")}
+    assert made == {"again", "mine.yaml", "my run", "report"} and not Path("~").exists()
+    assert load_config(["run_dir=~/x"]).run_dir == "~/x", "each machine has its own"
+    says = f"my run: exists | `neuraxis resume '{home}/my run'` continues it"
+    refused("train 'run_dir=~/my run'", 2, says, capsys)
+    with pytest.raises(ValueError, match="~no-such-user/run: no such run"):
+        load("~no-such-user/run")
 
 
 def test_a_run_that_another_process_trains_is_left_alone(
@@ -620,7 +845,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         refused(RESUME, 1, "run/checkpoints/step_ | File too large", capsys)
     assert not list(run.rglob(".*"))
     assert len(list((run / "checkpoints").glob("step_*"))) == 2
-    assert exits.exit_code(cli.neuraxis, [*RESUME.split()]) == 0, "with room again it goes on"
+    assert exit_codes.exit_code(main.neuraxis, [*RESUME.split()]) == 0, "with room again it goes on"
     with largest_file(100):
         refused("train run_dir=new", 1, "new/config.yaml: File too large", capsys)
     assert not list(Path("new").iterdir())
@@ -673,7 +898,7 @@ PROGRAM = """
     import sys
     for module in ("mujoco", "Box2D", "moviepy"):
         sys.modules[module] = None
-    from neuraxis.training.cli import main
+    from neuraxis.training.cli.main import main
     for line in sys.argv[1:]:
         sys.argv = line.split()
         try:
@@ -681,6 +906,18 @@ PROGRAM = """
         except SystemExit as end:
             print(end.code, flush=True)
 """
+
+
+def test_two_threads_train_at_once(tmp_path: Path) -> None:
+    """As Optuna's n_jobs=2 has it."""
+    words = ("wandb.mode=disabled", "total_steps=200", "eval.final_episodes=1", "num_envs=2")
+    words = (*words, "agent.learning_starts=50", "agent.batch_size=8")
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(train, *words, *choice.split(), f"run_dir={tmp_path / choice}")
+            for choice in ("agent=dqn", "agent=sac env=Pendulum-v1")
+        ]
+    assert {run.result().summary["status"] for run in runs} == {"finished"}
 
 
 def test_the_program_itself(run: Path) -> None:

@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import tracemalloc
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from neuraxis.training import checkpoint
-from neuraxis.training.files import RunError
+from neuraxis.core.errors import RunError
+from neuraxis.training.storage import checkpoint
 
 
 def same(a: Any, b: Any) -> bool:
@@ -116,11 +117,11 @@ def flip(path: Path) -> None:
 def test_harm_is_found(tmp_path: Path, name: str, harm: Any) -> None:
     for step in (1, 2, 3):
         checkpoint.write(tmp_path / f"step_{step:09d}", {"x": np.arange(9), "y": 123})
-    (tmp_path / "last").symlink_to("step_000000003")
-    harm(tmp_path / "last" / name)
+    last = tmp_path / "step_000000003"
+    harm(last / name)
     with pytest.raises(RunError) as caught:
-        checkpoint.read(tmp_path / "last")
-    assert str(tmp_path / "last" / name) in str(caught.value)
+        checkpoint.read(last)
+    assert str(last / name) in str(caught.value)
     assert "take another one, step_000000002 (resume --from" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -153,3 +154,54 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="Not a directory"):
         checkpoint.write(tmp_path / "file" / "c", 1)
+
+
+def forge(folder: Path, body: str, **head: Any) -> None:
+    """Writes a checkpoint that somebody made by hand, with sums that are right."""
+    checkpoint.write(folder, {"x": np.zeros(4, np.float32)})
+    arrays = (folder / checkpoint.ARRAYS).read_bytes()
+    sums = {"body": sha256(body.encode()).hexdigest(), "safetensors": sha256(arrays).hexdigest()}
+    document = {"format": 1, "sha256": sums} | head
+    (folder / checkpoint.STRUCTURE).write_text(f'{json.dumps(document)[:-1]},"body":{body}}}')
+
+
+FORGED = {
+    "no sums": ("{}", {"sha256": None}),
+    "sums of another form": ("{}", {"sha256": [1, 2]}),
+    "another format": ("{}", {"format": {"a": [1] * 9999}}),
+    "deep JSON": ("[" * 10**5 + "]" * 10**5, {}),
+    "JSON that is deep enough": ("[" * 900 + "]" * 900, {}),
+    "an integer of 5,000 digits": ("1" * 5_000, {}),
+    "nothing in a mapping": ("{}", {}),
+    "a dict that is none": ('{"dict":[["x"]]}', {}),
+    "keys that are no keys": ('{"dict":[[[1],2]]}', {}),
+    "a float that is none": ('{"float":"much"}', {}),
+    "a tensor that is not there": ('{"tensor":"y"}', {}),
+    "a name that is none": ('{"tensor":{"a":1}}', {}),
+    "a dtype that is none": ('{"tensor":"x","dtype":"nn","shape":[1]}', {}),
+    "an array of objects": ('{"array":"x","dtype":"O","shape":[2]}', {}),
+    "a shape of all the memory": ('{"tensor":"x","dtype":"bfloat16","shape":[99999999999]}', {}),
+    "a shape of more": ('{"tensor":"x","dtype":"bfloat16","shape":[99999999,99999999999]}', {}),
+    "a negative shape": ('{"array":"x","dtype":"<i8","shape":[-7,3]}', {}),
+    "a shape that is none": ('{"tensor":"x","dtype":"bfloat16","shape":null}', {}),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_what_is_forged_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    body, head = FORGED[kind]
+    forge(tmp_path / "c", body, **head)
+    with pytest.raises(RunError) as caught:
+        checkpoint.read(tmp_path / "c")
+    assert str(tmp_path / "c") in str(caught.value)
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: Any) -> None:
+        raise MemoryError("too much")
+
+    checkpoint.write(tmp_path / "c", 1)
+    monkeypatch.setattr(checkpoint, "_decode", decode)
+    with pytest.raises(MemoryError, match="too much"):
+        checkpoint.read(tmp_path / "c")

@@ -1,10 +1,10 @@
 """The command line: help, lists, exit codes, live progress and what is printed at the end."""
 
 import io
+import re
 import subprocess
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from gymnasium import spaces
 from rich.console import Console
 
 from neuraxis.configs import Config, dump, load
+from neuraxis.core.errors import RunError
 from neuraxis.envs import EnvError
-from neuraxis.training import cli, console, exits
-from neuraxis.training.files import RunError
+from neuraxis.training.analysis.terminal import clock
+from neuraxis.training.cli import exit_codes, main, progress_display
+from neuraxis.training.cli.progress_display import EvaluationDisplay, ProgressDisplay
 
 
 class FakeRun:
@@ -30,22 +32,23 @@ class FakeRun:
 
 
 class FakeLoop(types.ModuleType):
-    """Stands in for training.loop and training.api: counts to total_steps, ends as it is told."""
+    """Stands in for training.session and training.api: counts to total_steps, ends as told."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("neuraxis.training.loop")
+        super().__init__("neuraxis.training.session")
         self.folder = folder
         self.ending: Exception | str = "finished"
         self.prepared: list[tuple[Config, Path | None]] = []
         self.observation_space: spaces.Space = spaces.Box(-1, 1, (4,))
         self.execution = "recorded"
+        self.current_run = types.SimpleNamespace(steps=100)
 
     @property
     def agent(self) -> Any:
         setup = types.SimpleNamespace(
             network=self.prepared[-1][0].network, observation_space=self.observation_space
         )
-        return types.SimpleNamespace(setup=setup, execution=self.execution)
+        return types.SimpleNamespace(setup=setup, execution=self.execution, notes=())
 
     def prepare(
         self, cfg: Config, resume_from: Path | None = None, checkpoint: str = "last"
@@ -53,12 +56,15 @@ class FakeLoop(types.ModuleType):
         self.prepared.append((cfg, resume_from))
         return self
 
-    def run(self, on_record: Callable[[Any], None]) -> FakeRun:
+    def run(self, callbacks: list[Any]) -> FakeRun:
         cfg, _ = self.prepared[-1]
         run = FakeRun(cfg, self.folder)
+        for callback in callbacks:
+            callback.on_start(run)
         for steps in range(0, cfg.total_steps + 1, cfg.total_steps // 20):
             run.steps, run.latest = steps, {"episode/return": steps / 10}
-            on_record(run)
+            for callback in callbacks:
+                callback.on_update(run, {})
         if isinstance(self.ending, Exception):
             raise self.ending
         evaluation = {
@@ -70,7 +76,7 @@ class FakeLoop(types.ModuleType):
         run.summary = {"status": self.ending, **evaluation, **cost}
         return run
 
-    def load(self, run_dir: Path, which: str) -> str:
+    def load(self, run_dir: Path, which: str, trust: bool) -> str:
         if which == "step_1":
             raise ValueError("checkpoint step_1: expected last, best, step_000000100")
         return f"policy {which}"
@@ -81,17 +87,17 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     fake = FakeLoop(tmp_path / "my run")
     fake.folder.mkdir()
     (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
-    for name in ("loop", "api"):
+    for name in ("session", "api"):
         monkeypatch.setitem(sys.modules, f"neuraxis.training.{name}", fake)
     monkeypatch.chdir(tmp_path)
     return fake
 
 
 def neuraxis(*words: str) -> int:
-    return exits.exit_code(cli.neuraxis, list(words))
+    return exit_codes.exit_code(main.neuraxis, list(words))
 
 
-COMMANDS = [(), *((name,) for name in cli.neuraxis.commands)]
+COMMANDS = [(), *((name,) for name in main.neuraxis.commands)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -108,15 +114,23 @@ def test_lists_show_every_choice_on_one_line(capsys: pytest.CaptureFixture[str])
     everything = capsys.readouterr().out.splitlines()
     for what, choice in {"agents": "ppo", "envs": "memory", "networks": "gru"}.items():
         assert neuraxis("list", what) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert sum(line.split()[0] == choice for line in lines) == 1
-        assert set(lines) <= set(everything)
+        text, _, claims = capsys.readouterr().out.partition("what the agents learn\n")
+        assert sum(line.split()[0] == choice for line in text.splitlines()) == 1
+        assert set(text.splitlines()) <= set(everything)
+        if what == "agents":
+            heading, *rows = (re.split("  +", line.strip()) for line in claims.splitlines())
+            found = {row[0]: dict(zip(heading, row, strict=True)) for row in rows}
+            kinds = "Discrete, MultiDiscrete, MultiBinary"
+            assert found["dqn"]["lstm"] == "yes" and found["dqn"]["actions"] == kinds
+            assert found["rainbow"] == found["dqn"] | {"agent": "rainbow"}, "a preset of dqn"
+            assert found["sarsa"]["mlp"] == "-" and found["ppo"]["ray.mode=async"] == "no"
 
 
-def test_help_and_lists_do_not_wait_for_torch() -> None:
+def test_help_and_lists_of_names_do_not_wait_for_torch() -> None:
     code = (
-        "import sys; from neuraxis.training import cli, exits;"
-        "assert exits.exit_code(cli.neuraxis, ['list']) == 0; assert 'torch' not in sys.modules"
+        "import sys; from neuraxis.training.cli import exit_codes, main;"
+        "assert exit_codes.exit_code(main.neuraxis, ['list', 'networks']) == 0;"
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd="/")
 
@@ -125,8 +139,8 @@ def test_help_and_lists_do_not_wait_for_torch() -> None:
     ("words", "line"),
     [
         (["trian"], "error: trian: no such command; did you mean train? (choices: train, "),
-        (["list", "agnts"], "error: Invalid value for"),
-        (["train", "--speed"], "error: No such option"),
+        (["list", "agnts"], "error: agnts: no such list; did you mean agents? (choices: agents, "),
+        (["train", "--speed"], "error: --speed: no such option; did you mean seed=VALUE?"),
         (["train", "num_envs=-1"], "error: num_envs=-1: expected an integer greater than 0"),
         (["train", "network=lstmm"], "error: network=lstmm: no such network; did you mean lstm?"),
         (["train", "--from", "nowhere.yaml"], "error: nowhere.yaml: cannot read"),
@@ -190,7 +204,7 @@ def test_images_in_a_network_without_eyes_are_told(
     loop.observation_space = spaces.Box(0, 255, (84, 84, 4), np.uint8)
     for network, told in (("mlp", True), ("cnn", False)):
         assert neuraxis("train", f"network={network}") == 0
-        assert ("network=cnn_small" in capsys.readouterr().err) == told
+        assert ("network=cnn sees pictures" in capsys.readouterr().err) == told
 
 
 def test_the_wait_for_the_compiler_is_told(
@@ -235,8 +249,9 @@ def test_evaluate_plays_the_chosen_checkpoint(
 
     asked: list[Any] = []
 
-    def play(*arguments: Any) -> dict[str, float]:
-        asked.append(arguments)
+    def play(*arguments: Any, budget: Any, watch: Any) -> dict[str, float]:
+        asked.append((*arguments, budget))
+        assert not watch(1, 3)
         return {"evaluate/return": 1.0, "evaluate/return_std": 0.5, "evaluate/episodes": 3}
 
     monkeypatch.setattr(evaluate, "evaluate", play)
@@ -245,7 +260,8 @@ def test_evaluate_plays_the_chosen_checkpoint(
     assert neuraxis("evaluate", "my run", *words) == 0
     cfg = load()
     seed = evaluate.evaluation_seed(0, 3)
-    assert asked == [("policy last", cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))]
+    settings = (cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))
+    assert asked == [("policy last", *settings, evaluate.Budget())]
     assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
     assert torch.get_num_threads() == cfg.threads == 1, "as in training"
 
@@ -254,19 +270,42 @@ def test_a_terminal_gets_a_bar_with_steps_rate_return_and_time_left() -> None:
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=120)
     run: Any = FakeRun(load(), Path())
-    with console.Live(1000, quiet=False, console=terminal) as live:
-        for steps in (500, 600):
-            run.steps, run.latest = steps, {"episode/return": 12.5}
-            live(run)
-        live.bar.refresh()
+    display = ProgressDisplay(1000, terminal)
+    display.on_start(run)
+    for steps in (500, 600):
+        run.steps, run.latest = steps, {"episode/return": 12.5}
+        display.on_update(run, {})
+    display.bar.refresh()
+    display.on_play(run, 3, 10)
+    display.bar.refresh()
+    display.on_end(run, "finished")
     text = screen.getvalue()
     for part in ("60%", "600/1,000 steps", "steps/s", "return 12.5", "ETA 0:00"):
         assert part in text
+    assert "600/1,000 steps  evaluation: 3/10 episodes" in text
+
+
+def test_without_a_terminal_a_long_evaluation_is_told_in_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = iter(range(0, 1000, 4))
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: next(seconds))
+    files = io.StringIO(), io.StringIO()
+    run: Any = FakeRun(load(), Path())
+    run.steps = 600
+    display = ProgressDisplay(1000, Console(file=files[0]))
+    with EvaluationDisplay(Console(file=files[1])) as watch:
+        for played in range(7):
+            display.on_play(run, played, 10)
+            watch(played, 10)
+    assert "600/1,000 steps  evaluation: 2/10 episodes" in files[0].getvalue()
+    assert files[0].getvalue().count("\n") > 1
+    assert "/10 episodes" in files[1].getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (7384, "2:03:04")])
 def test_time_is_shown_as_a_clock(seconds: float, text: str) -> None:
-    assert console.clock(seconds) == text
+    assert clock(seconds) == text
 
 
 def test_train_resume_and_evaluate_really_run(

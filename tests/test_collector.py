@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import gymnasium
@@ -9,31 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from neuraxis.agents.policies import Policy
-from neuraxis.envs import EnvError
-from neuraxis.envs.rollout import Rollout, join
-from neuraxis.envs.tree import leaves
-from neuraxis.envs.vector import SyncEnvs
+from neuraxis.agents.policies.policy import Policy
+from neuraxis.core.rollout import Rollout, join
+from neuraxis.core.tree import leaves
+from neuraxis.envs import EnvError, diagnostic
 
 from .helpers import Counting, Training, collector, training
 
 
-class Watched:
-    """Counts what really happens in the environments of a collector."""
+class Watched(diagnostic.Counter):
+    """Counts what really happens in the environments."""
 
-    def __init__(self, envs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert isinstance(envs, SyncEnvs)
-        self.steps = self.resets = 0
-        for column in envs._columns:
-            monkeypatch.setattr(column.env, "step", self.counted("steps", column.env.step))
-            monkeypatch.setattr(column.env, "reset", self.counted("resets", column.env.reset))
+    steps = resets = 0
 
-    def counted(self, name: str, method: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            setattr(self, name, getattr(self, name) + 1)
-            return method(*args, **kwargs)
+    def reset(self, **options: Any) -> Any:
+        Watched.resets += 1
+        return super().reset(**options)
 
-        return call
+    def step(self, action: int) -> Any:
+        Watched.steps += 1
+        return super().step(action)
 
 
 def same(one: Rollout, other: Rollout) -> bool:
@@ -41,7 +37,9 @@ def same(one: Rollout, other: Rollout) -> bool:
     trees = ((vars(one)[name], vars(other)[name]) for name in vars(one))
     pairs = (pair for a, b in trees for pair in zip(leaves(a), leaves(b), strict=True))
     arrays = ((np.asarray(a), np.asarray(b)) for a, b in pairs)
-    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays)
+    return all(
+        (a.tobytes(), a.shape, a.dtype) == (b.tobytes(), b.shape, b.dtype) for a, b in arrays
+    )
 
 
 def counted(length: int, truncate: bool, rollouts: int = 7, size: int = 8) -> list[Rollout]:
@@ -67,14 +65,15 @@ def test_rows_of_a_counter(length: int, truncate: bool) -> None:
         t += 8
 
 
-def test_valid_transitions_are_the_environments_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = collector()
-    watched = Watched(source.envs, monkeypatch)
+def test_valid_transitions_are_the_environments_steps() -> None:
+    gymnasium.register("test/Watched-v0", lambda **kwargs: Watched(**kwargs))
+    source = collector("test/Watched-v0")
+    Watched.steps = Watched.resets = 0  # each column was opened once
     rollouts = [source.collect() for _ in range(9)]
-    assert sum(rollout.steps for rollout in rollouts) == watched.steps
+    assert sum(rollout.steps for rollout in rollouts) == Watched.steps
     resets = sum(int((~rollout.valid).sum()) for rollout in rollouts)
-    assert resets == watched.resets == 36  # 72 steps of 3 columns, each sixth a reset
-    assert watched.steps == 3 * 72 - 36
+    assert resets == Watched.resets == 36  # 72 steps of 3 columns, each sixth a reset
+    assert Watched.steps == 3 * 72 - 36
 
 
 def test_a_transition_joins_its_own_states() -> None:
@@ -89,14 +88,14 @@ def test_episodes() -> None:
     assert [len(rollout.episodes) for rollout in rollouts] == [3, 3, 6]
     rows = np.concatenate([rollout.episodes for rollout in rollouts])
     assert rows.dtype == np.float64
-    assert rows.tolist() == [[column, 15.0, 5.0] for _ in range(4) for column in range(3)]
+    assert rows[:, :3].tolist() == [[column, 15.0, 5.0] for _ in range(4) for column in range(3)]
 
 
 def test_episodes_keep_the_raw_reward() -> None:
     options = {"reward_scale": 2.0, "reward_clip": 5.0}
     rollout = collector(options=options).collect()
     assert rollout.reward[:5, 0].tolist() == [2.0, 4.0, 5.0, 5.0, 5.0]
-    assert rollout.episodes[0].tolist() == [0, 15.0, 5.0]
+    assert rollout.episodes[0, :3].tolist() == [0, 15.0, 5.0]
 
 
 def test_memory_is_given_and_taken() -> None:
@@ -135,7 +134,7 @@ def test_two_collectors_are_one(env_id: str, policy: type[Counting] | None) -> N
             if name != "episodes":
                 for a, b in zip(leaves(vars(one)[name]), leaves(vars(two)[name]), strict=True):
                     assert np.array_equal(a, b), name
-        order = [sorted(rollout.episodes.tolist()) for rollout in (one, two)]
+        order = [sorted(rollout.episodes[:, :3].tolist()) for rollout in (one, two)]
         assert order[0] == order[1]
 
 
@@ -217,7 +216,7 @@ def test_state_dict_goes_back() -> None:
     saved = source.state_dict()
     expected = [source.collect() for _ in range(3)]
     again = collector()
-    assert again.load_state_dict(saved) == 0
+    assert again.load_state_dict(saved) == Counter()
     assert all(same(again.collect(), rollout) for rollout in expected)
 
 
@@ -234,12 +233,12 @@ def test_a_column_that_cannot_go_back_opens_an_episode(monkeypatch: pytest.Monke
         return restore(snapshot)
 
     monkeypatch.setattr(again.envs, "restore", forgetful)
-    assert again.load_state_dict(saved) == 1
+    assert again.load_state_dict(saved) == Counter(reopened=1)
     rollout = again.collect()
     assert rollout.first[0].tolist() == [False, True, False]
     assert rollout.obs[:2, :, 0].tolist() == [[2, 0, 2], [3, 1, 3]]
     assert rollout.extras["before"][0].tolist() == [2, 0, 2]
-    lengths = {int(column): length for column, _, length in rollout.episodes[::-1]}
+    lengths = {int(column): length for column, _, length, _ in rollout.episodes[::-1]}
     assert lengths[1] == 5.0  # the episode that was cut off is not counted on
 
 
@@ -252,3 +251,32 @@ def test_published_weights_are_numbered() -> None:
         run.agent.learn(rollout)
         run.source.publish(run.agent.policy)
     assert versions == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"),
+    [
+        ("neuraxis/Counter-v0", {"length": 3}),
+        ("neuraxis/Identity-v0", {"action_space": "multidiscrete", "size": 2, "length": 3}),
+    ],
+)
+def test_the_last_action_and_reward_are_seen(env_id: str, kwargs: dict[str, Any]) -> None:
+    """Row t + 1 shows action and reward of row t, as the agent sees them; an opening row zeros."""
+    words = ("agent=ppo", f"env={env_id}", "env.last_action=true", "env.reward_scale=2")
+    words += tuple(f"env.kwargs.{key}={value}" for key, value in kwargs.items())
+    run = training(*words, "env.reward_clip=3", "num_envs=3", "agent.n_steps=8")
+    before = None
+    for _ in range(3):
+        rollout = run.source.next()
+        action, reward = rollout.obs["last_action"], rollout.obs["last_reward"][..., 0]
+        one_hot = np.eye(2, dtype=np.float32)[rollout.action].reshape(8, 3, -1)
+        assert rollout.first[1:].any()
+        assert np.array_equal(action[1:], one_hot * rollout.valid[..., None])
+        assert np.array_equal(reward[1:], rollout.reward * rollout.valid)
+        assert reward.max() in (2, 3)
+        if before is None:
+            assert not action[0].any() and not reward[0].any()
+        else:
+            assert np.array_equal(action[0], before.obs["last_action"][-1])
+            assert np.array_equal(reward[0], before.obs["last_reward"][-1, :, 0])
+        before = rollout

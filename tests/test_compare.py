@@ -19,10 +19,14 @@ import wandb
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
-from neuraxis.training import charts, cli, exits, grouping, records, report, statistics, train
-from neuraxis.training.compare import compare
-from neuraxis.training.files import RunError
-from neuraxis.training.table import Row
+from neuraxis.core.errors import RunError
+from neuraxis.training import train
+from neuraxis.training.analysis import charts, grouping, report, statistics
+from neuraxis.training.analysis.compare import compare
+from neuraxis.training.analysis.select import select
+from neuraxis.training.analysis.table import Row
+from neuraxis.training.cli import exit_codes, main
+from neuraxis.training.storage import stored_run
 
 from .runs import write_group, write_run
 from .wandb_server import ENTITY, Server, serving
@@ -52,7 +56,7 @@ PICTURES = (
 
 
 def neuraxis(*words: Any) -> int:
-    return exits.exit_code(cli.neuraxis, list(map(str, words)))
+    return exit_codes.exit_code(main.neuraxis, list(map(str, words)))
 
 
 def rows_of(comparison: Any, environment: str | None = None) -> dict[str, Row]:
@@ -291,7 +295,7 @@ def test_runs_that_have_not_finished_are_left_out_and_named(two: Path) -> None:
     assert rows_of(comparison)["ppo"].seeds == 5
     first, second = comparison.notes
     assert first == f"Left out, not finished: {two}/a (unfinished), {two}/b (failed)."
-    assert "flatters" in second
+    assert "looks better than it is" in second
 
 
 def test_a_seed_counts_once(two: Path) -> None:
@@ -315,30 +319,41 @@ def test_runs_are_found_at_any_depth_but_not_inside_runs(two: Path) -> None:
     inner = two / "ppo" / "s0" / "wandb" / "offline-run-1" / "files"
     inner.mkdir(parents=True)
     (inner / "config.yaml").write_text("wandb: {}")
-    assert len(records.select([two], "steps")) == 10
-    assert len(records.select([two / "ppo", two / "ppo" / "s0", two / "dqn" / "s1"], "steps")) == 6
+    assert len(select([two], "steps").runs) == 10
+    assert len(select([two / "ppo", two / "ppo" / "s0", two / "dqn" / "s1"], "steps").runs) == 6
 
 
 def test_a_line_that_is_cut_off_is_not_read(tmp_path: Path) -> None:
     metrics = write_run(tmp_path, 1.0) / "metrics.jsonl"
     whole = metrics.read_text()
     metrics.write_text(whole + '{"steps": 40')
-    assert records.read(tmp_path).curve("evaluate/return").tolist() == [
+    assert stored_run.read(tmp_path).curve("evaluate/return").tolist() == [
         [1000, 1],
         [2000, 2],
         [3000, 3],
     ]
     metrics.write_text(whole + '{"steps": 40\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl: damaged, not JSON"):
-        records.read(tmp_path)
+        stored_run.read(tmp_path)
 
 
 def test_numbers_that_json_lacks_are_no_scores(tmp_path: Path) -> None:
     with (write_run(tmp_path, 1.0) / "metrics.jsonl").open("a") as file:
         file.write('{"steps": 4000, "evaluate/return": null, "loss/value": null}\n')
-    record = records.read(tmp_path)
-    assert record.score("loss/value") is None and "loss/value" not in record.metrics
-    assert len(record.curve("evaluate/return")) == 3
+    run = stored_run.read(tmp_path)
+    assert run.score("loss/value") is None and "loss/value" not in run.metrics
+    assert len(run.curve("evaluate/return")) == 3
+
+
+def test_final_evaluations_that_were_not_whole_are_said(tmp_path: Path) -> None:
+    for name, more in {"cut": {"evaluate/cut": 3}, "ended": {"reason": "Ctrl-C"}}.items():
+        summary = write_run(tmp_path / name, 1.0, f"seed={len(name)}") / "summary.json"
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | more))
+    write_run(tmp_path / "whole", 1.0, "seed=9")
+    assert compare([tmp_path]).notes == [
+        f"Their final evaluation was ended by Ctrl-C: {tmp_path}/ended.",
+        f"Their final evaluation cut episodes (eval.max_episode_steps): {tmp_path}/cut.",
+    ]
 
 
 # --- refusals
@@ -403,7 +418,7 @@ def test_curves_are_joined_where_all_of_them_have_been() -> None:
 
 def test_a_single_evaluation_is_a_dot() -> None:
     axes = Figure().add_subplot()
-    charts._over_time(axes, {"a": [np.array([[10, 1.0]]), np.array([[10, 3.0]])]}, {"a": "C0"})
+    charts.over_time(axes, {"a": [np.array([[10, 1.0]]), np.array([[10, 3.0]])]}, {"a": "C0"})
     drawn = [(line.get_marker(), np.array(line.get_xydata()).tolist()) for line in axes.lines]
     assert drawn == [("o", [[10, 1]]), ("o", [[10, 3]]), ("o", [[10, 2]])]
 
@@ -474,8 +489,8 @@ def test_the_terminal_shows_table_verdicts_and_notes(two: Path, capsys: Any) -> 
 
 def test_the_table_does_not_wait_for_what_it_does_not_need(two: Path) -> None:
     code = (
-        "import sys; from neuraxis.training import cli, exits;"
-        f"assert exits.exit_code(cli.neuraxis, ['compare', {str(two)!r}]) == 0;"
+        "import sys; from neuraxis.training.cli import exit_codes, main;"
+        f"assert exit_codes.exit_code(main.neuraxis, ['compare', {str(two)!r}]) == 0;"
         "assert not {'torch', 'matplotlib', 'wandb', 'jinja2'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd="/")
@@ -545,9 +560,9 @@ def test_of_steps_that_came_twice_the_later_ones_count(server: Server, tmp_path:
         for steps, value in ((10, 1.0), (20, 5.0), (20, 2.0), (30, 3.0)):
             run.log({"steps": steps, "time/seconds": steps / 10, "evaluate/return": value})
         run.summary["status"] = "finished"
-    (record,) = records.select([f"wandb:{ENTITY}/twice"], "evaluate/return")
-    assert record.curve("evaluate/return").tolist() == [[10, 1], [20, 2], [30, 3]]
-    assert (record.status, record.config["agent.name"]) == ("finished", "ppo")
+    (run,) = select([f"wandb:{ENTITY}/twice"], "evaluate/return").runs
+    assert run.curve("evaluate/return").tolist() == [[10, 1], [20, 2], [30, 3]]
+    assert (run.status, run.config["agent.name"]) == ("finished", "ppo")
 
 
 def test_a_comparison_is_logged_with_tables_charts_and_page(
@@ -588,13 +603,13 @@ def test_what_wandb_does_not_have_or_answer_is_said(
 def test_the_committed_runs_give_the_committed_table() -> None:
     results = Path(__file__).parents[1] / "benchmarks" / "results"
     lines = (results / "learning.md").read_text().splitlines()
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
-    told = {name: (int(seeds), mean) for name, seeds, _, mean, *_ in table[2:]}
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+    told = {row["experiment"]: (len(row["seeds"].split(",")), row["best"]) for row in rows}
     comparison = compare([results / "runs"], mixed=True)
     found = {}
     for row in comparison.rows:
         if runs := comparison.cells.get((row.group, row.environment)):
             (experiment,) = {Path(run.name).parent.name for run in runs}
-            value, low, high = row.mean
-            found[experiment] = (row.seeds, f"{value:.2f} [{low:.2f}, {high:.2f}]")
+            found[experiment] = (row.seeds, f"{row.mean[0]:.2f}")
     assert found == told

@@ -1,6 +1,10 @@
 """The configuration: what is accepted, what is refused in one line, and that fields matter."""
 
 import ast
+import math
+import re
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +12,29 @@ import gymnasium
 import pytest
 
 from neuraxis import agents, configs, envs, networks, training
-from neuraxis.configs import Config, dump, load, load_file, load_resumed
+from neuraxis.configs import Config, WandbConfig, dump, load, load_file, load_resumed
 from neuraxis.configs.groups import GROUPS, choices
 from neuraxis.configs.text import parse
+from neuraxis.core.registry import import_own
 
 BAD = {
     "agent.learning_rte=3e-4": "unknown key; did you mean agent.learning_rate? (agent takes: ",
+    "agent.tau=0.1": "unknown key; agent.tau is a setting of agent=dqn, agent=sac, agent=td3 (",
+    "agent.buffer_sise=5": "did you mean agent.buffer_size of agent=dqn, agent=sac, agent=td3?",
+    "agent.adam_eps=1e-5": "unknown key; it is agent.optimizer_eps now (agent takes: ",
+    "agent.lr=3e-4": "unknown key; did you mean agent.learning_rate? (agent takes: ",
+    "lr=3e-4": "unknown key; did you mean agent.learning_rate?",
+    "agent.bs=64": "unknown key; did you mean agent.batch_size?",
+    "network.size=32": "unknown key; did you mean network.blocks.0.sizes?",
+    "network.activation=relu": "unknown key; did you mean network.blocks.0.activation?",
+    "epochs=4": "unknown key; did you mean agent.n_epochs?",
+    "size=84": "unknown key; did you mean env.atari.size?",
+    "interval_steps=9": "did you mean eval.interval_steps, checkpoint.interval_steps?",
+    "total-steps=9": "expected KEY=VALUE with a dotted key, like agent.gamma=0.99; did you mean "
+    "total_steps=9?",
+    "--seed=3": "did you mean seed=3?",
+    "agent.num_envs=4": "unknown key; did you mean num_envs?",
+    "agent.norm_advantage=true": "unknown key; did you mean agent.normalize_advantage?",
     "learning_rate=3e-4": "unknown key; did you mean agent.learning_rate?",
     "nun_envs=3": "unknown key; did you mean num_envs?",
     "eval.interval=3": "unknown key; did you mean eval.interval_steps?",
@@ -38,6 +59,10 @@ BAD = {
     "network.blocks.0.activation=rellu": "expected one of tanh, relu",
     "network.blocks.0.sizes=[]": "with a length of at least 1",
     "network.blocks.7.size=3": "7 is not in the list, which has 1",
+    "network.critic=mlp": "expected a list [...]",
+    "network.critic=[{name: mlpp}]": "no such block; did you mean mlp?",
+    "network.critic.0.sizez=[64]": "unknown key; did you mean network.critic.0.sizes?",
+    "network.critic.1.sizes=[64]": "1 is not in the list, which has 1",
     "network.blocks=[3]": "expected a block like {name: mlp}",
     "groups=3": "expected a divisor of num_envs=8",
     "network=lstmm": "no such network; did you mean lstm? (choices: ",
@@ -74,8 +99,15 @@ def test_unknown_keys_in_the_nested_parts_of_a_value_are_named() -> None:
         load(["network.blocks.0.sizes=[64,big]"])
     with pytest.raises(ValueError, match=r"agent\.gamma=\{x: 3\}: expected a number from 0 to 1"):
         load(["agent.gamma.x=3"])
-    with pytest.raises(ValueError, match=r"network\.blocks\.0: unknown block 'lstmm'"):
+    with pytest.raises(ValueError, match=r"network\.blocks\.0: block 'lstmm': no such block"):
         load(["network.blocks=[{name: lstmm}]"])
+
+
+def test_what_was_typed_below_an_unknown_key_is_repeated() -> None:
+    typed = "agent.gaussian.log_std_init=1"
+    line = f"{typed}: unknown key; agent.gaussian is a setting of agent=appo, agent=impala"
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
+        load(["agent=sac", typed])
 
 
 def test_a_key_given_twice_is_refused() -> None:
@@ -111,7 +143,15 @@ def test_a_python_value_is_checked_as_strictly_as_a_word() -> None:
         ("off", "off"),
         ("2020-01-01", "2020-01-01"),
         ("true", True),
+        ("True", True),
+        ("FALSE", False),
+        ("False", False),
         ("null", None),
+        ("None", None),
+        ("Null", None),
+        ("2000.0", 2000.0),
+        ("1.5e3", 1500.0),
+        (".INF", math.inf),
         ("", None),
         ("[64, 1e-3, x]", [64, 0.001, "x"]),
         ("'1e-3'", "1e-3"),
@@ -122,6 +162,78 @@ def test_text_is_what_it_looks_like_and_survives_writing(text: str, value: objec
     parsed = parse(text)
     assert parsed == value and type(parsed) is type(value)
     assert parse(dump({"x": value})) == {"x": value}
+
+
+PYTHONS = {
+    "agent.normalize_observations": ("True", True),
+    "agent.clip_range_vf": ("None", None),
+    "agent.n_epochs": ("4.0", 4),
+    "total_steps": ("1.5e3", 1500),
+    "env.time_limit": ("2_000.0", 2000),
+    "network.blocks.0.sizes": ("[64.0, 32.0]", [64, 32]),
+    "env.kwargs": (
+        "{a: False, b: None, c: [True, 2.0]}",
+        {"a": False, "b": None, "c": [True, 2.0]},
+    ),
+}
+
+
+@pytest.mark.parametrize("key", PYTHONS)
+def test_what_python_writes_is_understood_everywhere(key: str, tmp_path: Path) -> None:
+    """As W&B's sweeps write it: `str` of Python's values, whole numbers as floats."""
+    text, value = PYTHONS[key]
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{key}: {text}\n")
+    for cfg in (load([f"{key}={text}"]), load([f"experiment={file}"]), load(**{key: parse(text)})):
+        found: Any = cfg.model_dump(mode="json")
+        for part in key.split("."):
+            found = found[int(part) if part.isdigit() else part]
+        assert repr(found) == repr(value), "the types, too"
+
+
+def test_a_block_of_ones_own_list_takes_whole_floats() -> None:
+    cfg = load(["network.blocks=[{name: mlp, sizes: [8.0]}, {name: lstm, size: 4.0}]"])
+    assert repr(cfg.network.blocks[0].model_dump()["sizes"]) == "(8,)"
+    with pytest.raises(ValueError, match=r"^total_steps=1e300: expected an integer"):
+        load(["total_steps=1e300"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("issue #12", "issue #12"),
+        ("#1", "#1"),
+        ("lr: higher", "lr: higher"),
+        ("- the first", "- the first"),
+        ("*all* & more", "*all* & more"),
+        ("@home, 100 %", "@home, 100 %"),
+        ("2024", "2024"),
+        (" 1e3 ", "1e3"),
+        ("True", "True"),
+        ("'null' # quoted, so YAML", "null"),
+        ('"#1\\t2"', "#1\t2"),
+    ],
+)
+def test_a_word_of_text_is_what_was_typed(typed: str, text: str, tmp_path: Path) -> None:
+    cfg = load([f"wandb.notes={typed}", f"run_dir={typed}", "env.kwargs.a=x #1"])
+    assert (cfg.wandb.notes, cfg.run_dir, cfg.env.kwargs) == (text, text, {"a": "x #1"})
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(cfg.model_dump(mode="json")))
+    assert load_file(file) == cfg
+
+
+def test_numbers_are_text_where_text_is_expected(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("run_dir: 2024\nwandb.tags: [7, a]  # a file has comments\n")
+    for words, values in (
+        ([f"experiment={file}"], {}),
+        (["run_dir=2024", "wandb.tags=[7, a]"], {}),
+        ([], {"run_dir": 2024, "wandb.tags": [7, "a"]}),
+    ):
+        cfg = load(words, **values)
+        assert (cfg.run_dir, cfg.wandb.tags) == ("2024", ("7", "a"))
+    with pytest.raises(ValueError, match=r"^wandb\.project=null: expected text"):
+        load(["wandb.project=null"])
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -148,6 +260,82 @@ def test_precedence() -> None:
     assert (other.seed, other.total_steps) == (3, experiment.total_steps)
     wide = load(["network.blocks.1.size=16", "network=lstm"])
     assert wide.network.blocks[1].model_dump()["size"] == 16
+
+
+def test_the_critic_has_the_blocks_of_the_actor_or_its_own() -> None:
+    same = load(["network=lstm", "network.blocks.0.sizes=[8]"]).network
+    assert same.critic is None and same.critic_blocks == same.blocks
+    words = ["network.critic.0.sizes=[256,256]", "network.blocks.0.activation=relu"]
+    for order in (words, words[::-1]):  # its blocks begin as those of the actor in the end are
+        wide = load([*order, "network.blocks.0.norm=layer"]).network
+        assert wide.critic_blocks[0].model_dump() == {
+            **wide.blocks[0].model_dump(),
+            "sizes": (256, 256),
+        }
+    own = load(["network=lstm", "network.critic=[{name: mlp}]", "network.critic.0.sizes=[9]"])
+    assert [block.model_dump()["sizes"] for block in own.network.critic_blocks] == [(9,)]
+    assert load(["experiment=cartpole_masked_ppo", "network=mlp"]).network.critic is None
+
+
+def test_a_stored_critic_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    first = load(["network=lstm", "network.critic=[{name: mlp, sizes: [256]}]"])
+    file.write_text(dump(first.stored()))
+    assert load_file(file) == first
+    assert (
+        load(["network.critic.0.sizes=[3]"], base=file).network.critic_blocks[0]
+        == load(["network.blocks.0.sizes=[3]"]).network.blocks[0]
+    )
+
+
+def test_wandbs_own_variables_count_where_nothing_else_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {
+        "WANDB_MODE": "dryrun",
+        "WANDB_PROJECT": "mine",
+        "WANDB_ENTITY": "my-team",
+        "WANDB_NAME": "first try",
+        "WANDB_RUN_GROUP": "lr",
+        "WANDB_JOB_TYPE": "ablation",
+        "WANDB_TAGS": "a, b",
+        "WANDB_NOTES": "issue #12",
+    }
+    for name, text in said.items():
+        monkeypatch.setenv(name, text)
+    expected = WandbConfig(
+        mode="offline",
+        project="mine",
+        entity="my-team",
+        name="first try",
+        group="lr",
+        job_type="ablation",
+        tags=("a", "b"),
+        notes="issue #12",
+    )
+    assert load().wandb == expected
+    file = tmp_path / "mine.yaml"
+    file.write_text("wandb: {project: of the file, tags: []}")
+    cfg = load([f"experiment={file}", "wandb.mode=online", "wandb.entity=null"])
+    own = {"project": "of the file", "tags": (), "mode": "online", "entity": None}
+    assert cfg.wandb == expected.model_copy(update=own)
+    file.write_text(dump(Config().model_dump(mode="json")))
+    assert load_file(file) == load_resumed(file, []) == Config(), "a run's own file says all"
+
+
+def test_wandbs_switches_for_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode, meaning in {"run": "online", "online": "online", "": "offline"}.items():
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert load().wandb.mode == meaning
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    line = r"^wandb\.mode=onlin \(of \$WANDB_MODE\): expected one of offline, online, disabled$"
+    with pytest.raises(ValueError, match=line):
+        load()
+    assert load(["wandb.mode=disabled"]).wandb.mode == "disabled"
+    for text, disabled in {"true": True, "1": True, "false": False, "": False}.items():
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_DISABLED", text)
+        assert (load().wandb.mode == "disabled") == disabled
 
 
 def test_environments() -> None:
@@ -233,7 +421,7 @@ def test_every_field_of_every_config_is_read_somewhere() -> None:
     fields: dict[str, str] = {}
     reads: set[str] = set()
     for package in (agents, configs, envs, networks, training):
-        for file in Path(package.__path__[0]).glob("*.py"):
+        for file in Path(package.__path__[0]).rglob("*.py"):
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef) and node.name.endswith("Config") and node.bases:
@@ -262,3 +450,37 @@ def test_an_id_without_a_version_can_be_loaded_again(tmp_path: Path) -> None:
     cfg = load(["env=Unversioned"])
     (tmp_path / "config.yaml").write_text(dump(cfg.model_dump(mode="json")))
     assert load_file(tmp_path / "config.yaml") == cfg
+
+
+def test_choices_are_imported_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads that train two agents: pydantic parses each module while it is imported."""
+    events: list[str] = []
+    monkeypatch.setattr(sys, "imports", events, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["first_choice", "second_choice"]
+    for name in names:
+        code = (
+            "import sys, time\nsys.imports.append('in')\ntime.sleep(0.2)\nsys.imports.append('out')"
+        )
+        (tmp_path / f"{name}.py").write_text(code)
+    threads = [threading.Thread(target=import_own, args=(name, name)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert events == ["in", "out"] * 2
+
+
+def test_loading_parses_no_source_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that parse at the same moment break CPython (python/cpython#106905)."""
+
+    def parse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("source code is parsed")
+
+    words = ["agent=dqn", "network=lstm", "env=memory"]
+    load(words)  # pydantic parses a module when it is imported
+    with monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", parse)
+        load(words)

@@ -1,20 +1,22 @@
 """Law 11: every command and every Python block that README.md, CONTRIBUTING.md and docs/ show runs.
 
-Each document runs from top to bottom in a folder of its own, by the word after its fences:
+Each document runs from top to bottom in its own folder. The language of a block decides how:
 
     sh       each line is a command, or `for NAME in VALUES; do COMMAND; done`
-    console  lines that open with `$ ` are commands; they print what stands below, numbers apart
-    python   runs, in one namespace a document
+    console  a line that begins with `$ ` is a command, which prints the lines below it; numbers
+             may differ
+    python   runs; all blocks of a document share their names
     yaml     is valid
-    text     holds no command
+    text     contains no command
 
-A Python or YAML block under a line that is only a file's name (`my_package/my_agent.py`) is written
-to that file. `neuraxis ...` runs its entry point, in this process but shortened: total_steps is
-SHORT_STEPS (added if need be), episodes end after SHORT_EPISODE_STEPS, evaluations play
-SHORT_EPISODES, both if no number is given, and W&B is off where the command does not speak of it.
-`wandb` and `wandb.mode=online` have a server to talk to, `wandb_server`; ENTITY and SWEEP in a
-command stand for what it has. What cannot run here is only looked at: `make` (a dry run), `pip
-install` (its extras), `python FILE` (compiles), `ray` (its options, and the words for `neuraxis`).
+A Python or YAML block below a line that is only a file's name (`my_package/my_agent.py`) is written
+to that file. `neuraxis ...` runs its entry point in this process, but shortened: total_steps is
+SHORT_STEPS, also where the command does not set it; episodes end after SHORT_EPISODE_STEPS and
+evaluations play SHORT_EPISODES, unless the command sets them; W&B is disabled unless the command
+sets `wandb.*`. `wandb` and `wandb.mode=online` use the server of `wandb_server`; ENTITY and SWEEP
+in a command are replaced by its entity and its newest sweep. What cannot run here is only checked:
+`make` (a dry run), `pip install` (its extras), `python FILE` (compiles), `ray` (its options, and
+the words for `neuraxis`).
 """
 
 import itertools
@@ -31,12 +33,10 @@ import click
 import pytest
 import torch
 
-from neuraxis.agents import agent_names
 from neuraxis.configs import load
 from neuraxis.configs.groups import GROUPS
 from neuraxis.configs.text import parse
-from neuraxis.networks import block_classes
-from neuraxis.training import cli
+from neuraxis.training.cli import main
 
 from .wandb_server import ENTITY, Server, command_line, serving
 
@@ -50,7 +50,7 @@ NUMBER = re.compile(r"\d[\d,._]*(?:e[-+]?\d+)?")
 
 
 class Block(NamedTuple):
-    """A fenced block: the file that it is, its language, its text and the line where it begins."""
+    """A fenced block: the file it is written to, its language, text and first line."""
 
     file: str | None
     language: str
@@ -66,7 +66,7 @@ def blocks(document: Path) -> Iterator[Block]:
 
 
 def inline(document: Path) -> list[str]:
-    """What stands between single backticks."""
+    """The texts between single backticks."""
     text = FENCED.sub("", document.read_text(encoding="utf-8"))
     return re.findall(r"`([^`\n]+)`", text)
 
@@ -134,9 +134,9 @@ class Reader:
         elif program == "ray":
             ray(words)
         elif program == "source":
-            assert words == [".venv/bin/activate"], "the Makefile's"
+            assert words == [".venv/bin/activate"], "make setup builds no other environment"
         else:
-            assert not program, f"{line}: nobody has said how this is tested"
+            assert not program, f"{line}: this test does not know how to run the command"
         return ""
 
     def wandb(self, words: list[str]) -> None:
@@ -144,7 +144,7 @@ class Reader:
         sweep = next(reversed(self.server.sweeps), "")
         words = [word.replace("ENTITY", ENTITY).replace("SWEEP", sweep) for word in words]
         globs = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
-        assert all(globs), f"{words}: there is nothing to sync"
+        assert all(globs), f"{words}: no file of this name"
         command_line(*itertools.chain(*globs))
 
     def neuraxis(self, words: list[str]) -> str:
@@ -152,14 +152,14 @@ class Reader:
         with self.monkeypatch.context() as patch, pytest.raises(SystemExit) as ending:
             patch.setattr(sys, "argv", ["neuraxis", *words])
             patch.setattr(sys, "path", [*sys.path])
-            cli.main()
+            main.main()
         out, err = self.capsys.readouterr()
         assert ending.value.code == 0, f"neuraxis {shlex.join(words)}: {err}"
         return out
 
 
 def ray(words: list[str]) -> None:
-    """Checks that Ray's command line knows the command, and we what it runs on the cluster."""
+    """Checks that Ray has the command and its options, and neuraxis the words it runs there."""
     from ray.scripts.scripts import cli as command  # a second, and for one document only
 
     ours = " ".join(words).partition("neuraxis train ")[2].split()
@@ -173,7 +173,7 @@ def ray(words: list[str]) -> None:
 
 
 def short(words: list[str]) -> list[str]:
-    """The words of a `neuraxis` command, changed as the module says."""
+    """The words of a `neuraxis` command, shortened as the module's docstring says."""
     name, *words = words
     steps = f"total_steps={SHORT_STEPS.get(name)}"
     words = [steps if word.startswith("total_steps=") else word for word in words]
@@ -195,13 +195,13 @@ def short(words: list[str]) -> list[str]:
 
 
 def form(text: str) -> list[list[str]]:
-    """The words of each line, without numbers and the space that depends on them."""
+    """The words of each line, with N for each number."""
     return [NUMBER.sub("N", line).split() for line in text.splitlines()]
 
 
 @pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty folder; the modules that come from there are forgotten afterwards."""
+    """An empty folder. Modules imported from it are removed again afterwards."""
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     yield
@@ -238,23 +238,58 @@ def test_keys_and_commands_in_sentences_exist(document: Path) -> None:
     for text in inline(document):
         program, *words = text.split()
         if program == "neuraxis" and words:
-            assert words[0] in cli.neuraxis.commands, text
-            options = {o for p in cli.neuraxis.commands[words[0]].params for o in p.opts}
+            assert words[0] in main.neuraxis.commands, text
+            options = {o for p in main.neuraxis.commands[words[0]].params for o in p.opts}
             assert {word for word in words if word.startswith("-")} <= options, text
         for key in re.findall(r"(?:^|\s)([a-z]\w*(?:\.\w+)*)=", text):
             key = re.sub(r"\.\d+\.", ".N.", key)
             assert key in keys or key.startswith(("env.kwargs.", "sweep.parameters.")), text
 
 
-def test_the_table_of_the_readme_has_every_agent_and_block() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    head = next(line for line in readme.splitlines() if line.startswith("| agent |"))
-    columns = re.findall(r"`(\w+)`", head)
-    rows = re.findall(r"^\| `(\w+)` \|.*$", readme, re.MULTILINE)
-    assert (sorted(columns), sorted(rows)) == (sorted(block_classes()), agent_names())
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_files_in_sentences_exist(document: Path) -> None:
+    written = {block.file for block in blocks(document)}
+    for text in inline(document):
+        if re.fullmatch(r"\w+(/\w+)+\.(py|md|yaml)", text) and "NAME" not in text:
+            assert text in written or (ROOT / text).exists(), text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_links_lead_to_headings(document: Path) -> None:
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    for target, anchor in re.findall(r"\]\(([^):#\s]*)#([^)\s]+)\)", text):
+        file = document.parent / target if target else document
+        headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        slugs = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings]
+        assert anchor in slugs, f"{target}#{anchor}"
+
+
+def test_contributing_names_every_room_and_files_that_are_there() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w/]+)` \| (.*) \| .* \|$", contributing, re.MULTILINE))
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = known["tool"]["setuptools"]["packages"]
+    rooms = {name.partition(".")[2].replace(".", "/") for name in packages if name != "neuraxis"}
+    assert rows.keys() == rooms
+    for room, line in rows.items():
+        for name in re.findall(r"`(\w+)/?`", line):
+            place = ROOT / room / name
+            assert place.is_dir() or place.with_suffix(".py").exists(), f"{room}: {name}"
+
+
+def test_the_checklist_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "checklist.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?!detail|---).*", text, re.MULTILINE)
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(\w+)::(\w+)`", row)
+        assert named or "| Deviation: " in row, row
+        for file, name in named:
+            text = (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+            assert f"\ndef test_{name}(" in text, f"{file}::{name}"
 
 
 def test_the_two_commands_come_first() -> None:
     first = next(blocks(ROOT / "README.md")).text
     assert re.findall(r"^make \w+", first, re.MULTILINE) == ["make train", "make test"]
-    assert load() == load(["agent=ppo", "env=CartPole-v1", "network=mlp"]), "what it says of them"
+    assert load() == load(["agent=ppo", "env=CartPole-v1", "network=mlp"]), "README names these"

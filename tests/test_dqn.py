@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from neuraxis.agents.dqn import DQN
-from neuraxis.agents.replay import Sample
-from neuraxis.agents.returns import rescale
+from neuraxis.agents.learning.returns import rescale
+from neuraxis.agents.policies.joint_actions import JointActions
+from neuraxis.agents.replay.sample import Sample
 
 from .helpers import Training, sampled, training
 
@@ -47,9 +50,17 @@ class Table(nn.Module):
     def __init__(self, *rows: tuple[float, float]) -> None:
         super().__init__()
         self.rows = torch.tensor(rows)
+        self.joint = JointActions(spaces.Discrete(2))
+        self.returns: Any = None
 
     def forward(self, obs: Tensor, state: Any, first: Tensor) -> tuple[Tensor, Any]:
         return self.rows[obs[..., 0].long()], state
+
+    def distribution(self, obs: Tensor, state: Any, first: Tensor, tau: Any) -> tuple[Tensor, Any]:
+        return self(obs, state, first)
+
+    def values(self, q: Tensor, obs: Tensor) -> Tensor:
+        return q
 
 
 def window(
@@ -75,9 +86,15 @@ TARGET = Table((0.0, 0.0), (2.0, 4.0), (10.0, 20.0))
 
 def target(sample: Sample, *words: str) -> float:
     agent: DQN = build("agent.gamma=0.5", *words).agent
-    stubs: dict[str, Any] = {"policy": ONLINE, "target": TARGET}
+    return with_tables(agent, ONLINE, TARGET).batch_of(sample)["target"].item()
+
+
+def with_tables(agent: DQN, online: Table, target: Table) -> DQN:
+    """The agent with other networks, which learn what its own did of a return."""
+    online.returns = target.returns = agent.policy.returns
+    stubs: dict[str, Any] = {"policy": online, "target": SimpleNamespace(network=target)}
     vars(agent).update(stubs)
-    return agent.targets(sample)["target"].item()
+    return agent
 
 
 def test_targets_of_a_chain() -> None:
@@ -102,10 +119,9 @@ def test_targets_with_value_rescaling() -> None:
     # the networks' values are h(Q): unscale, discount, rescale
     rescaled = Table(*[tuple(rescale(torch.tensor(row)).tolist()) for row in TARGET.rows.tolist()])
     agent: DQN = build("agent.gamma=0.5", "agent.double=false", "agent.value_rescaling=true").agent
-    stubs: dict[str, Any] = {"policy": ONLINE, "target": rescaled}
-    vars(agent).update(stubs)
-    value = agent.targets(window([0, 1], [1.0], [1.0]))["target"].item()
-    assert value == pytest.approx(rescale(torch.tensor(3.0)).item(), abs=1e-4)
+    agent = with_tables(agent, ONLINE, rescaled)
+    value = agent.batch_of(window([0, 1], [1.0], [1.0]))["target"].item()
+    assert value == pytest.approx(rescale(torch.tensor(3.0)).item(), abs=1e-6)
 
 
 def warm(run: Training, rollouts: int = 12) -> Sample:
@@ -128,8 +144,8 @@ def test_targets_of_sequences(double: str, burn_in: int) -> None:
     sample = warm(run)
     agent: DQN = run.agent
     assert len(sample.reward) == burn_in + 4 + 1
-    batch = agent.targets(sample)
-    q, online = unroll(agent.target, sample), unroll(agent.policy, sample)
+    batch = agent.batch_of(sample)
+    q, online = unroll(agent.target.network, sample), unroll(agent.policy, sample)
     choice = (online if double == "true" else q).argmax(-1)
     value = q.gather(-1, choice[..., None])[..., 0]
     for t in range(4):
@@ -155,12 +171,24 @@ def test_targets_of_sequences(double: str, burn_in: int) -> None:
 def test_double_and_single_targets_differ_in_training() -> None:
     run = build("agent.learning_rate=0.05")
     sample = warm(run)
-    q, online = unroll(run.agent.target, sample), unroll(run.agent.policy, sample)
+    q, online = unroll(run.agent.target.network, sample), unroll(run.agent.policy, sample)
     apart = (q[1] - q[1].amax(-1, keepdim=True)).gather(-1, online[1].argmax(-1)[:, None])
-    value = run.agent.targets(sample)["target"][0]
+    value = run.agent.batch_of(sample)["target"][0]
     best = sample.reward[0] + 0.99 * sample.discount[0] * q[1].amax(-1)
     assert torch.allclose(value - best, 0.99 * sample.discount[0] * apart[:, 0], atol=1e-5)
     assert apart.min() < 0
+
+
+def test_dueling_streams_are_no_single_linear_layer() -> None:
+    """Without hidden layers of their own both would add up to one layer on the features."""
+    policy = build("agent.dueling=true").agent.policy
+    with torch.no_grad():
+        for layer in policy.advantage.layers:
+            layer.bias.normal_()
+    x, first = 3 * torch.randn(1, 64, 16), torch.zeros(1, 64, dtype=torch.bool)
+    policy.backbone.forward = lambda obs, state, first: (obs, state)
+    low, middle, high = (policy(scale * x, (), first)[0] for scale in (0.0, 0.5, 1.0))
+    assert (middle - (low + high) / 2).abs().max() > 0.05
 
 
 def test_dueling_subtracts_the_mean_advantage() -> None:
@@ -168,7 +196,7 @@ def test_dueling_subtracts_the_mean_advantage() -> None:
     obs, first = torch.randn(3, 5, 6), torch.zeros(3, 5, dtype=torch.bool)
     q, _ = policy(obs, (), first)
     y, _ = policy.backbone(obs, (), first)
-    value, advantage = policy.value(y), policy.advantage(y)
+    value, advantage = policy.value(y, True), policy.advantage(y, True)
     assert q.shape == (3, 5, 3)
     assert torch.allclose(q.mean(-1, keepdim=True), value, atol=1e-6)
     assert torch.allclose(q - value, advantage - advantage.mean(-1, keepdim=True), atol=1e-6)
@@ -180,20 +208,21 @@ BATCH_NORM = ("network.blocks.0.norm=batch", "network.blocks.0.dropout=0.2")
 def test_the_target_network_is_copied_at_its_interval_with_its_buffers() -> None:
     run = build(*BATCH_NORM, "agent.target_update_interval=48", "env=neuraxis/Truncation-v0")
     agent: DQN = run.agent
-    assert equal(agent.target, snapshot(agent.policy))
+    target = agent.target.network
+    assert equal(target, snapshot(agent.policy))
     copied = []
     for _ in range(20):
-        weights, before = snapshot(agent.policy), snapshot(agent.target)
+        weights, before = snapshot(agent.policy), snapshot(target)
         steps = agent.steps
         run.step()
         if agent.steps // 48 > steps // 48:
-            assert equal(agent.target, weights)  # before this rollout's updates
+            assert equal(target, weights)  # before this rollout's updates
             copied.append(agent.steps)
         else:
-            assert equal(agent.target, before)
-        assert not equal(agent.policy, snapshot(agent.target))
+            assert equal(target, before)
+        assert not equal(agent.policy, snapshot(target))
     assert len(copied) > 4
-    names = set(snapshot(agent.target))
+    names = set(snapshot(target))
     assert any("running_mean" in name for name in names)
 
 
@@ -203,16 +232,16 @@ def test_targets_are_in_eval_mode() -> None:
     sample = warm(run)
     agent: DQN = run.agent
     modes: list[tuple[bool, bool]] = []
-    targets = agent.targets
+    batch_of = agent.batch_of
 
     def watched(sample: Sample) -> Any:
-        modes.append((agent.target.training, agent.policy.training))
-        return targets(sample)
+        modes.append((agent.target.network.training, agent.policy.training))
+        return batch_of(sample)
 
-    agent.targets = watched
+    agent.batch_of = watched
     run.step()
     assert set(modes) == {(False, False)}
-    one, two = targets(sample)["target"], targets(sample)["target"]
+    one, two = batch_of(sample)["target"], batch_of(sample)["target"]
     assert torch.equal(one, two) and not one.requires_grad
     assert not any(p.requires_grad for p in agent.target.parameters())
     assert not agent.policy.training
@@ -221,11 +250,8 @@ def test_targets_are_in_eval_mode() -> None:
 def test_updates_are_in_train_mode() -> None:
     run = build(*BATCH_NORM)
     modes = []
-    update = run.agent.optimizer.update
-    run.agent.optimizer.update = lambda batch: (
-        modes.append(run.agent.policy.training),
-        update(batch),
-    )[1]
+    loss = run.agent.loss
+    run.agent.loss = lambda batch: (modes.append(run.agent.policy.training), loss(batch))[1]
     warm(run, 5)
     assert modes and all(modes)
 
@@ -234,10 +260,10 @@ def test_observation_statistics_are_shared_with_the_target() -> None:
     run = build("agent.normalize_observations=true")
     warm(run)
     agent: DQN = run.agent
-    assert agent.target.normalizer is agent.policy.normalizer is not None
+    assert agent.target.network.normalizer is agent.policy.normalizer is not None
     again = build("agent.normalize_observations=true")
     again.agent.load_state_dict(copy.deepcopy(agent.state_dict()))
-    assert again.agent.target.normalizer is again.agent.policy.normalizer
+    assert again.agent.target.network.normalizer is again.agent.policy.normalizer
     assert float(again.agent.policy.normalizer.count) > 0
 
 
@@ -255,6 +281,27 @@ def test_epsilon_falls_over_its_share_of_the_run() -> None:
     assert float(jump.agent.policy.epsilon) == pytest.approx(0.1)
 
 
+def test_each_column_may_have_an_epsilon_of_its_own() -> None:
+    """Ape-X: 0.4^(1 + 7 i / (N - 1)); a worker's columns have theirs, an evaluation's the mean."""
+    words = ("agent.exploration_per_column=true", "agent.exploration_final_eps=0.4")
+    policy = build(*words, "agent.exploration_fraction=0").agent.policy
+    expected = [0.4 ** (1 + 7 * i / 3) for i in range(4)]
+    assert policy.epsilon.tolist() == pytest.approx(expected)
+    uniform = torch.rand(20_000, 2, 2)
+    explored = policy.noise(uniform, torch.tensor([3, 1])).isinf().any(-1).float().mean(0)
+    assert explored.tolist() == pytest.approx([expected[3], expected[1]], abs=0.02)
+    anyone = policy.noise(uniform).isinf().any(-1).float().mean()
+    assert float(anyone) == pytest.approx(sum(expected) / 4, abs=0.02)
+
+
+def test_the_learning_rate_falls_to_0_at_the_end() -> None:
+    run = build("agent.learning_rate=0.1", "agent.learning_rate_schedule=linear", "total_steps=160")
+    for _ in range(12):
+        share = 1 - run.agent.progress
+        assert run.step()["train/learning_rate"] == pytest.approx(0.1 * share, rel=1e-5)
+    assert run.agent.optimizer.rate == 0
+
+
 def test_exploration_is_drawn_per_column() -> None:
     policy = build("env=Acrobot-v1").agent.policy
     policy.epsilon.fill_(0.3)
@@ -269,14 +316,14 @@ def test_exploration_is_drawn_per_column() -> None:
 
 def test_importance_weights_enter_the_loss() -> None:
     run = build("agent.prioritized=true")
-    batch = run.agent.targets(warm(run))
+    batch = run.agent.batch_of(warm(run))
     batch["target"] = torch.linspace(-4, 4, 16)[None]
     batch["weight"] = torch.linspace(0.1, 1, 16)[None]
-    loss, trace = run.agent.loss(run.agent.policy, run.agent.weigh(batch))
+    loss, terms = run.agent.loss(run.agent.weigh(batch))
     valid = batch["valid"]
-    small = trace["error"].abs() <= 1  # both branches of the Huber loss
+    small = terms["error"].abs() <= 1  # both branches of the Huber loss
     assert small.any() and (~small).any()
-    error = trace["error"]
+    error = terms["error"]
     huber = torch.where(small, 0.5 * error**2, error.abs() - 0.5)
     expected = (batch["weight"] * huber * valid).sum() / valid.sum()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -303,7 +350,7 @@ def test_priorities_of_sequences_by_hand() -> None:
     agent: DQN = build("agent.prioritized=true", "agent.prioritized_eta=0.9").agent
     error = torch.tensor([[3.0, 1.0, 9.0], [-1.0, 50.0, 9.0]])
     valid = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    priority = agent._priority({"error": error, "valid": valid})
+    priority = agent.priority({"error": error, "valid": valid})
     # 0.9 * 3 + 0.1 * 2; the invalid 50 does not count: 0.9 * 1 + 0.1 * 1; no valid step at all
     assert priority.tolist() == pytest.approx([2.9, 1.0, 0.0], abs=1e-5)
     assert (priority > 0).all()
@@ -328,7 +375,7 @@ def test_priorities_follow_the_errors() -> None:
 
 def test_noisy_exploration() -> None:
     run = build("agent.noisy=true", "agent.dueling=true")
-    policy, target = run.agent.policy, run.agent.target
+    policy, target = run.agent.policy, run.agent.target.network
     obs, first = torch.randn(3, 4), torch.zeros(3, dtype=torch.bool)
 
     def q(noisy: bool) -> Tensor:
@@ -346,11 +393,37 @@ def test_noisy_exploration() -> None:
     noise = []
     for _ in range(6):
         run.step()
-        noise.append(policy.advantage.noise_in.clone())  # of the next rollout
+        noise.append(policy.advantage.layers[-1].noise_in.clone())  # of the next rollout
         assert policy.epsilon == 0
     assert len({tuple(x.tolist()) for x in noise}) == 6
-    assert not torch.equal(policy.advantage.noise_in, target.advantage.noise_in)
-    assert policy.advantage.weight_sigma.std() > 0  # learned: no longer all the same
+    assert not torch.equal(
+        policy.advantage.layers[-1].noise_in, target.advantage.layers[-1].noise_in
+    )
+    assert policy.advantage.layers[-1].weight_sigma.std() > 0  # learned: no longer all the same
+
+
+@pytest.mark.parametrize(("length", "burn_in"), [(4, 0), (8, 0), (8, 3)])
+def test_each_step_is_in_equally_many_sequences(length: int, burn_in: int) -> None:
+    """But for the first of all, which only warm the memory, and the newest, which wait for more."""
+    words = (f"agent.sequence_length={length}", f"agent.burn_in={burn_in}", "agent.n_step=2")
+    run = build("network=lstm", "network.blocks.1.size=8", *words)
+    for _ in range(12):
+        run.step()
+    windows = run.agent.replay.windows
+    learned = np.zeros(int(windows.written[0]), int)
+    for block in range(windows.span[0][0], windows.span[1][0]):
+        begin = block * windows.stride + burn_in
+        learned[begin : begin + length] += 1
+    middle = learned[burn_in + length : -2 * length - burn_in]
+    assert len(middle) > 8 and set(middle) == {length // 4}
+
+
+def test_with_memory_as_many_steps_are_learned_for_each_step_as_without() -> None:
+    run = build(*LSTM[:2], "agent.gradient_steps=-1", "agent.batch_size=8")
+    while run.agent.steps < 400:
+        run.step()
+    learned = int(run.agent.optimizer.count) * 8 * run.agent.sequence_length
+    assert learned == pytest.approx(8 * (run.agent.steps - 16), rel=0.1)
 
 
 def test_updates_per_environment_step() -> None:
@@ -377,13 +450,13 @@ def test_minibatches_gathered_together_are_the_same() -> None:
     """Targets of several minibatches at once, where nothing in between may change them."""
     run = build("agent.double=false", "agent.gradient_steps=6")
     warm(run)
-    batches = list(run.agent._samples(6))
+    batches = list(run.agent.samples(6))
     drawn = np.concatenate([starts for starts, _ in batches])
     assert len(np.unique(drawn)) < len(drawn)  # some twice
     for starts, batch in batches:
         sample = run.agent.replay.gather(starts, np.ones(8, np.float32))
-        apart = run.agent.targets(sample)
-        assert all(torch.allclose(batch[name], apart[name]) for name in apart if name != "state")
+        apart = run.agent.batch_of(sample)
+        assert all(torch.allclose(batch[name], apart[name]) for name in apart if apart[name] != ())
 
 
 def test_memories_are_warmed_by_the_newest_weights() -> None:
@@ -391,24 +464,22 @@ def test_memories_are_warmed_by_the_newest_weights() -> None:
     run = build(*LSTM, "agent.burn_in=2", "agent.double=false", "agent.learning_rate=0.1")
     warm(run)
     agent: DQN = run.agent
-    for starts, batch in agent._samples(3):
+    for starts, batch in agent.samples(3):
         sample = agent.replay.gather(starts, np.ones(8, np.float32))
-        agent.policy.eval()
-        expected = agent.targets(sample)["state"]
-        agent.policy.train()
+        expected = agent.batch_of(sample)["state"]
         for one, two in zip(batch["state"][1], expected[1], strict=True):
             assert torch.allclose(one, two, atol=1e-6)
-        agent.optimizer.update(batch)
+        agent.run_update(batch)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("env=Pendulum-v1",), "Discrete action space"),
+        (("env=Pendulum-v1",), "needs a Discrete, MultiDiscrete or MultiBinary action space"),
         (("agent.buffer_size=8",), "agent.buffer_size=8: too small"),
         (("agent.buffer_size=64", "agent.train_freq=40"), "agent.buffer_size=64: too small"),
         (("compile=true", "network=lstm"), "memory cannot be compiled"),
-        (("compile=true", "agent.noisy=true"), "noisy cannot be compiled"),
+        (("network=lstm", "agent.train_freq=5"), "expected a multiple of agent.train_freq=5"),
         (("network=cnn",), "image"),
     ],
 )

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import inspect
+import operator
 import pickle
 import subprocess
 import sys
+from itertools import islice
 from typing import Any
 
 import gymnasium
@@ -11,14 +14,15 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
+from neuraxis.core.tree import leaves
 from neuraxis.envs import AtariConfig, EnvConfig, EnvError, Envs, diagnostic, make
-from neuraxis.envs.tree import leaves
+from neuraxis.envs.episodes import episode_seed
 
 # Box2D's SWIG types warn while they are imported; as an error this ends the interpreter.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
 
 NEEDS = {"LunarLander": "Box2D", "Bipedal": "Box2D", "MiniGrid": "minigrid", "ALE": "ale_py"}
-NEEDS |= {"HalfCheetah": "mujoco"}
+NEEDS |= {"HalfCheetah": "mujoco", "MinAtar": "minatar"}
 
 
 def build(env_id: str, num_envs: int = 3, first_column: int = 0, **config: Any) -> Envs:
@@ -46,18 +50,26 @@ def same(one: Any, other: Any) -> bool:
     return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
 
 
+register("BipedalWrapped", lambda: gymnasium.make("BipedalWalker-v3"))
 RESTORED: list[tuple[str, dict[str, Any]]] = [
     ("CartPole-v1", {"vectorization": "sync"}),
     ("CartPole-v1", {"vectorization": "native"}),
+    ("CartPole-v1", {"reseed": "once"}),
+    ("LunarLander-v3", {"reseed": "once", "time_limit": 70}),
+    ("MiniGrid-DoorKey-5x5-v0", {"reseed": "once", "time_limit": 70}),
     ("CartPole-v1", {"frame_stack": 3, "mask_velocity": True}),
     ("Acrobot-v1", {"time_limit": 40}),
     ("Pendulum-v1", {}),
     ("LunarLander-v3", {}),
-    ("BipedalWalker-v3", {}),
+    ("BipedalWalker-v3", {"time_limit": 70}),
+    ("test/BipedalWrapped-v0", {"time_limit": 70}),
     ("MiniGrid-DoorKey-5x5-v0", {"time_limit": 70}),
     ("HalfCheetah-v5", {"time_limit": 70}),
+    ("MinAtar/Breakout-v1", {"kwargs": {"sticky_action_prob": 0.9}}),
+    ("MinAtar/Seaquest-v1", {"image_layout": "hwc", "time_limit": 70}),
     ("neuraxis/Dict-v0", {}),
-    ("neuraxis/Identity-v0", {"kwargs": {"action_space": "box"}}),
+    ("neuraxis/Identity-v0", {"kwargs": {"action_space": "box"}, "last_action": True}),
+    ("CartPole-v1", {"last_action": True}),
 ]
 
 
@@ -80,6 +92,55 @@ def test_restored_envs_continue_bit_identically(env_id: str, config: dict[str, A
         assert same(again.step(action), step)
     envs.close()
     again.close()
+
+
+def test_with_reseed_once_only_the_first_episode_has_a_seed() -> None:
+    """As in Gymnasium's own loop: `reset(seed)`, then `reset()`; where one is over, too."""
+    envs = build("CartPole-v1", reseed="once")
+    single = gymnasium.make("CartPole-v1")
+    expected = single.reset(seed=episode_seed(7, 1, 0))[0]
+    assert np.array_equal(envs.reset()[1], expected)
+    over = False
+    for action in draw(envs, 200):
+        before = envs.snapshot()
+        obs, *_ = envs.step(action)
+        if over:
+            expected, over = single.reset()[0], False
+        else:
+            expected, _, *ends, _ = single.step(int(action[1]))
+            over = any(ends)
+        assert np.array_equal(obs[1], expected)
+        if before["waiting"].any():
+            again = build("CartPole-v1", reseed="once")
+            assert again.restore(before).all()
+            assert same(again.step(action)[0], obs)
+
+
+class Stateful(diagnostic.Counter):
+    """Its generator is its own: np_random does not bring its episodes back."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self.own = np.random.default_rng(seed)
+        obs, info = super().reset(seed=seed)
+        return obs + self.own.random(dtype=np.float32), info
+
+
+def test_with_reseed_once_what_does_not_come_back_opens_a_new_episode() -> None:
+    env_id = register("Stateful", Stateful)
+    envs = build(env_id, reseed="once")
+    envs.reset()
+    for action in draw(envs, 12):  # two episodes of five steps, and their resets
+        envs.step(action)
+    again = build(env_id, reseed="once")
+    assert not again.restore(envs.snapshot()).any()
+
+
+def test_an_environment_is_known_by_its_class_not_by_a_name() -> None:
+    def bipedal_walker() -> diagnostic.Counter:
+        return diagnostic.Counter()
+
+    assert build(register("Walker", bipedal_walker)).reset().shape == (3, 1)
 
 
 def test_a_restored_snapshot_is_not_changed_by_stepping() -> None:
@@ -217,6 +278,80 @@ def test_time_limit_and_kwargs_reach_the_constructor(vectorization: str) -> None
         assert truncated.all() == (step == 3)
 
 
+def test_seeds_fit_into_an_int32() -> None:
+    class Narrow(diagnostic.Counter):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            assert seed is not None
+            seeds.append(np.int32(seed))
+            return super().reset(seed=seed)
+
+    seeds: list[np.int32] = []
+    register("Narrow", Narrow, length=1)
+    envs = build("test/Narrow-v0", num_envs=20)
+    envs.reset()
+    for _ in range(4):
+        envs.step(np.zeros(20, int))
+    assert len({*seeds}) == 60 and max(seeds) > 2**30, "all of the 31 bits are in use"
+
+
+class Odd(diagnostic.Counter):
+    """Gives its numbers in arrays."""
+
+    def __init__(self, shape: list[int], fault: str = "") -> None:
+        super().__init__(length=2)
+        self.shape, self.fault = shape, fault
+
+    def step(self, action: int) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        numbers = {"reward": reward / 2, "terminated": terminated, "truncated": truncated}
+        shaped = {name: np.full(self.shape, number) for name, number in numbers.items()}
+        if self.fault:
+            shaped |= {self.fault: np.zeros(2)}
+        return obs, *shaped.values(), info
+
+
+class OddVector(CartPoleVectorEnv):
+    def step(self, action: np.ndarray) -> Any:
+        obs, *numbers, info = super().step(action)
+        return obs, *(number[:, None] for number in numbers), info
+
+
+register("Odd", Odd)
+odd_vector: Any = OddVector
+gymnasium.register("test/OddVector-v0", vector_entry_point=odd_vector)
+
+
+@pytest.mark.parametrize("shape", [[], [1], [1, 1]])
+def test_an_array_of_one_number_is_that_number(shape: list[int]) -> None:
+    envs = build("test/Odd-v0", kwargs={"shape": shape})
+    envs.reset()
+    steps = [envs.step(np.zeros(3, int)) for _ in range(4)]
+    assert [reward.tolist() for _, reward, _, _ in steps] == [
+        [0.5] * 3,
+        [1] * 3,
+        [0] * 3,
+        [0.5] * 3,
+    ]
+    assert [ended.tolist() for _, _, ended, _ in steps] == [[end] * 3 for end in (0, 1, 0, 0)]
+
+
+def test_a_vector_form_may_give_a_column_of_numbers() -> None:
+    envs = build("test/OddVector-v0")
+    envs.reset()
+    _, reward, terminated, truncated = envs.step(np.zeros(3, int))
+    assert reward.tolist() == [1, 1, 1] and terminated.shape == truncated.shape == (3,)
+
+
+@pytest.mark.parametrize("fault", ["reward", "terminated", "truncated"])
+def test_what_is_not_one_number_is_named(fault: str) -> None:
+    envs = build("test/Odd-v0", kwargs={"shape": [1], "fault": fault})
+    envs.reset()
+    with pytest.raises(
+        EnvError, match=rf"step 1: {fault} is array\(\[0., 0.\]\); expected a number"
+    ):
+        envs.step(np.zeros(3, int))
+
+
 # --- what the agent sees and does
 
 
@@ -316,6 +451,57 @@ def test_ale_plays_the_same_frames_in_cpp_as_in_single_envs() -> None:
     assert not cpp.restore(snapshot).any() and cpp.obs.shape == (2, 4, 84, 84)
 
 
+def breakout(way: str, episodic_life: bool, fire: bool = True, **config: Any) -> Envs:
+    atari = AtariConfig(noop_max=0, sticky=0, episodic_life=episodic_life, fire_reset=fire)
+    return build("ALE/Breakout-v5", 2, atari=atari, vectorization=way, **config)
+
+
+@pytest.mark.parametrize("way", ["native", "sync"])
+def test_a_lost_life_ends_the_episode_and_not_the_game(way: str) -> None:
+    """The frames are those of the whole game in which fire is pressed after each lost life."""
+    games, lives = (breakout(way, episodic_life) for episodic_life in (False, True))
+    assert same(games.reset(), lives.reset())
+    opens, counts = np.zeros(2, bool), np.zeros((2, 2), int)
+    for action in draw(lives, 260):
+        obs, reward, over, _ = games.step(np.where(opens, 1, action))
+        seen, rewarded, ended, _ = lives.step(action)
+        assert same(obs, seen)
+        assert np.array_equal(rewarded, np.where(opens, 0, reward))
+        assert (ended | ~over).all()
+        counts += over, ended
+        opens = ended
+    assert (counts[0] == 1).all(), "one game ends"
+    assert (counts[1] >= 5).all(), "with its fifth life"
+
+
+def test_a_game_may_end_in_the_step_between_two_lives() -> None:
+    """Step 24 loses a life and 25, which opens the next one, reaches the limit of 26 steps."""
+    cpp, sync = (breakout(way, True, fire=False, time_limit=26) for way in ("native", "sync"))
+    assert same(cpp.reset(), sync.reset())
+    ends = []
+    for t in range(60):
+        action = np.full(2, int(t % 25 == 0))  # fire
+        one, other = cpp.step(action), sync.step(action)
+        assert same(one, other)
+        if one[2].all() or one[3].all():
+            ends.append(t)
+    assert ends == [24, 25 + 26], "step 25 opened a new game"
+
+
+@pytest.mark.parametrize("steps_after", [0, 20])
+def test_a_lost_life_is_restored(steps_after: int) -> None:
+    envs, again = breakout("sync", True), breakout("sync", True)
+    envs.reset()
+    actions = iter(draw(envs, 150))
+    while not envs.step(next(actions))[2].any():
+        pass
+    for action in islice(actions, steps_after):
+        envs.step(action)
+    assert again.restore(envs.snapshot()).all()
+    for action in islice(actions, 50):
+        assert same(again.step(action), envs.step(action))
+
+
 def test_video_of_the_first_environment(tmp_path: Any) -> None:
     pytest.importorskip("moviepy")
     pytest.importorskip("pygame")
@@ -334,15 +520,14 @@ def test_video_of_the_first_environment(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"id": "CartPole-v7"}, ["CartPole-v7", "CartPole-v0, CartPole-v1"]),
+        ({"id": "CartPole-v7"}, ["CartPole-v7", "did you mean CartPole-v1?"]),
         ({"id": "CartPoel-v1"}, ["did you mean CartPole-v1"]),
         ({"id": "no_such_module:Foo-v0"}, ["no_such_module:Foo-v0", "No module named"]),
-        ({"kwargs": {"gravity": 1}}, ["env.kwargs={'gravity': 1}", "unexpected keyword"]),
-        ({"kwargs": {"gravity": 1}, "vectorization": "sync"}, ["env.kwargs={'gravity': 1}"]),
+        ({"kwargs": {"gravity": 1}}, ["env.kwargs.gravity=1: CartPole-v1 has no such argument"]),
+        ({"kwargs": {"num_envs": 1}}, ["env.kwargs.num_envs=1: CartPole-v1 has no such argument"]),
         ({"id": "Acrobot-v1", "vectorization": "native"}, ["Acrobot-v1", "no vector entry point"]),
         ({"vectorization": "native", "frame_stack": 2}, ["env.frame_stack"]),
         ({"id": "phys2d/CartPole-v1", "vectorization": "native"}, ["JAX"]),
-        ({"id": "Acrobot-v1", "kwargs": {"x": 1}}, ["env.kwargs={'x': 1}"]),
         ({"id": "neuraxis/Dict-v0", "mask_velocity": True}, ["env.mask_velocity", "CartPole"]),
     ],
 )
@@ -351,6 +536,36 @@ def test_what_cannot_be_made_is_one_line(config: dict[str, Any], words: list[str
         make(EnvConfig(**config), 2, seed=0)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_no_name_is_suggested_that_is_refused() -> None:
+    """The newest version of each, and none whose making raises by design."""
+    for package in ("ale_py", "minigrid"):
+        pytest.importorskip(package)
+    from neuraxis.envs import ids
+
+    suggested = ids.offered()
+    assert {"CartPole-v1", "ALE/Pong-v5", "MiniGrid-Empty-5x5-v0", "Ant-v5"} <= set(suggested)
+    assert {"CartPole-v0", "Ant-v3", "Pusher-v4", "Pong-v4", "GymV26Environment-v0"}.isdisjoint(
+        suggested
+    )
+    for name in suggested:
+        if str(gymnasium.spec(name).entry_point).startswith("gymnasium."):
+            make(EnvConfig(id=name), 1, 0).close()
+
+
+def test_an_argument_of_any_name_reaches_the_constructor() -> None:
+    """Gymnasium's `make` has a `max_episode_steps` of its own."""
+
+    def create(max_episode_steps: int, id: int) -> gymnasium.Env[Any, Any]:
+        return diagnostic.Counter(length=max_episode_steps + id)
+
+    creator: Any = create
+    gymnasium.register("test/Named-v0", creator)
+    envs = build("test/Named-v0", kwargs={"max_episode_steps": 3, "id": 1})
+    envs.reset()
+    ends = [bool(envs.step(np.zeros(3, int))[2].all()) for _ in range(4)]
+    assert ends == [False, False, False, True]
 
 
 def test_vector_envs_that_reset_in_the_same_step_are_refused() -> None:
@@ -367,6 +582,28 @@ def test_vector_envs_that_reset_in_the_same_step_are_refused() -> None:
         "test/SameStep-v1", "neuraxis.envs.diagnostic:Counter", vector_entry_point=creator
     )
     assert build("test/SameStep-v1").reset().shape == (3, 1)  # auto has the single form
+
+
+def test_the_wrappers_of_an_id_are_kept() -> None:
+    """They wrap single environments; the native form of the same id would do without them."""
+    creator: Any = CartPoleVectorEnv
+    counter: Any = diagnostic.Counter
+    negated = gymnasium.wrappers.TransformReward.wrapper_spec(func=operator.neg)
+    for name, single in (("Negated", counter), ("NegatedVector", None)):
+        gymnasium.registry.pop(f"test/{name}-v0", None)
+        gymnasium.register(
+            f"test/{name}-v0",
+            single,
+            vector_entry_point=creator,
+            additional_wrappers=(negated,),
+        )
+    envs = build("test/Negated-v0")
+    envs.reset()
+    assert envs.step(np.zeros(3, int))[1].tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="vectorization=native: its additional_wrappers"):
+        build("test/Negated-v0", vectorization="native")
+    with pytest.raises(ValueError, match=r"auto: its additional_wrappers .* no single form"):
+        build("test/NegatedVector-v0")
 
 
 def test_unsupported_spaces_are_named() -> None:
@@ -390,9 +627,14 @@ def test_unsupported_spaces_are_named() -> None:
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Any, monkeypatch: Any) -> None:
-    for module in ("ale_py", "minigrid", "moviepy"):
+    for module in ("ale_py", "minatar", "minigrid", "moviepy"):
         monkeypatch.setitem(sys.modules, module, None)
-    for env_id, extra in (("ALE/Pong-v5", "atari"), ("MiniGrid-Empty-5x5-v0", "minigrid")):
+    ids = {
+        "ALE/Pong-v5": "atari",
+        "MinAtar/Breakout-v1": "minatar",
+        "MiniGrid-Empty-5x5-v0": "minigrid",
+    }
+    for env_id, extra in ids.items():
         with pytest.raises(ValueError, match=rf"pip install 'neuraxis\[{extra}\]'"):
             make(EnvConfig(id=env_id), 1, seed=0)
     with pytest.raises(ValueError, match=r"pip install 'neuraxis\[video\]'"):
@@ -402,10 +644,10 @@ def test_a_missing_package_names_its_extra(tmp_path: Any, monkeypatch: Any) -> N
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"raise_at_step": 2}, ["column 5", "seed", ", step: RuntimeError: step 2 is faulty"]),
+        ({"raise_at_step": 2}, ["column 5", "seed", ", step 2: RuntimeError: step 2 is faulty"]),
         ({"raise_at_reset": 1}, ["column 5", ", reset: RuntimeError: reset 1 is faulty"]),
         ({"raise_at_reset": 2, "length": 1}, [", reset: RuntimeError: reset 2 is faulty"]),
-        ({"probability": 1.0}, [", step: RuntimeError"]),
+        ({"probability": 1.0}, [", step 1: RuntimeError"]),
     ],
 )
 def test_what_an_env_raises_is_one_line(kwargs: dict[str, Any], words: list[str]) -> None:
@@ -418,6 +660,29 @@ def test_what_an_env_raises_is_one_line(kwargs: dict[str, Any], words: list[str]
     assert message.startswith("neuraxis/Faulty-v0") and "\n" not in message
     assert all(word in message for word in words), message
     assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+class Crooked(diagnostic.Counter):
+    """Its steps raise, itself or in a library."""
+
+    def __init__(self, library: bool) -> None:
+        super().__init__()
+        self._library = library
+
+    def step(self, action: int) -> Any:
+        return self._weigh([1, 2])
+
+    def _weigh(self, weights: list[int]) -> Any:
+        return np.reshape(weights, 3) if self._library else {}[weights[0]]
+
+
+@pytest.mark.parametrize("library", [False, True])
+def test_an_error_shows_the_line_of_the_persons_own_code(library: bool) -> None:
+    lines = inspect.getsourcelines(Crooked._weigh)
+    envs = build(register(f"Crooked{library}", lambda: Crooked(library)))
+    envs.reset()
+    with pytest.raises(EnvError, match=rf"step 1: .*\(.*test_envs.py:{lines[1] + 1}\)$"):
+        envs.step(np.zeros(3, int))
 
 
 def test_an_observation_outside_its_space_is_said() -> None:

@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
-from neuraxis.agents.policies import Policy
-from neuraxis.envs.atari import AtariConfig
+from neuraxis.agents.policies.policy import Policy
+from neuraxis.envs import AtariConfig, EnvConfig
 from neuraxis.envs.episodes import episode_seed
-from neuraxis.envs.make import EnvConfig
 from neuraxis.training.evaluate import evaluate, evaluation_seed, play, summarize
 
 
@@ -18,7 +18,7 @@ class Push(Policy):
     noise_size = 1
 
     def __init__(self) -> None:
-        torch.nn.Module.__init__(self)
+        super().__init__(spaces.Box(-np.inf, np.inf, (4,)), spaces.Discrete(2), normalize=False)
         self.dropout = torch.nn.Dropout()
         self.frozen = torch.nn.Dropout().eval()
         self.modes: set[bool] = set()
@@ -44,9 +44,9 @@ def test_the_same_seed_gives_the_same_episodes(stochastic: bool) -> None:
     policy = Push()
     generator = torch.get_rng_state()
     a, b, c = (play(policy, CARTPOLE, 10, seed, 4, stochastic) for seed in (1, 1, 2))
-    assert a.shape == (10, 2)
-    assert np.array_equal(a, b)
-    assert not np.array_equal(a, c)
+    assert a.shape == (10, 3)
+    assert np.array_equal(a, b, equal_nan=True) and np.isnan(a[:, 2]).all()
+    assert not np.array_equal(a[:, :2], c[:, :2])
     assert np.array_equal(a[:, 0], a[:, 1])  # CartPole pays 1 a step
     assert policy.modes == {False}
     assert (policy.training, policy.dropout.training, policy.frozen.training) == (True, True, False)
@@ -57,19 +57,20 @@ def test_each_environment_has_its_quota() -> None:
     """The first episodes of each column, whatever others do: 7 over 3 columns are 3, 2, 2."""
     policy = Push()
     seven, nine = (play(policy, CARTPOLE, n, 0, 3, True) for n in (7, 9))
-    columns = nine.reshape(3, 3, 2)
+    columns = nine.reshape(3, 3, 3)
     expected = np.concatenate([columns[0], columns[1, :2], columns[2, :2]])
-    assert np.array_equal(seven, expected)
+    assert np.array_equal(seven, expected, equal_nan=True)
     assert len(play(policy, CARTPOLE, 2, 0, num_envs=8)) == 2
 
 
 def test_metrics() -> None:
     # returns 1, 3: mean 2, deviation 1; lengths 10, 30: mean 20
-    assert summarize(np.array([[1.0, 10.0], [3.0, 30.0]])) == {
+    assert summarize(np.array([[1.0, 10.0, 1.0], [3.0, 30.0, np.nan]])) == {
         "evaluate/return": 2.0,
         "evaluate/return_std": 1.0,
         "evaluate/length": 20.0,
         "evaluate/episodes": 2,
+        "evaluate/success": 1.0,  # of those that tell
     }
     with pytest.raises(ValueError, match="episodes: 0, expected 1 or more"):
         evaluate(Push(), CARTPOLE, 0, 0)
@@ -101,3 +102,17 @@ def test_a_native_environment_can_be_filmed(tmp_path: Path) -> None:
     path = tmp_path / "play.mp4"
     evaluate(Push(), CARTPOLE.model_copy(update={"vectorization": "native"}), 1, 0, video=path)
     assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("env_id", "says"),
+    [
+        ("Acrobot-v1", r"'Acrobot-v1': observation_space Box\(.*, the policy was made for Box\("),
+        ("CartPole-v1", r"'CartPole-v1': action_space Discrete\(2\), .* made for Discrete\(3\)"),
+    ],
+)
+def test_a_policy_for_other_spaces_is_refused(env_id: str, says: str) -> None:
+    policy = Push()
+    policy.action_space = spaces.Discrete(3)
+    with pytest.raises(ValueError, match=says):
+        play(policy, EnvConfig(id=env_id), 1, 0)

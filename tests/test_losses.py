@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from neuraxis.agents.losses import (
+from neuraxis.agents.learning.losses import (
+    approx_kl,
     clipped_surrogate,
     huber,
     masked_mean,
@@ -39,6 +40,30 @@ def test_clipped_surrogate_has_no_gradient_outside() -> None:
     assert log_ratio.grad is not None
     e = float(np.e)
     assert log_ratio.grad.tolist() == pytest.approx([0.0, -1 / e, e, 0.0])
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("log_ratio", [100.0, -100.0])
+def test_clipped_surrogate_is_finite_for_any_ratio(log_ratio: float, advantage: float) -> None:
+    """The branch that is not taken must not overflow: 0 times infinity is no gradient."""
+    moved = torch.tensor([log_ratio, 0.0], requires_grad=True)
+    loss = clipped_surrogate(moved, torch.tensor([advantage, 1.0]), 0.2)
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert moved.grad is not None and moved.grad.isfinite().all()
+    assert moved.grad[1] == -1.0  # the other sample is learned from
+    if advantage > 0:
+        assert loss[0].item() == pytest.approx(-1.2 if log_ratio > 0 else 0.0, abs=1e-6)
+
+
+def test_approx_kl() -> None:
+    log_ratio = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    assert torch.allclose(approx_kl(log_ratio), log_ratio.exp() - 1 - log_ratio)
+    assert (approx_kl(log_ratio) > -1e-15).all()
+    far = approx_kl(torch.tensor([100.0, -100.0]))
+    # a step of weight 0 has no say, however far its action is
+    assert masked_mean(far[None], torch.tensor([[0.0, 1.0]])).item() == pytest.approx(far[1])
+    assert far[0] > 1e6 and far[1] > 10
 
 
 def test_masked_mean_and_normalize_are_numpys() -> None:
@@ -78,7 +103,9 @@ def test_value_loss() -> None:
     old = torch.tensor([[1.0, 1.9]])
     assert value_loss(value, target, old, None).tolist() == [[9.0, 1.0]]  # (2 - 5)^2, (2 - 1)^2
     # moved by 1, clipped to 1.5: (1.5 - 5)^2 = 12.25; moved by 0.1, not clipped
-    assert value_loss(value, target, old, 0.5)[0].tolist() == pytest.approx([12.25, 1.0])
+    assert value_loss(value, target, old, torch.tensor(0.5))[0].tolist() == pytest.approx(
+        [12.25, 1.0]
+    )
 
 
 def test_huber() -> None:

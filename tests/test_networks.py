@@ -15,24 +15,30 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from neuraxis.envs.tree import leaves, map_tree
+from neuraxis.core.tree import leaves, map_tree
 from neuraxis.networks import (
     Backbone,
     BlockConfig,
     NetworkConfig,
     block_class,
-    block_classes,
+    block_names,
     build,
+    twice,
 )
 from neuraxis.networks.gru import GRULayer
 from neuraxis.networks.mlp import MLP
 
 T, B = 12, 5
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "mlp": [{"norm": "layer", "sizes": (8, 4)}, {"norm": "batch", "activation": "gelu"}],
+    "mlp": [
+        {"norm": "layer", "sizes": (8, 4)},
+        {"norm": "batch", "activation": "gelu"},
+        {"norm": "batch_renorm", "norm_inputs": True, "sizes": (8, 4)},
+    ],
     "cnn": [
         {"architecture": "small", "norm": "layer", "pooling": "max"},
         {"architecture": "impala", "norm": "batch", "pooling": "global"},
+        {"architecture": "small", "norm": "batch_renorm"},
         {"architecture": "impala", "pooling": "avg", "init": "kaiming"},
     ],
     "lstm": [{"size": 8, "layers": 2, "norm": "layer"}],
@@ -45,7 +51,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 
 
 def variants() -> Iterator[Any]:
-    for name in block_classes():
+    for name in block_names():
         default = {"architecture": "small"} if name == "cnn" else {}
         for fields in [default, *VARIANTS.get(name, [])]:
             words = "-".join(f"{key}={value}" for key, value in fields.items())
@@ -87,7 +93,7 @@ def assert_close(actual: Any, expected: Any) -> None:
 
 
 def test_every_block_has_one_line_of_documentation() -> None:
-    for cls in block_classes().values():
+    for cls in map(block_class, block_names()):
         assert cls.__doc__ and cls.__doc__.strip().partition("\n")[0].endswith(".")
 
 
@@ -183,6 +189,29 @@ def test_a_stream_is_its_episodes(name: str, layers: int, resets: str) -> None:
     assert_close(gradients([y, *after]), gradients(expected))
 
 
+def test_gradients_have_gradients(block: Backbone) -> None:
+    """TRPO multiplies by a matrix of second derivatives, which is symmetric.
+
+    Where a gradient takes for constant what is not, it is not.
+    """
+    x, state, first = inputs(block)
+    parameters = list(block.parameters())
+    with twice.kernels(block):
+        y, _ = block(x, state, first)
+    gradient = torch.autograd.grad(
+        y.sin().mean(), parameters, create_graph=True, materialize_grads=True
+    )
+    one, two = ([torch.randn_like(parameter) for parameter in parameters] for _ in range(2))
+
+    def product(vector: list[Tensor]) -> tuple[Tensor, ...]:
+        slope = torch.stack([(g * v).sum() for g, v in zip(gradient, vector, strict=True)]).sum()
+        return torch.autograd.grad(slope, parameters, retain_graph=True, materialize_grads=True)
+
+    pairs = ((one, product(two)), (two, product(one)))
+    found, other = (sum((a * b).sum() for a, b in zip(*pair, strict=True)) for pair in pairs)
+    assert float(found) == pytest.approx(float(other), rel=1e-3) and abs(found) > 1e-3
+
+
 def test_a_gru_layer_keeps_float32_under_autocast() -> None:
     torch.manual_seed(0)
     sizes = (T, B, 6), (B, 8), (24, 6), (24, 8), (24,), (24,)
@@ -234,7 +263,7 @@ def test_the_state_given_is_not_changed(block: Backbone) -> None:
     assert_close(state, copy)
 
 
-@pytest.mark.parametrize("name", block_classes())
+@pytest.mark.parametrize("name", block_names())
 def test_dropout_acts_in_training_only(name: str) -> None:
     cls = block_class(name)
     fields = {"architecture": "small"} if name == "cnn" else {}
@@ -454,7 +483,11 @@ def test_without_memory_the_state_is_empty() -> None:
     [
         (spaces.Box(-1, 1, (4,)), [CNN], "no image in Box"),
         (spaces.Text(5), [{"name": "mlp"}], "no encoder for Text"),
-        (spaces.Box(0, 255, (10, 10, 3), np.uint8), [{"name": "cnn"}], "10x10 pixels"),
+        (
+            spaces.Box(0, 255, (10, 10, 3), np.uint8),
+            [{**CNN, "architecture": "nature"}],
+            "10x10 pixels",
+        ),
         (spaces.Box(0, 255, (10, 10, 3), np.uint8), [{"name": "mlp"}, CNN], "must be the first"),
         (
             spaces.Box(0, 255, (5, 5, 3), np.uint8),
@@ -472,14 +505,17 @@ def test_impossible_networks(space: gymnasium.Space, blocks: list[Any], message:
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ({"name": "lsmt"}, "unknown block 'lsmt': did you mean 'lstm'"),
-        ({"name": "zzz"}, "the blocks are cnn, gru, lstm, mlp, transformer"),
-        ({"name": "lstm", "siez": 3}, "has no field 'siez': did you mean 'size'"),
+        ({"name": "lsmt"}, "block 'lsmt': no such block; did you mean lstm?"),
+        ({"name": "zzz"}, "choices: cnn, gru, lstm, mlp, transformer"),
+        ({"name": "lstm", "siez": 3}, "has no field 'siez'; did you mean size?"),
         ({"name": "lstm", "size": 0}, "size=0: Input should be greater than 0"),
         ({"name": "transformer", "size": 6}, "size=6 is not a multiple of heads=4"),
         ({"size": 3}, "expected a block like"),
-        ({"name": "no_such_package.block"}, "cannot be imported: No module named"),
-        ({"name": "neuraxis.networks.recurrent"}, "expected one Backbone in this module, got 0"),
+        ({"name": "no_such_package.block"}, "ModuleNotFoundError: No module named"),
+        (
+            {"name": "neuraxis.networks.recurrent"},
+            "one subclass of Backbone and its Config inside, found 0",
+        ),
     ],
 )
 def test_wrong_blocks(block: Any, message: str) -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from neuraxis.agents import agent_names
-from neuraxis.agents.normalize import Normalizer, ReturnScale, merge
-from neuraxis.agents.q_policy import QPolicy
+from neuraxis.agents import agent_class
+from neuraxis.agents.off_policy import OffPolicyAgent
+from neuraxis.agents.policies.normalize import Normalizer, ReturnScale, merge
+from neuraxis.agents.policies.q_values import QPolicy
 from neuraxis.networks import NetworkConfig
 from neuraxis.networks.mlp import MLP
 
-from .helpers import training
+from .helpers import WITH_NETWORK, Training, claimed, training
 
 random = np.random.default_rng(0)
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -70,14 +71,13 @@ def test_only_vectors_are_normalised() -> None:
     out = normalizer(obs)
     assert out["image"] is image and out["pair"][1] is obs["pair"][1]
     assert out["pair"][0].mean((0, 1)).abs().max() < 1e-4
-    names = set(normalizer.state_dict())
-    assert "part_pair.part_0.mean" in names and not any("image" in name for name in names)
+    assert {name.rpartition(".")[0] for name in normalizer.state_dict()} == {"part_1.part_0"}
 
 
 def test_bytes_are_normalised_and_not_divided_again() -> None:
     """A vector of bytes, as ALE's memory: the network divides bytes only as they come."""
     space = spaces.Dict({"ram": spaces.Box(0, 255, (3,), np.uint8), "cue": spaces.Discrete(2)})
-    policy = QPolicy(NetworkConfig(), space, spaces.Discrete(2), True, False, False)
+    policy = QPolicy(NetworkConfig(), space, spaces.Discrete(2), normalize=True)
     assert policy.normalizer is not None
     obs = {"ram": torch.randint(0, 255, (20, 4, 3), dtype=torch.uint8), "cue": torch.ones(20, 4)}
     policy.normalizer.update(obs)
@@ -89,11 +89,19 @@ def test_bytes_are_normalised_and_not_divided_again() -> None:
     assert seen[0].reshape(80, -1).std(0).max() > 0.9
 
 
-@pytest.mark.parametrize("agent", agent_names())
+def normalising(agent: str, *words: str) -> Training:
+    """An agent with running statistics, of 24 steps a rollout."""
+    off_policy = issubclass(agent_class(agent), OffPolicyAgent)
+    size = "agent.train_freq=8" if off_policy else "agent.n_steps=8"
+    env = "env=CartPole-v1" if "discrete" in claimed(agent) else "env=Pendulum-v1"
+    normalize = ("agent.normalize_observations=true", "num_envs=3", size)
+    return training(f"agent={agent}", env, *normalize, *words)
+
+
+@pytest.mark.parametrize("agent", WITH_NETWORK)
 def test_statistics_move_only_in_learn(agent: str) -> None:
     """And take in each observation once."""
-    size = "agent.train_freq=8" if agent == "dqn" else "agent.n_steps=8"
-    run = training(f"agent={agent}", "agent.normalize_observations=true", "num_envs=3", size)
+    run = normalising(agent)
     normalizer = run.agent.policy.normalizer
     seen = []
     for _ in range(4):
@@ -102,11 +110,55 @@ def test_statistics_move_only_in_learn(agent: str) -> None:
         run.score(2)
         assert all(torch.equal(before[name], x) for name, x in normalizer.state_dict().items())
         run.agent.learn(rollout)
-        seen.append(rollout.obs[1:].reshape(-1, 4).double())
+        seen.append(rollout.obs[1:].reshape(-1, rollout.obs.shape[-1]).double())
     everything = torch.cat(seen)
     assert float(normalizer.count) == len(everything) == 4 * 24
     assert torch.allclose(normalizer.mean, everything.mean(0))
     assert torch.allclose(normalizer.variance, everything.var(0, correction=0))
+
+
+def watch_updates(run: Training) -> list[tuple[float, dict[str, torch.Tensor]]]:
+    """Fills with the count of the statistics before each update, and the update's terms."""
+    seen = []
+    update, normalizer = run.agent.run_update, run.agent.policy.normalizer
+
+    def watched(batch: Any) -> dict[str, torch.Tensor]:
+        count = float(normalizer.count)
+        seen.append((count, update(batch)))
+        return seen[-1][1]
+
+    run.agent.run_update = watched
+    return seen
+
+
+@pytest.mark.parametrize("agent", WITH_NETWORK)
+def test_statistics_are_there_before_the_first_update(agent: str) -> None:
+    """What is learned from first is normalised by its own statistics: inputs never jump."""
+    off_policy = issubclass(agent_class(agent), OffPolicyAgent)
+    words = ("agent.learning_starts=0",) if off_policy else ("env.time_limit=4",)
+    run = normalising(agent, *words)  # of whole episodes, for agents that wait for them
+    updates = watch_updates(run)
+    rollout = run.rollout()
+    run.agent.learn(rollout)
+    assert updates and all(count == 24 for count, _ in updates)
+    seen = rollout.obs[1:].reshape(24, -1).double()
+    assert torch.allclose(run.agent.policy.normalizer.mean, seen.mean(0))
+    run.agent.learn(run.rollout())
+    # an actor-critic moves them after it has learned, lest the policy is no longer what acted
+    assert updates[-1][0] == (48 if off_policy else 24)
+
+
+@pytest.mark.parametrize(
+    "network", [(), ("network.shared=true",), ("network=lstm", "agent.sequence_length=4")]
+)
+def test_the_first_ratio_is_1_under_the_first_statistics(network: tuple[str, ...]) -> None:
+    """Law 3, although what acted saw raw observations, and may have left features of them."""
+    run = normalising("ppo", "env=Pendulum-v1", "agent.learning_rate=0.01", *network)
+    for number in range(3):
+        updates = watch_updates(run)
+        run.step()
+        ratios = [terms["log_ratio"].abs().max() for _, terms in updates]
+        assert ratios[0] < 1e-5 < ratios[-1], number
 
 
 def slow_returns(reward: np.ndarray, first: np.ndarray, gamma: float) -> np.ndarray:
@@ -157,3 +209,14 @@ def test_return_scale_state_dict() -> None:
     for _ in range(2):
         one = scale(reward, first, torch.arange(4))
         assert torch.equal(one, again(reward, first, torch.arange(4)))
+
+
+def test_any_key_names_a_part() -> None:
+    keys = ["robot.pos", "", "training", "parts", 7]
+    space = spaces.Dict([(key, spaces.Box(-1, 1, (1,))) for key in keys])
+    normalizer = Normalizer(space)
+    obs = {key: torch.arange(4.0).view(4, 1, 1) * (1 + i) for i, key in enumerate(keys)}
+    normalizer.update(obs)
+    seen = normalizer({key: obs[key] for key in reversed(keys)})
+    for key in keys:
+        np.testing.assert_allclose(seen[key].std(correction=0), 1, rtol=1e-4)

@@ -1,20 +1,31 @@
-"""The optimizer against PyTorch's own, and what it must leave alone."""
+"""The optimizer against PyTorch's and Stable-Baselines3's, and what it must leave alone."""
 
 import copy
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
-from neuraxis.agents.optimizer import Optimizer
+from neuraxis.agents.learning.execution import execute
+from neuraxis.agents.learning.optimizer import Optimizer
+from neuraxis.agents.learning.terms import Terms
+from neuraxis.agents.learning.update_rules import RULES, Rule
+from neuraxis.networks import NetworkConfig, action_head, build
+from neuraxis.networks.layers import decayed_parameters
+from neuraxis.networks.noisy import NoisyLinear
+
+from .helpers import training
 
 
 class Net(nn.Module):
-    """Matrices, biases, a norm and a parameter of its own."""
+    """Matrices, biases, a norm and parameters of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,12 +33,18 @@ class Net(nn.Module):
         self.linear, self.norm, self.last = nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)
         self.log_std = nn.Parameter(torch.ones(3))
         self.unused = nn.Parameter(torch.ones(4, 2))
+        self.table = nn.Parameter(torch.ones(2, 2))  # two axes, and no layer's weight
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """What is to decay."""
+        return [self.linear.weight, self.last.weight, self.unused]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.norm(self.linear(x)).tanh()) * self.log_std.exp()
 
 
-def loss(net: Net, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(net: Net, batch: dict[str, Tensor]) -> tuple[Tensor, Terms]:
     error = (net(batch["x"]) - batch["y"]).square()
     return error.mean(), {"error": error.detach()}
 
@@ -40,16 +57,23 @@ def batches(count: int) -> Iterator[dict[str, Tensor]]:
         yield {"x": x, "y": size * y}
 
 
+def built(net: Net, **settings: Any) -> tuple[Optimizer, Callable[..., Terms]]:
+    """An optimizer, and its step down the loss of a minibatch."""
+    settings = {"learning_rate": 1e-2, "decayed": net.matrices, **settings}
+    optimizer = Optimizer(net, **settings)
+    return optimizer, partial(optimizer.step, partial(loss, net))
+
+
 def trained(steps: int = 20, net: Net | None = None, **settings: Any) -> tuple[Net, Optimizer]:
     net = net or Net()
-    optimizer = Optimizer(net, loss, **{"learning_rate": 1e-2, **settings})
+    optimizer, step = built(net, **settings)
     for batch in batches(steps):
-        optimizer.update(batch)
+        step(batch)
     return net, optimizer
 
 
 def torchs(make: Any, limit: float | None) -> Net:
-    """The same training with PyTorch's optimizer."""
+    """The same training with an optimizer of PyTorch's kind."""
     net = Net()
     optimizer = make(net)
     for batch in batches(20):
@@ -81,11 +105,46 @@ def test_it_is_adam(limit: float | None, eps: float) -> None:
     assert not close(ours, Net(), 1e-2)
 
 
-def test_weight_decay_is_adamw_on_matrices_only() -> None:
+@pytest.mark.parametrize("limit", [None, 2.0])
+@pytest.mark.parametrize("eps", [1e-8, 1e-2])
+def test_radam_is_pytorchs(limit: float | None, eps: float) -> None:
+    """20 updates: five that follow the mean gradient, and 15 rectified ones."""
+    ours, _ = trained(rule="radam", max_grad_norm=limit, eps=eps)
+    theirs = torchs(lambda net: torch.optim.RAdam(net.parameters(), lr=1e-2, eps=eps), limit)
+    assert close(ours, theirs, 1e-6)
+    assert not close(ours, Net(), 1e-2)
+    assert not close(ours, trained(max_grad_norm=limit, eps=eps)[0], 1e-2)  # nor Adam
+
+
+@pytest.mark.parametrize("limit", [None, 2.0])
+@pytest.mark.parametrize("alpha, eps", [(0.99, 1e-5), (0.9, 0.1)])
+def test_rmsprop_is_that_of_stable_baselines3(
+    alpha: float, eps: float, limit: float | None
+) -> None:
+    def rmsprop(net: Net) -> torch.optim.Optimizer:
+        return RMSpropTFLike(net.parameters(), lr=1e-2, alpha=alpha, eps=eps)
+
+    ours, _ = trained(rule="rmsprop", max_grad_norm=limit, eps=eps, betas=(0.9, alpha))
+    assert close(ours, torchs(rmsprop, limit), 1e-6)
+    assert not close(ours, Net(), 1e-2)
+    assert not close(ours, torchs(lambda net: torch.optim.RMSprop(net.parameters()), limit), 1e-2)
+
+
+def test_the_settings_choose_the_optimizer() -> None:
+    """Also for several optimizers of one agent."""
+    words = ("agent.optimizer=rmsprop", "agent.rmsprop_alpha=0.9", "agent.optimizer_eps=0.5")
+    for name, places in (("ppo", 1), ("sac", 3)):
+        agent = training(f"agent={name}", "env=Pendulum-v1", *words).agent
+        found = [(o.rule, o.betas[1], o.eps, o.square.mean()) for o in agent.optimizers.values()]
+        assert found == [("rmsprop", 0.9, 0.5, 1.0)] * places
+
+
+def test_weight_decay_is_adamw_on_what_decays_only() -> None:
     def adamw(net: Net) -> torch.optim.Optimizer:
+        decayed = set(net.matrices)
         groups = [
-            {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.3},
-            {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0},
+            {"params": net.matrices, "weight_decay": 0.3},
+            {"params": [p for p in net.parameters() if p not in decayed], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=1e-2)
 
@@ -93,6 +152,38 @@ def test_weight_decay_is_adamw_on_matrices_only() -> None:
     assert close(ours, torchs(adamw, None), 1e-6)
     # a matrix without gradient shows the decay alone: 20 times 1 - 0.01 * 0.3
     assert torch.allclose(ours.unused, torch.full((4, 2), (1 - 0.003) ** 20))
+    assert torch.equal(ours.table, torch.ones(2, 2))  # one that no layer multiplies with does not
+
+
+def test_weight_decay_leaves_deviations_and_position_biases_alone() -> None:
+    """Of a zero loss without gradients, what changes is what decays."""
+    blocks = NetworkConfig.model_validate({"blocks": [{"name": "transformer", "layers": 1}]}).blocks
+    net = nn.ModuleDict(
+        {
+            "transformer": build(blocks, spaces.Box(-1.0, 1.0, (3,))),
+            "lstm": nn.LSTM(2, 2),
+            "noisy": NoisyLinear(3, 2),
+            "head": action_head(spaces.Box(-1.0, 1.0, (2,)), 3),
+        }
+    )
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+    settings: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 1.0}
+    optimizer = Optimizer(net, decayed=decayed_parameters(net), **settings)
+    optimizer.step(lambda _: (torch.zeros((), requires_grad=True), {}), {})
+    decayed = {name for name, p in net.named_parameters() if not torch.equal(p, torch.ones_like(p))}
+    layer = "transformer.blocks.0.layers.0."
+    assert decayed == {
+        "transformer.blocks.0.embed.weight",
+        *(
+            f"{layer}{name}.weight"
+            for name in ("project", "attended", "feedforward.1", "feedforward.3")
+        ),
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
+        "noisy.weight",
+        "head.linear.weight",
+    }
 
 
 def test_weight_decay_0_is_bit_equal_to_none() -> None:
@@ -102,16 +193,12 @@ def test_weight_decay_0_is_bit_equal_to_none() -> None:
 
 
 def test_the_learning_rate_may_change() -> None:
-    def step(optimizer: Optimizer, rate: float) -> None:
-        optimizer.rate.fill_(rate)
-        optimizer.update(next(batches(1)))
-
     net, optimizer = trained(3)
     before = digest(net)
-    step(optimizer, 0.0)
-    assert digest(net) == before
-    step(optimizer, 1e-2)
-    assert digest(net) != before
+    for rate in (0.0, 1e-2):
+        optimizer.rate.fill_(rate)
+        optimizer.step(partial(loss, net), next(batches(1)))
+        assert (digest(net) == before) == (rate == 0.0)
 
 
 def test_frozen_parameters_never_change() -> None:
@@ -127,13 +214,14 @@ def test_frozen_parameters_never_change() -> None:
     assert len(optimizer.flat) == trainable
 
 
-def test_metrics_of_an_update() -> None:
+def test_terms_of_an_update() -> None:
     net, batch = Net(), next(batches(1))
     grads = torch.autograd.grad(loss(net, batch)[0], list(net.parameters()), allow_unused=True)
     norm = torch.cat([g.reshape(-1) for g in grads if g is not None]).norm()
-    metrics = Optimizer(net, loss, learning_rate=0.1, max_grad_norm=1e-3).update(batch)
-    assert torch.allclose(metrics["grad_norm"], norm)  # as it was before the clip
-    assert metrics["error"].shape == (16, 3)
+    _, step = built(net, learning_rate=0.1, max_grad_norm=1e-3)
+    terms = step(batch)
+    assert torch.allclose(terms["grad_norm"], norm)  # as it was before the clip
+    assert terms["error"].shape == (16, 3)
 
 
 def test_a_veto_forbids_the_step() -> None:
@@ -141,26 +229,46 @@ def test_a_veto_forbids_the_step() -> None:
     before, count = digest(net), optimizer.count
     seen: list[Tensor] = []
 
-    def veto(metrics: dict[str, Tensor]) -> bool:
-        seen.append(metrics["error"])
+    def veto(terms: Terms) -> bool:
+        seen.append(terms["error"])
         return True
 
-    optimizer.update(next(batches(1)), veto)
+    step = partial(optimizer.step, partial(loss, net), next(batches(1)))
+    assert step(veto).keys() == {"error"}  # and no grad_norm
     assert digest(net) == before and optimizer.count == count and len(seen) == 1
-    optimizer.update(next(batches(1)), lambda _: False)
+    assert "grad_norm" in step(lambda _: False)
     assert digest(net) != before
 
 
-def test_state_dict_round_trip_is_exact() -> None:
-    whole, _ = trained(20)
-    net, optimizer = trained(11)
+def test_a_loss_may_read_what_is_not_trained() -> None:
+    """Only what is trained changes, and only it is in train mode meanwhile."""
+    net, read = Net().eval(), Net().eval()
+    before = digest(read)
+    optimizer, _ = built(net)
+    modes = []
+
+    def difference(batch: dict[str, Tensor]) -> tuple[Tensor, Terms]:
+        modes.append((net.training, net.norm.training, read.training))
+        return (net(batch["x"]) * read(batch["x"]) - batch["y"]).square().mean(), {}
+
+    for batch in batches(3):
+        optimizer.step(difference, batch)
+    assert modes == [(True, True, False)] * 3 and not net.training and not net.norm.training
+    assert digest(read) == before != digest(net)
+    assert all(p.grad is None for p in read.parameters())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_state_dict_round_trip_is_exact(rule: Rule) -> None:
+    whole, _ = trained(20, rule=rule)
+    net, optimizer = trained(11, rule=rule)
     state = copy.deepcopy((net.state_dict(), optimizer.state_dict()))
     again = Net()
-    resumed = Optimizer(again, loss, learning_rate=1e-2)
+    resumed, step = built(again, rule=rule)
     again.load_state_dict(state[0])
     resumed.load_state_dict(state[1])
     for batch in list(batches(20))[11:]:
-        resumed.update(batch)
+        step(batch)
     assert digest(again) == digest(whole)
 
 
@@ -175,13 +283,31 @@ def test_weights_stay_views_of_one_buffer() -> None:
     assert not net.log_std.any() and twin.log_std.all()
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_update_is_the_plain_one() -> None:
-    """The second pair of the same shapes shows that no graph is shared."""
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "execution",
+    [
+        "recorded",
+        pytest.param(
+            "compiled",
+            marks=[
+                pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++"),
+                pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+            ],
+        ),
+    ],
+)
+def test_an_executed_step_is_the_plain_one(execution: Any, rule: Rule) -> None:
+    """The second pair of the same shapes shows that nothing is shared."""
     for limit in (2.0, None):
-        settings: dict[str, Any] = {"max_grad_norm": limit, "weight_decay": 0.1}
-        plain, _ = trained(**settings)
-        compiled, optimizer = trained(**settings, execution="compiled")
-        assert close(compiled, plain, 1e-5)
-        assert optimizer.count == 20
+        settings: dict[str, Any] = {"rule": rule, "max_grad_norm": limit, "weight_decay": 0.1}
+        plain, _ = trained(30, **settings)
+        net = Net()
+        optimizer, step = built(net, **settings)
+        update = execute(step, [net, optimizer], execution, optimizer)
+        for batch in batches(30):
+            update(batch)
+        if execution == "recorded":
+            assert digest(net) == digest(plain)
+        assert close(net, plain, 1e-5)
+        assert optimizer.count == 30

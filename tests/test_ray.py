@@ -11,8 +11,11 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +24,40 @@ import psutil
 import pytest
 import torch
 
-from neuraxis.agents.policies import Policy
+from neuraxis.agents.policies.policy import Policy
 from neuraxis.configs import Config, RayConfig, load
 from neuraxis.configs.loader import load_resumed
-from neuraxis.training import ray_source, ray_start
-from neuraxis.training.files import RunError
-from neuraxis.training.loop import prepare
-from neuraxis.training.ray_source import RaySource
-from neuraxis.training.ray_worker import Reply, Unpacker, pack
-from neuraxis.training.run import Run
+from neuraxis.core.errors import RunError
+from neuraxis.training.distributed import ray_cluster, ray_source
+from neuraxis.training.distributed.ray_source import RaySource
+from neuraxis.training.distributed.ray_worker import Reply, Unpacker, pack
+from neuraxis.training.session import prepare
+from neuraxis.training.storage.run import Run
 
-from .helpers import Counting, collector, config, training
+from .helpers import Counting, OnUpdate, collector, config, training
 
 SMALL = ("num_envs=4", "network.blocks.0.sizes=[16]")
 PPO = (*SMALL, "agent=ppo", "agent.n_steps=32", "agent.batch_size=64")
 DQN = (*SMALL, "agent=dqn", "agent.learning_starts=64", "agent.batch_size=16")
+SDE = ("agent.gaussian.use_sde=true", "agent.gaussian.sde_sample_freq=5")
 CASES = {
     "ppo-mlp": (*PPO, "agent.normalize_observations=true"),
-    "ppo-lstm": (*PPO, "network=lstm"),
+    "ppo-wide": (*PPO, "network.blocks.0.sizes=[256,256]"),  # weights too large for a call
+    "ppo-lstm": (*PPO, "network=lstm", "env.last_action=true"),
     "ppo-transformer": (*PPO, "network=transformer", "network.blocks.1.memory=8"),
+    "ppo-sde": (*PPO, "env=Pendulum-v1", *SDE),
+    "trpo": (*SMALL, "agent=trpo", "agent.n_steps=32"),
+    "reinforce-lstm": (*SMALL, "agent=reinforce", "agent.n_steps=16", "network=lstm"),
     "dqn-prioritized": (*DQN, "agent.prioritized=true", "agent.n_step=3"),
+    "dqn-hindsight": (*DQN, "env=neuraxis/BitFlip-v0", "agent.hindsight=future"),
+    "dqn-masked": (
+        *DQN,
+        "env=neuraxis/Masked-v0",
+        "env.kwargs.strict=true",
+        "env.action_mask=info",
+    ),
+    "pqn": ("agent=pqn", "num_envs=4", "agent.n_steps=32", "network.blocks.0.norm=layer"),
+    "sarsa": ("num_envs=4", "agent=sarsa", "env=CliffWalking-v1", "agent.n_steps=16"),
     "dqn-lstm": (*DQN, "network=lstm", "agent.sequence_length=8", "agent.burn_in=4"),
 }
 
@@ -49,12 +66,12 @@ CASES = {
 def token(ray_token: Path) -> Iterator[Path]:
     """Ray, and the file of its token."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ray_start.ENVIRONMENT.items():
+        for name, value in ray_cluster.ENVIRONMENT.items():
             if name != "RAY_AUTH_MODE":  # Ray is imported, and sets it itself
                 patch.setenv(name, value)
-        ray_start.start(RayConfig(), cpus=8)
+        ray_cluster.start(RayConfig(), cpus=8)
         yield ray_token
-        ray_start.stop()
+        ray_cluster.stop()
 
 
 def trained(words: tuple[str, ...], updates: int = 5) -> tuple[list[dict[str, float]], Any]:
@@ -88,7 +105,7 @@ def test_workers_are_groups(name: str, workers: int) -> None:
     """Law 4: metrics, weights, moments and replay are those of as many groups without Ray."""
     groups, expected = trained((*CASES[name], f"groups={workers}"))
     found, state = trained((*CASES[name], f"ray.workers={workers}"))
-    assert "loss/value" in groups[-1] or "loss/td" in groups[-1]
+    assert {"loss/value", "loss/td", "q/td_error"} & groups[-1].keys()  # it has learned
     assert found == groups
     assert_equal(state, expected)
 
@@ -103,7 +120,7 @@ def weights(run: Run) -> torch.Tensor:
     return torch.cat([t.double().flatten() for t in run.read()["agent"]["policy"].values()])
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """What ends a run in the middle."""
 
 
@@ -120,12 +137,32 @@ def test_a_resumed_run_is_one_without_ray_that_never_stopped(tmp_path: Path) -> 
             raise Crash
 
     with pytest.raises(Crash):
-        prepare(load([*words, "ray.workers=2", f"run_dir={torn}"])).run(crash)
+        prepare(load([*words, "ray.workers=2", f"run_dir={torn}"])).run([OnUpdate(crash)])
     cfg = load_resumed(torn / "config.yaml", ["ray.max_restarts=7"])
     found = prepare(cfg, torn).run()
     assert found.cfg.ray.max_restarts == 7
     assert lines(torn) == lines(whole)
     assert torch.equal(weights(found), weights(expected))
+
+
+def test_what_is_told_to_end_at_once_is_saved_without_its_workers(tmp_path: Path) -> None:
+    """As a container or a shutdown does it: Ray and the workers are gone before the driver."""
+    words = (*CASES["ppo-lstm"], "total_steps=4_000", "wandb.mode=disabled", "device=cpu")
+    words = (*words, "eval.interval_steps=1_500", "eval.episodes=2", "eval.final_episodes=2")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    prepare(load([*words, "groups=2", f"run_dir={whole}"])).run()
+    driver = running(tmp_path / "torn", *words, "ray.workers=2")
+    family = [*psutil.Process(driver.pid).children(recursive=True), driver]
+    begin = time.monotonic()
+    for process in family:
+        with suppress(psutil.NoSuchProcess):  # it has followed another one
+            process.terminate()
+    assert driver.wait(30) == 130 and time.monotonic() - begin < 15
+    summary = json.loads((torn / "summary.json").read_text())
+    assert summary["status"] == "interrupted" and summary["steps"] < 4_000
+    assert (torn / "checkpoints" / f"step_{summary['steps']:09d}").is_dir()
+    prepare(load_resumed(torn / "config.yaml", ()), torn).run()
+    assert lines(torn) == lines(whole)
 
 
 def test_a_checkpoint_of_other_groups_is_refused() -> None:
@@ -145,8 +182,9 @@ def test_a_fault_reopens_the_columns(
     """Both environments fail in their 40th step, which is in the second rollout, and again."""
     run = training(*FAULTY, f"env.kwargs.{fault}_at_step=40")
     first = run.source.next()
-    state = run.source.state_dict()
-    assert run.source.metrics()["ray/restarts"] == 0 and state["generations"] == [0, 0]
+    run.source.publish(run.agent.policy)
+    before = run.source.state_dict()
+    assert run.source.metrics()["ray/restarts"] == 0 and before["generations"] == [0, 0]
     second = run.source.next()
     assert second.first[0].all() and not np.array_equal(first.action, second.action)
     assert (second.columns == [0, 1]).all() and second.first.shape == (33, 2)
@@ -155,8 +193,9 @@ def test_a_fault_reopens_the_columns(
     said = caplog.records[0].getMessage()
     assert re.match(r"worker [01] \(columns [01] to [01], neuraxis/Faulty-v0, seed 0", said)
     assert ("step 40 is faulty" in said) == (fault == "raise")
-    state = run.source.state_dict()
-    assert state["generations"] == [1, 1]
+    assert run.source.state_dict() is before, "nothing was learned from the second rollout yet"
+    run.source.publish(run.agent.policy)
+    assert run.source.state_dict()["generations"] == [1, 1]
     run.source.close()
 
 
@@ -171,6 +210,28 @@ def test_a_hang_ends_and_so_does_the_budget() -> None:
     with pytest.raises(RunError, match=r"no answer in ray.timeout_seconds=0.5 .*max_restarts=1"):
         source.next()
     source.close()
+
+
+@pytest.mark.parametrize("fault", ["raise", "exit"])
+def test_what_fails_again_at_the_same_place_ends_the_run(fault: str) -> None:
+    """A step that can never be taken is not tried a hundred times."""
+    source = training(*FAULTY, f"env.kwargs.{fault}_at_step=20").source
+    again = r"(step 20 is faulty|died).* \(again at the same place, before anything was learned\)"
+    with pytest.raises(RunError, match=again) as caught:
+        source.next()
+    assert fault == "exit" or "in step\n" in caught.value.__notes__[0], "where it was raised"
+    assert source.metrics()["ray/restarts"] <= 2
+    source.close()
+
+
+def test_a_worker_may_start_slower_than_a_rollout_is_collected() -> None:
+    words = ("ray.workers=2", "ray.timeout_seconds=1.5", "ray.max_restarts=0")
+    source = training(*PPO, *words).source  # PyTorch's import alone takes longer
+    assert source.next().reward.shape == (32, 4)
+    source.close()
+    late = r"no answer in ray.start_timeout_seconds=2 \(ray.workers=2 reserve 16 processors, there"
+    with pytest.raises(RunError, match=late):
+        training(*PPO, *words, "ray.start_timeout_seconds=2", "ray.cpus_per_worker=8")
 
 
 def test_what_fails_at_once_ends_the_run(tmp_path: Path) -> None:
@@ -195,9 +256,9 @@ class Workers:
         assert group not in self.asked, "one request at a time"
         self.asked.append(group)
 
-    def ask_all(self, method: str, *saved: list[None]) -> list[int]:
+    def ask_all(self, method: str, *saved: list[None]) -> list[Reply]:
         assert method == "open"
-        return [1] * len(self.generations)
+        return [Reply(Counter(reopened=1))] * len(self.generations)
 
     def wait(self) -> dict[int, Reply]:
         assert self.asked, "nobody is asked: this would wait for ever"
@@ -217,7 +278,7 @@ def test_async_mode_keeps_to_the_lag(
     workers: int, taken: int, lag: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An update has `rollouts_per_update`, none older than `max_policy_lag`, and forgets nobody."""
-    monkeypatch.setattr(ray_source, "Pool", Workers)
+    monkeypatch.setattr(ray_source, "WorkerPool", Workers)
     words = (f"num_envs={workers}", f"ray.workers={workers}", "ray.mode=async")
     words = (*words, f"ray.rollouts_per_update={taken}", f"ray.max_policy_lag={lag}")
     cfg = config("agent=dqn", "env=neuraxis/Counter-v0", *words)
@@ -237,7 +298,7 @@ def test_async_mode_keeps_to_the_lag(
     assert state["generations"] == [1] * workers, "a resumed run opens other episodes"
     source.close()
     resumed = RaySource(cfg, policy, length=workers)
-    assert resumed.load_state_dict(state) == workers
+    assert resumed.load_state_dict(state) == Counter(reopened=workers)
     assert resumed.next().version == 0 and resumed.state_dict()["generations"] == [2] * workers
     resumed.close()
 
@@ -273,7 +334,7 @@ REFUSED = {
     "ray.workers=3": "ray.workers=3: expected a divisor of num_envs=8",
     "ray.workers=2 groups=2": "groups=2: expected 1",
     "ray.mode=async": "ray.mode=async: expected workers",
-    "ray.mode=async ray.workers=2": "ray.mode=async: agent=ppo .*agent=appo or ray.mode=sync",
+    "ray.mode=async ray.workers=2": "ray.mode=async: agent=ppo .*use ray.mode=sync, or agent=appo",
     "ray.workers=2 ray.mode=async ray.rollouts_per_update=3": "rollouts_per_update=3: .*workers=2",
     "ray.workers=8 ray.mode=async ray.max_policy_lag=6": "max_policy_lag=6: expected at least 7",
     "ray.address=ray://here:10001": "ray.address=ray://here:10001: expected auto or HOST:PORT",
@@ -286,11 +347,37 @@ def test_what_cannot_be_is_said(words: str) -> None:
         load(words.split())
 
 
+def test_workers_have_the_priority_of_the_driver() -> None:
+    """At Ray's own niceness of 15 four busy processes beside leave them next to nothing."""
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def niceness() -> int:
+        return os.nice(0)
+
+    assert ray.get(niceness.remote()) == os.nice(0)
+
+
+def test_nothing_is_left_of_a_ray_that_has_ended() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # a short path, as sockets need it
+        code = f"""
+from pathlib import Path
+from neuraxis.configs import RayConfig
+from neuraxis.training.distributed import ray_cluster
+ray_cluster.start(RayConfig())
+assert [*Path({folder!r}).glob("ray/session_*/logs")]
+ray_cluster.stop()
+"""
+        env = os.environ | {"RAY_TMPDIR": folder}
+        subprocess.run([sys.executable, "-c", code], env=env, check=True)
+        assert not [path for path in Path(folder).glob("ray/session_*") if path.exists()]
+
+
 def test_nobody_at_the_address() -> None:
     code = """
 from neuraxis.configs import RayConfig
-from neuraxis.training import ray_start
-ray_start.start(RayConfig())
+from neuraxis.training.distributed import ray_cluster
+ray_cluster.start(RayConfig())
 """
     env = os.environ | {"RAY_ADDRESS": "localhost:9"}
     found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -319,18 +406,23 @@ assert "ray" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def running(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """A driver with a Ray of its own, which has begun to learn."""
+    program = str(Path(sys.executable).with_name("neuraxis"))
+    driver = subprocess.Popen([program, "train", "-q", *words, f"run_dir={folder}"])
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+        assert driver.poll() is None, "it ended before it had begun"
+        time.sleep(0.05)
+    return driver
+
+
 def test_no_process_outlives_the_driver(tmp_path: Path) -> None:
     """A Ray of its own, and a driver killed with SIGKILL.
 
-    Two agents of Ray's, in which nothing of ours runs, take another minute to give up.
+    Two agents of Ray's own, in which nothing of ours runs, take another minute to give up.
     """
     words = ("ray.workers=1", "total_steps=10_000_000", "wandb.mode=disabled")
-    program = str(Path(sys.executable).with_name("neuraxis"))
-    folder = tmp_path / "run"
-    driver = subprocess.Popen([program, "train", "-q", *words, f"run_dir={folder}"])
-    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
-        assert driver.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
+    driver = running(tmp_path / "run", *words)
     family = {p: p.name() for p in psutil.Process(driver.pid).children(recursive=True)}
     assert "ray::Worker" in " ".join(family.values())
     driver.kill()

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuraxis.agents import recorded
-from neuraxis.agents.recorded import Recorded
-from neuraxis.training.learner import Learner
+from neuraxis.agents.learning import recorded
+from neuraxis.agents.learning.numbers import Watched
+from neuraxis.agents.learning.recorded import Recorded
+from neuraxis.agents.ppo import PPO
+from neuraxis.training.distributed.learner import Learner
 
-from .helpers import config, training
+from .helpers import config, training, weights
 
 Batch = dict[str, Tensor]
 NUMBERS = itertools.count(2)
@@ -26,7 +28,31 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "CALLS_BEFORE", 0)
 
 
+MASKED = ("env=neuraxis/Masked-v0", "env.kwargs.strict=true", "env.action_mask=info")
 NET = nn.Linear(3, 2, bias=False)  # its weight is [2, 3]
+
+
+class Owner:
+    """Has numbers, or gets them from its class or a property."""
+
+    coef = 0.5
+    limits = (0.0, 0.5)
+
+    def __init__(self) -> None:
+        self.own = 0.5
+        self.elsewhere = {"share": 0.5}
+
+    @property
+    def share(self) -> float:
+        return self.elsewhere["share"]
+
+    @share.setter
+    def share(self, value: float) -> None:
+        self.elsewhere["share"] = value
+
+
+def recording(function: Callable[..., Any], owner: object = None) -> Recorded:
+    return Recorded(function, NET.parameters(), Watched(owner or Owner()))
 
 
 def gradient(batch: Batch) -> Batch:
@@ -63,7 +89,7 @@ def batch(seed: int) -> Batch:
 
 @pytest.mark.parametrize("function", [gradient, in_place, drawn, listed])
 def test_what_is_played_is_what_is_recorded(function: Callable[[Batch], Batch]) -> None:
-    played = Recorded(function, NET.parameters())
+    played = recording(function)
     for seed in (1, 2, 3, 2):
         with torch.no_grad():
             NET.weight.add_(seed)  # the recording sees its tensors as they are now
@@ -82,7 +108,7 @@ def test_each_geometry_is_recorded_apart() -> None:
         calls.append(x.shape)
         return x.reshape(-1) * len(x)
 
-    played = Recorded(function, NET.parameters())
+    played = recording(function)
     whole = torch.arange(12.0).view(3, 4)
     for x in (whole, whole + 1, whole[:2], whole.t(), whole.double(), whole[:2] + 3):
         assert torch.equal(played(x), x.reshape(-1) * len(x))
@@ -90,7 +116,7 @@ def test_each_geometry_is_recorded_apart() -> None:
 
 
 def test_arguments_that_are_one_tensor_are_not_taken_for_one_for_ever() -> None:
-    played = Recorded(torch.sub, NET.parameters())
+    played = recording(torch.sub)
     x = torch.ones(3)
     for other in (x, x, x + 1, x + 2):
         assert torch.equal(played(x, other), x - other)
@@ -110,7 +136,7 @@ def test_arguments_that_are_one_tensor_are_not_taken_for_one_for_ever() -> None:
 def test_what_may_differ_next_time_is_not_played(
     function: Callable[[Tensor], Tensor], mode: Callable[[], Any]
 ) -> None:
-    played = Recorded(function, NET.parameters())
+    played = recording(function)
     with mode():
         for sign in (1.0, -1.0, 1.0, -1.0):
             x = torch.full((3,), sign)
@@ -118,18 +144,18 @@ def test_what_may_differ_next_time_is_not_played(
 
 
 def test_a_vector_from_elsewhere_is_not_kept() -> None:
-    played = Recorded(lambda x: x + torch.tensor([float(next(NUMBERS))]), NET.parameters())
+    played = recording(lambda x: x + torch.tensor([float(next(NUMBERS))]))
     for _ in range(3):
         before = next(NUMBERS)
         assert torch.equal(played(torch.ones(3)), torch.full((3,), 2.0 + before))
 
 
 def test_rows_that_are_picked_by_numbers_are_played() -> None:
-    played = Recorded(lambda x, rows: x[rows] * 2, NET.parameters())
+    played = recording(lambda x, rows: x[rows] * 2)
     for rows in ([0, 2], [1, 1], [2, 0]):
         x = torch.rand(3)
         assert torch.equal(played(x, torch.tensor(rows)), x[rows] * 2)
-    assert all(played._recordings.values())
+    assert all(played.recordings.values())
 
 
 def test_autocast_is_not_played() -> None:
@@ -140,18 +166,22 @@ def test_autocast_is_not_played() -> None:
         learner = Learner(config("learner.precision=bfloat16"), run.agent)
         for _ in range(3):
             learner.learn(run.source.next())
-        found.append(run.agent.optimizer.flat.clone())
+        found.append(weights(run.agent))
     assert torch.equal(*found)
 
 
 def test_large_arguments_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "LARGEST", 5)
-    played = Recorded(torch.exp, NET.parameters())
+    played = recording(torch.exp)
     for _ in range(3):
         played(torch.ones(6))
         played(torch.ones(5))
-    (recording,) = played._recordings.values()
-    assert recording is not None
+    (made,) = played.recordings.values()
+    assert made is not None
+
+
+CONTINUOUS = [f"agent={name}" for name in ("sac", "tqc", "crossq", "td3", "ddpg")]
+REPLAYED = ("agent.learning_starts=16", "agent.batch_size=16", "agent.train_freq=8")
 
 
 @pytest.mark.parametrize(
@@ -163,27 +193,142 @@ def test_large_arguments_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> No
         ("agent=ppo", "env=neuraxis/Dict-v0", "network=cnn_small", "agent.n_epochs=2"),
         ("agent=appo",),
         ("agent=impala",),
+        ("agent=ppo", *MASKED, "env.kwargs.action_space=multidiscrete"),
+        ("agent=dqn", *MASKED),
         ("agent=dqn", "agent.prioritized=true", "agent.n_step=3"),
         ("agent=dqn", "agent.dueling=true", "network.blocks.0.norm=layer"),
+        ("agent=dqn", "network.blocks.0.norm=batch_renorm"),
+        ("agent=impala", "network.blocks.0.norm=batch_renorm"),
+        ("agent=dqn", "agent.distribution=categorical", "agent.prioritized=true"),
+        ("agent=dqn", "agent.distribution=quantile", "agent.dueling=true", "agent.double=false"),
+        ("agent=dqn", "agent.distribution=implicit", "agent.value_rescaling=true"),
+        ("agent=sac", "agent.prioritized=true", "agent.n_step=2"),
+        ("agent=sac", "env=neuraxis/Identity-v0", "agent.policy_delay=2"),
+        ("agent=tqc",),
+        ("agent=crossq", "network.critic.0.sizes=[32]"),
+        ("agent=sac", "agent.normalize_observations=true", "agent.ent_coef=0.1"),
+        ("agent=td3", "agent.policy_delay=3", "agent.normalize_observations=true"),
+        ("agent=ddpg", "agent.prioritized=true", "agent.n_step=2"),
     ],
 )
 def test_recorded_updates_are_the_plain_ones(words: tuple[str, ...], monkeypatch: Any) -> None:
-    """Of whole rollouts, with a last minibatch that is shorter."""
-    small = ("agent.n_steps=24", "agent.batch_size=40") if "dqn" not in words[0] else ()
-    sizes = ("num_envs=4", "total_steps=10_000", *small)
-    if "impala" in words[0]:
-        sizes = ("num_envs=4", "total_steps=10_000")
-    if "dqn" in words[0]:
-        sizes = (*sizes, "agent.learning_starts=16", "agent.batch_size=16", "agent.train_freq=8")
+    """Of whole rollouts, with minibatches of two sizes."""
+    small = {
+        "agent=impala": (),
+        "agent=dqn": REPLAYED,
+        **dict.fromkeys(CONTINUOUS, (*REPLAYED, "env=Pendulum-v1")),
+    }.get(words[0], ("agent.n_steps=24", "agent.batch_size=20"))
     found = []
     for before in (0, 10**9):
         monkeypatch.setattr(recorded, "CALLS_BEFORE", before)
-        run = training(*words, *sizes)
-        assert run.agent.optimizer.execution == "recorded"
+        run = training(*small, *words, "num_envs=4", "total_steps=10_000")
+        assert run.agent.execution == "recorded"
         metrics = [run.agent.learn(run.rollout()) for _ in range(6)]
-        assert all(run.agent.optimizer._update._recordings.values())
-        found.append((run.agent.optimizer.flat.clone(), metrics))
+        recordings = run.agent.run_update.recordings.values()
+        assert all(recordings) and bool(recordings) == (before == 0)
+        found.append((weights(run.agent), metrics))
     (played, metrics), (plain, expected) = found
     assert torch.equal(played, plain)
     for row, other in zip(metrics, expected, strict=True):
         assert all(torch.equal(row[name], other[name]) for name in other)
+
+
+def test_a_scalar_tensor_may_change_in_place_or_be_replaced() -> None:
+    """One that a property makes is made of other tensors, and recorded with them."""
+
+    class Tensors:
+        def __init__(self) -> None:
+            self.log, self.scale = torch.zeros(()), torch.ones(())
+
+        @property
+        def factor(self) -> Tensor:
+            return self.log.exp()
+
+    owner = Tensors()
+    calls = []
+
+    def function(x: Tensor) -> Tensor:
+        calls.append(1)
+        return x * owner.factor * owner.scale
+
+    played = recording(function, owner)
+    x = torch.ones(3)
+    for log, scale in ((0.0, 1.0), (1.0, 0.5), (2.0, 2.0)):
+        owner.log.fill_(log)
+        owner.scale.fill_(scale)
+        assert torch.equal(played(x), x * owner.log.exp() * scale)
+    assert len(calls) == 1
+    owner.scale = torch.tensor(3.0)
+    for scale in (3.0, 5.0):
+        owner.scale.fill_(scale)
+        assert torch.equal(played(x), x * owner.log.exp() * scale)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "values"),
+    [
+        ("own", lambda owner: owner.own, (0.5, 0.0, np.float32(2.0), -1.0)),
+        ("coef", lambda owner: owner.coef, (0.5, 0.0, 2.0, -1.0)),
+        ("limits", lambda owner: owner.limits[1], ((0.0, 0.5), (1.0, 2.0), (1.0, 3.0), (0.0, 4.0))),
+        ("share", lambda owner: owner.share, (0.5, 0.0, 2.0, -1.0)),
+        ("own", lambda owner: owner.own or 0.0, (0.5, None, 1, "")),
+    ],
+)
+def test_a_number_that_changes_is_noticed(
+    name: str, read: Callable[[Any], float], values: tuple[Any, ...], caplog: Any
+) -> None:
+    """Twice it is recorded anew; from the third change on the function is called, and that said."""
+    calls, owner = [], Owner()
+
+    def function(x: Tensor) -> Tensor:
+        calls.append(name)
+        return x * float(read(owner) or 0)
+
+    played = recording(function, owner)
+    made = []
+    for value in values:
+        if getattr(owner, name) != value:
+            setattr(owner, name, value)
+        for _ in range(3):
+            assert torch.equal(played(torch.ones(2)), torch.full((2,), float(read(owner) or 0)))
+        made.append(len(calls))
+        calls.clear()
+    assert made == [1, 1, 1, 3]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("an update reads Owner.") and "so it is slower" in line
+
+
+def test_a_loss_of_ones_own_may_read_a_number(monkeypatch: Any, caplog: Any) -> None:
+    """The gradient is of the entropy's coefficient as it is now, not as it was when recorded."""
+
+    def loss(self: Any, batch: Any) -> tuple[Tensor, Batch]:
+        params, _, _ = self.policy(batch["obs"], batch["state"], batch["first"])
+        entropy = (self.policy.head.entropy(params) * batch["weight"]).sum()
+        return -self.coef * entropy, {"entropy": entropy.detach()}
+
+    monkeypatch.setattr(PPO, "loss", loss)
+    run = training("agent=ppo", "num_envs=4", "agent.n_steps=8", "agent.batch_size=32")
+    agent = run.agent
+    agent.optimizer.rate.zero_()  # so that the weights stay
+    batch, _ = agent.batch_of(run.rollout())
+    norms = []
+    for coef in (0.5, 0.0, 1.0, 2.0):
+        agent.coef = coef
+        norms.append([float(agent.run_update(batch)["grad_norm"]) for _ in range(3)][-1])
+    assert agent.execution == "recorded"
+    assert norms[1] == 0.0 < norms[0]
+    assert norms[2:] == pytest.approx([2 * norms[0], 4 * norms[0]], rel=1e-5)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("an update reads PPO.coef, a number that changes")
+
+
+def test_a_policy_of_ones_own_may_read_a_number() -> None:
+    """Also where calls no longer look at their arguments."""
+    owner = Owner()
+    act = recording(lambda x: x * owner.own, owner).for_one_geometry()
+    for value in (0.5, 0.0, 2.0, -1.0, 3.0):
+        owner.own = value
+        with torch.inference_mode():
+            for _ in range(4):
+                assert torch.equal(act(torch.ones(2)), torch.full((2,), value))

@@ -1,6 +1,6 @@
-"""docs/configuration.md and docs/metrics.md say what the code says.
+"""The docs have every setting, metric and agent that the code has.
 
-python tests/test_reference.py    # writes the tables of docs/configuration.md anew
+python -m tests.test_reference    # writes the tables of README.md and docs/configuration.md again
 """
 
 import ast
@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from neuraxis.agents import agent_class, agent_names
+from neuraxis.agents.rnd import RNDConfig
 from neuraxis.configs import (
     CheckpointConfig,
     Config,
@@ -24,17 +25,23 @@ from neuraxis.configs import (
     WandbConfig,
     load,
 )
-from neuraxis.configs.errors import expected, schema_of
+from neuraxis.configs.errors import expected
+from neuraxis.configs.schema import schema_of
 from neuraxis.configs.text import brief, plain
 from neuraxis.envs import AtariConfig, EnvConfig
-from neuraxis.networks import NetworkConfig, block_classes
+from neuraxis.networks import GaussianConfig, NetworkConfig, block_class, block_names
 from neuraxis.training import train
-from neuraxis.training.space import Range, SweepConfig
+from neuraxis.training.cli.listing import matrix
+from neuraxis.training.sweeps.ranges import Range, SweepConfig
+
+from .helpers import action_words, claimed
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 METRICS = ROOT / "docs" / "metrics.md"
-MARK = "<!-- What follows is written by `python tests/test_reference.py`. -->\n"
+README = ROOT / "README.md"
+AGENTS = re.compile(r"^\| agent \|.*?\n(?=\n)", re.MULTILINE | re.DOTALL)  # README's table
+MARK = "<!-- What follows is written by `python -m tests.test_reference`. -->\n"
 KIND = r"(?:episode|evaluate|final|loss|policy|q|ray|replay|time|train|value)"
 
 
@@ -45,9 +52,11 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "env.atari", "env.atari.", AtariConfig
     for name in agent_names():
         yield f"agent={name}", "agent.", agent_class(name).Config
+    yield "agent.gaussian (of actor-critics on policy)", "agent.gaussian.", GaussianConfig
+    yield "agent.rnd (of agents on policy)", "agent.rnd.", RNDConfig
     yield "network", "network.", NetworkConfig
-    for name, block in sorted(block_classes().items()):
-        yield f"A block {{name: {name}}}", "network.blocks.N.", block.Config
+    for name in block_names():
+        yield f"A block {{name: {name}}}", "network.blocks.N.", block_class(name).Config
     yield "eval", "eval.", EvalConfig
     yield "checkpoint", "checkpoint.", CheckpointConfig
     yield "wandb", "wandb.", WandbConfig
@@ -93,7 +102,22 @@ def _line(field: Any) -> str:
 
 def test_configuration_md_has_every_key() -> None:
     _, mark, written = CONFIGURATION.read_text(encoding="utf-8").partition(MARK)
-    assert mark and written.strip() == reference().strip(), "python tests/test_reference.py"
+    assert mark, f"{CONFIGURATION} has no line {MARK!r}"
+    assert written.strip() == reference().strip(), "run: python -m tests.test_reference"
+
+
+def agents() -> str:
+    """README's table of agents, in Markdown."""
+    heading, *rows = (list(row) for row in matrix())
+    names = *heading[1:-2], heading[-1]
+    heading = [f"`{name}`" if name in names else name for name in heading]
+    lines = [heading, ["---"] * len(heading), *([f"`{name}`", *rest] for name, *rest in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def test_the_readme_has_every_agent() -> None:
+    tables = AGENTS.findall(README.read_text(encoding="utf-8"))
+    assert tables == [agents()], "run: python -m tests.test_reference"
 
 
 def documented() -> set[str]:
@@ -105,7 +129,7 @@ def test_metrics_md_has_every_metric_that_the_code_names_and_no_other() -> None:
     named = {
         node.value
         for folder in ("agents", "training")
-        for file in (ROOT / folder).glob("*.py")
+        for file in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(rf"{KIND}/[a-z_]+", node.value)
@@ -119,7 +143,8 @@ def test_metrics_md_has_every_metric_that_a_run_logs(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = [f"agent={agent}", "network=mlp", "eval.interval_steps=500", "eval.episodes=1"]
+    words = [f"agent={agent}", "network=mlp", *action_words(claimed(agent)[0])]
+    words += ["eval.interval_steps=500", "eval.episodes=1"]
     if "learning_starts" in dict(load(words).agent):
         words.append("agent.learning_starts=100")
     words += ["eval.final_episodes=1", "log_interval_steps=100", "wandb.mode=disabled"]
@@ -132,5 +157,7 @@ def test_metrics_md_has_every_metric_that_a_run_logs(
 if __name__ == "__main__":
     text, mark, _ = CONFIGURATION.read_text(encoding="utf-8").partition(MARK)
     if not mark:
-        sys.exit(f"{CONFIGURATION}: the line {MARK!r} is gone")
+        sys.exit(f"{CONFIGURATION} has no line {MARK!r}, below which the tables are written")
     CONFIGURATION.write_text(f"{text}{mark}\n{reference()}", encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(AGENTS.sub(lambda _: agents(), readme), encoding="utf-8")

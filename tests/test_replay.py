@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from neuraxis.agents.replay import Replay, Sample
-from neuraxis.agents.sumtree import SumTree
-from neuraxis.envs.tree import map_tree
+from neuraxis.agents.replay.replay import Replay
+from neuraxis.agents.replay.sample import Sample
+from neuraxis.agents.replay.sumtree import SumTree
+from neuraxis.core.tree import map_tree
 
 from .helpers import collector, part, sampled
 
@@ -333,7 +334,7 @@ def test_a_replay_lies_where_its_agent_learns() -> None:
 def test_a_replay_that_does_not_fit_says_so(ring: str) -> None:
     feed = Feed(rollouts=0)
     getattr(feed.replay, ring).rows = 1 << 60
-    with pytest.raises(MemoryError, match=r"^agent.buffer_size=120 does not fit$"):
+    with pytest.raises(MemoryError, match=r"; lower agent\.buffer_size=120$"):
         feed.add()
 
 

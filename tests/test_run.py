@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from neuraxis.configs import CheckpointConfig, Config, EvalConfig, WandbConfig
-from neuraxis.envs.rollout import Rollout
-from neuraxis.training import checkpoints
-from neuraxis.training.files import RunError
-from neuraxis.training.run import Run
+from neuraxis.core.errors import RunError
+from neuraxis.core.rollout import Rollout
+from neuraxis.training.storage import checkpoint, checkpoint_folder, layout
+from neuraxis.training.storage.run import Run
+from neuraxis.training.storage.run_folder import RunFolder
 
 STEPS = 7  # of a rollout: no interval is a multiple of it
 
@@ -34,7 +35,7 @@ def rollout(steps: int = STEPS, episodes: Any = ()) -> Rollout:
         state=(),
         columns=np.zeros(1, int),
         version=0,
-        episodes=np.array(episodes, np.float64).reshape(-1, 3),
+        episodes=np.array(episodes, np.float64).reshape(-1, 4),
     )
 
 
@@ -75,9 +76,9 @@ def config(folder: Path, **changes: Any) -> Config:
 def step(run: Run, agent: Counter, source: Counter) -> None:
     """One turn of a loop such as training's, evaluation and saving included."""
     value = agent.next()
-    ended = [(0, source.next(), 3)] * (source.count % 3)
+    ended = [(0, source.next(), 3, 1)] * (source.count % 3)
     noise = torch.rand(())  # the global generator counts, too
-    run.record(rollout(episodes=ended), {"loss/value": torch.tensor(value), "policy/noise": noise})
+    run.add(rollout(episodes=ended), {"loss/value": torch.tensor(value), "policy/noise": noise})
     if run.due("eval"):
         run.log({"evaluate/return": agent.next(), "evaluate/episodes": 10})
     if run.due("save"):
@@ -118,7 +119,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names(folder: Path) -> dict[str, str]:
     checkpoints = folder / "checkpoints"
-    return {link: os.readlink(checkpoints / link) for link in ("last", "best")}
+    return {name: (checkpoints / name).read_text().strip() for name in ("last", "best")}
 
 
 @pytest.mark.parametrize("turns", [8, 17, 33, 59])
@@ -132,7 +133,7 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, whole: Path, tur
     stale.mkdir()
     torch.manual_seed(99)
     run, agent, source = Run.open(folder), Counter(), Counter()
-    assert run.load(agent, source) == 0
+    assert run.load(agent, source) == []
     assert not stale.exists()
     train(run, agent, source)
     end(run, agent, source)
@@ -186,7 +187,7 @@ def test_from_an_older_checkpoint(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     torch.manual_seed(0)
     train(Run.create(config(folder)), Counter(), Counter(), 40)
-    older = checkpoints.steps(folder / "checkpoints")[0].name
+    older = checkpoint_folder.steps(folder / "checkpoints")[0].name
     run, agent, source = Run.open(folder), Counter(), Counter()
     run.load(agent, source, older)
     assert names(folder)["last"] == older
@@ -214,10 +215,10 @@ def test_the_folder(whole: Path) -> None:
 
 def test_rows(tmp_path: Path) -> None:
     run = Run.create(config(tmp_path, log_interval_steps=10))
-    run.record(rollout(), {"loss/a": torch.tensor(1.0), "b": 1})
-    run.record(rollout(2, [(0, 4.0, 2), (0, 8.0, 4)]), {"loss/a": torch.tensor(2.0)})
+    run.add(rollout(), {"loss/a": torch.tensor(1.0), "b": 1})
+    run.add(rollout(2, [(0, 4.0, 2, 1), (0, 8.0, 4, np.nan)]), {"loss/a": torch.tensor(2.0)})
     assert not (tmp_path / "metrics.jsonl").read_text()
-    run.record(rollout(21, [(0, 9.0, 3)]), {"loss/a": 6.0, "policy/nan": float("nan")})
+    run.add(rollout(21, [(0, 9.0, 3, 0)]), {"loss/a": 6.0, "policy/nan": float("nan")})
     run.log({"evaluate/return": 3.5})
     text = (tmp_path / "metrics.jsonl").read_text()
     first, second = map(json.loads, text.splitlines())
@@ -227,6 +228,7 @@ def test_rows(tmp_path: Path) -> None:
         "episode/count": 3,
         "episode/length": 3.0,  # (2 + 4 + 3) / 3
         "episode/return": 7.0,  # (4 + 8 + 9) / 3
+        "episode/success": 0.5,  # (1 + 0) / 2, one does not tell
         "loss/a": 3.0,  # (1 + 2 + 6) / 3
         "policy/nan": None,
         "steps": 30,
@@ -234,7 +236,7 @@ def test_rows(tmp_path: Path) -> None:
     assert {"time/seconds", "time/cpu_seconds", "time/steps_per_second"} <= first.keys()
     assert (second["evaluate/return"], second["steps"]) == (3.5, 30)
     assert run.latest["loss/a"] == 3.0
-    run.record(rollout(10), {"b": 2})  # no episode ended
+    run.add(rollout(10), {"b": 2})  # no episode ended
     row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["episode/count"] == 0
     assert "episode/return" not in row
@@ -244,14 +246,28 @@ def test_due_by_crossing(tmp_path: Path) -> None:
     run = Run.create(config(tmp_path))
     due = []
     for steps in (59, 1, 59, 1, 130, 49, 1):
-        run.record(rollout(steps), {})
+        run.add(rollout(steps), {})
         due.append(run.due("eval"))
+        assert run.due("eval") == due[-1], "what is broken off stays due"
+        run.log({"evaluate/return": 0.0} if due[-1] else {})
         assert not run.due("eval")
     # 59, 60, 119, 120, 250 (two at once), 299, 300: each multiple of 60 once
     assert due == [False, True, False, True, True, False, True]
+    auto = Run.create(config(tmp_path / "auto", eval=EvalConfig(), checkpoint=CheckpointConfig()))
+    due = []
+    for _ in range(20):
+        auto.add(rollout(4_096), {})
+        due.append((auto.due("eval"), auto.due("save")))
+        if due[-1][0]:
+            auto.log({"evaluate/return": -len(due)})
+        if due[-1][1]:
+            auto.save(Counter(), Counter())
+    # every 5 rollouts = 20,480 steps; 10,000 would be every second or third
+    assert [n for n, (evaluated, _) in enumerate(due, 1) if evaluated] == [5, 10, 15, 20]
+    assert [n for n, (_, saved) in enumerate(due, 1) if saved] == [13]
     never = config(tmp_path / "never", eval=EvalConfig(interval_steps=0))
     run = Run.create(never)
-    run.record(rollout(1000), {})
+    run.add(rollout(1000), {})
     assert not run.due("eval")
 
 
@@ -259,16 +275,16 @@ def test_best_is_saved_when_it_is_found_and_never_deleted(tmp_path: Path) -> Non
     settings = CheckpointConfig(interval_steps=45, keep=1)
     run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
     for score in (1.0, 5.0, 2.0, 3.0, float("nan"), 4.0):
-        run.record(rollout(20), {})
+        run.add(rollout(20), {})
         run.log({"evaluate/return": score})
         if run.due("save"):
             run.save(agent, source)
         assert not run.due("save")
     assert names(tmp_path) == {"last": "step_000000100", "best": "step_000000040"}
     # saved at 20 (best), 40 (best), 60 and 100 (crossed 45 and 90)
-    run.record(rollout(20), {})
+    run.add(rollout(20), {})
     run.save(agent, source)
-    kept = [path.name for path in checkpoints.steps(tmp_path / "checkpoints")]
+    kept = [path.name for path in checkpoint_folder.steps(tmp_path / "checkpoints")]
     assert kept == ["step_000000040", "step_000000100", "step_000000140"]
     run.log({"evaluate/return": 9.0})  # the final evaluation, of what was just saved
     assert names(tmp_path) == {"last": "step_000000140", "best": "step_000000140"}
@@ -278,7 +294,7 @@ def test_best_goes_back_with_the_run(tmp_path: Path) -> None:
     settings = CheckpointConfig(interval_steps=45, keep=50)
     run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
     for score in (2.0, 1.0, 5.0):
-        run.record(rollout(20), {})
+        run.add(rollout(20), {})
         run.log({"evaluate/return": score})
         run.save(agent, source)
     run.finish("interrupted")
@@ -288,19 +304,19 @@ def test_best_goes_back_with_the_run(tmp_path: Path) -> None:
         run = Run.open(tmp_path)
         run.load(agent, source, "step_000000040")
         run.finish("interrupted")
-        assert os.readlink(tmp_path / "checkpoints" / "last") == "step_000000040"
-        assert (tmp_path / "checkpoints" / "best").is_symlink() is kept
+        assert (tmp_path / "checkpoints" / "last").read_text() == "step_000000040\n"
+        assert (tmp_path / "checkpoints" / "best").exists() is kept
         assert run.read("best")["progress"]["steps"] == (20 if kept else 40)
-    with pytest.raises(RunError, match=r"metrics.jsonl: \d+ bytes where the checkpoint has seen"):
+    with pytest.raises(RunError, match=r"metrics.jsonl: \d+ bytes, the checkpoint needs"):
         Run.open(tmp_path).load(agent, source, "step_000000060")  # its lines were cut
-    assert os.readlink(tmp_path / "checkpoints" / "last") == "step_000000040"
+    assert (tmp_path / "checkpoints" / "last").read_text() == "step_000000040\n"
 
 
 def test_without_checkpoints_on_the_way_best_is_last(tmp_path: Path) -> None:
     settings = CheckpointConfig(interval_steps=0)
     run, agent, source = Run.create(config(tmp_path, checkpoint=settings)), Counter(), Counter()
     for score in (5.0, 1.0):
-        run.record(rollout(100), {})
+        run.add(rollout(100), {})
         run.log({"evaluate/return": score})
         assert not run.due("save")
     run.save(agent, source)
@@ -309,20 +325,20 @@ def test_without_checkpoints_on_the_way_best_is_last(tmp_path: Path) -> None:
     assert run.read("best")["progress"]["steps"] == 200
 
 
-@pytest.mark.parametrize("act", ["record", "save"])
+@pytest.mark.parametrize("act", ["add", "save"])
 def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path: Path, act: str) -> None:
     run, agent, source = Run.create(config(tmp_path)), Counter(), Counter()
     run.save(agent, source)
-    run.record(rollout(20), {"loss/policy": torch.tensor(torch.nan)})
+    run.add(rollout(20), {"loss/policy": torch.tensor(torch.nan)})
     with pytest.raises(RunError, match=r"loss/policy is nan at step (27|20): .*learning_rate"):
-        run.record(rollout(7), {}) if act == "record" else run.save(agent, source)
+        run.add(rollout(7), {}) if act == "add" else run.save(agent, source)
     run.finish("failed")
     assert names_of_steps(tmp_path) == ["step_000000000"]
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
 
 
 def names_of_steps(folder: Path) -> list[str]:
-    return [path.name for path in checkpoints.steps(folder / "checkpoints")]
+    return [path.name for path in checkpoint_folder.steps(folder / "checkpoints")]
 
 
 def test_folders_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,16 +358,48 @@ def test_folders_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         Run.create(config(one.dir))
 
 
+def test_a_hint_at_runs_stays_near_and_never_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As below `/`, where `/proc` has folders that cannot be read, and thousands of others."""
+    for number in range(2 * layout.HINT_FOLDERS):
+        (tmp_path / f"f{number}").mkdir()
+    (tmp_path / "near" / "run").mkdir(parents=True)
+    (tmp_path / "near" / "run" / "config.yaml").touch()
+    scanned: list[Path] = []
+
+    def watched(function: Any) -> Any:
+        def read(path: Any) -> Any:
+            scanned.append(Path(path))
+            if Path(path).name == "f7":
+                raise OSError(22, "Invalid argument", str(path))
+            return function(path)
+
+        return read
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    with pytest.raises(ValueError, match=r"nowhere: no such run$"):
+        layout.find(tmp_path / "gone" / "far" / "nowhere")
+    assert len(scanned) == 1, "names beside the wrong part, no search"
+    with pytest.raises(ValueError, match=r"nowhere: no such run; runs: .*near/run$"):
+        layout.find(tmp_path / "near" / "nowhere")
+    scanned.clear()
+    with pytest.raises(ValueError, match="nowhere: no such run"):
+        layout.find(tmp_path / "nowhere")
+    assert len(scanned) <= layout.HINT_FOLDERS + 1
+
+
 def test_what_is_wrong_with_a_run_is_said(tmp_path: Path) -> None:
     run, agent, source = Run.create(config(tmp_path / "a")), Counter(), Counter()
-    with pytest.raises(RunError, match="no checkpoint was saved"):
+    with pytest.raises(RunError, match="there is no checkpoint"):
         run.read()
     train(run, agent, source, 20)
     run.finish("interrupted")
     with pytest.raises(ValueError, match=r"checkpoint step_1: expected last, best, step_0"):
         run.read("step_1")
     (run.dir / "metrics.jsonl").write_text("")
-    with pytest.raises(RunError, match=r"metrics.jsonl: 0 bytes where the checkpoint has seen \d+"):
+    with pytest.raises(RunError, match=r"metrics.jsonl: 0 bytes, the checkpoint needs \d+"):
         Run.open(run.dir).load(agent, source)
     (run.dir / "summary.json").write_text("{")
     with pytest.raises(RunError, match=r"summary\.json: damaged, not JSON"):
@@ -376,8 +424,98 @@ def test_a_kill_between_two_renames_is_repaired(tmp_path: Path) -> None:
     assert names_of_steps(tmp_path) == ["step_000000000"]
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "METRICS", "/dev/full")
     run = Run.create(config(tmp_path))
-    run._file = type(run._file)(Path("/dev/full")) if run._file else None
     with pytest.raises(RunError, match=r"^/dev/full: No space left on device$"):
         run.log({"evaluate/return": 1.0})
+
+
+STRANGE: dict[str, Any] = {
+    "progress": [None, {"steps": "many"}, {"steps": 64}],
+    "metrics_bytes": [None, "all", {}],
+    "rng": [None, {"python": 1}, {"python": (3, (1,), None)}],
+    "agent": [None, [], {"count": 1, "rng": {"bit_generator": "no"}}],
+    "source": [7, {}],
+}
+
+
+@pytest.mark.parametrize("part", STRANGE)
+def test_a_checkpoint_of_strange_content_is_refused_in_one_line(tmp_path: Path, part: str) -> None:
+    run, agent, source = Run.create(config(tmp_path)), Counter(), Counter()
+    train(run, agent, source, 20)
+    run.finish("interrupted")
+    last = checkpoint_folder.chosen(run.checkpoints, "last")
+    tree = checkpoint.read(last)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    for value in STRANGE[part]:
+        checkpoint.write(last, tree | {part: value})
+        with pytest.raises(
+            RunError, match=r"does not fit what config\.yaml describes: \w+"
+        ) as found:
+            Run.open(tmp_path).load(agent, source)
+        assert len(str(found.value)) < 500 and "\n" not in str(found.value)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def zipped(folder: Path, target: Path) -> None:
+    """Through a zip file: links become what they lead to, names of folders may be lost."""
+    shutil.make_archive(str(target), "zip", folder)
+    shutil.unpack_archive(f"{target}.zip", target)
+
+
+def synced(folder: Path, target: Path) -> None:
+    """By a program that leaves links out."""
+    shutil.copytree(folder, target, symlinks=True)
+    for path in target.rglob("*"):
+        if path.is_symlink():
+            path.unlink()
+
+
+def linked(folder: Path, target: Path) -> None:
+    """The folder as older versions have written it."""
+    shutil.copytree(folder, target)
+    for pointer in (target / "checkpoints" / "last", target / "checkpoints" / "best"):
+        name = pointer.read_text().strip()
+        pointer.unlink()
+        pointer.symlink_to(name)
+
+
+def followed(folder: Path, target: Path) -> None:
+    """A copy of that which followed the links."""
+    linked(folder, target.with_name("linked"))
+    shutil.copytree(target.with_name("linked"), target)
+
+
+@pytest.mark.parametrize("copy", [zipped, synced, linked, followed])
+def test_a_run_that_was_copied_resumes(tmp_path: Path, whole: Path, copy: Any) -> None:
+    """With the checkpoints that `last` and `best` name, neither of them the newest by name."""
+    folder, target = tmp_path / "run", tmp_path / "copy"
+    settings = config(folder, checkpoint=CheckpointConfig(interval_steps=45, keep=9))
+    torch.manual_seed(0)
+    run, agent, source = Run.create(settings), Counter(), Counter()
+    train(run, agent, source, 40)
+    older, newest = (checkpoint_folder.steps(run.checkpoints)[place].name for place in (2, -1))
+    checkpoint_folder.point(run.checkpoints / "last", older)
+    checkpoint_folder.point(run.checkpoints / "best", older)
+    run.finish("interrupted")
+    copy(folder, target)
+    for which in ("last", "best"):
+        found = RunFolder.open(target).read(which)["progress"]["steps"]
+        assert found == int(older[5:]) or (copy is followed and which == "last"), newest
+    run, agent, source = Run.open(target), Counter(), Counter()
+    run.load(agent, source, older)
+    train(run, agent, source)
+    end(run, agent, source)
+    assert lines(target) == lines(whole)
+    assert names(target) == names(whole)
+
+
+@pytest.mark.parametrize("text", ["", "../../elsewhere", "step_1/..", "\x00", "step_000000007\n/"])
+def test_a_pointer_that_names_no_checkpoint_is_passed_over(tmp_path: Path, text: str) -> None:
+    run, agent, source = Run.create(config(tmp_path)), Counter(), Counter()
+    train(run, agent, source, 20)
+    newest = checkpoint_folder.steps(run.checkpoints)[-1]
+    for pointer in ("last", "best"):
+        (run.checkpoints / pointer).write_text(text)
+        assert checkpoint_folder.chosen(run.checkpoints, pointer) == newest

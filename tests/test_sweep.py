@@ -18,14 +18,18 @@ import pytest
 from neuraxis.configs import load
 from neuraxis.configs.groups import choices
 from neuraxis.configs.text import dump
-from neuraxis.training import cli, exits, milestones, sweep
-from neuraxis.training.compare import compare
-from neuraxis.training.loop import prepare
-from neuraxis.training.metrics import Busy, MetricsFile
-from neuraxis.training.milestones import advance
-from neuraxis.training.records import read
-from neuraxis.training.space import Parameters, Range, SweepConfig, load_sweep, parse_sweep
-from neuraxis.training.trials import Ended, Sweep, Trial, ranked
+from neuraxis.configs.words import typed
+from neuraxis.training.analysis.compare import compare
+from neuraxis.training.cli import exit_codes, main
+from neuraxis.training.session import prepare
+from neuraxis.training.storage import checkpoint_folder
+from neuraxis.training.storage.metrics import Busy, MetricsFile
+from neuraxis.training.storage.stored_run import read
+from neuraxis.training.sweeps import advance as milestones
+from neuraxis.training.sweeps import copies, sweep
+from neuraxis.training.sweeps.advance import advance
+from neuraxis.training.sweeps.ranges import Parameters, Range, SweepConfig, load_sweep, parse_sweep
+from neuraxis.training.sweeps.trials import Ended, Sweep, Trial, ranked
 
 from .test_resume import lines
 
@@ -63,6 +67,20 @@ def test_every_sweep_of_the_repository_loads(name: str) -> None:
     assert len(own.plan(0)) == (0 if own.search == "optuna" else own.size)
 
 
+def test_words_of_a_sweep_are_read_as_those_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["sweep.trials=2.0", "sweep.parameters.agent.n_epochs.integers=[4.0, 6.0]"]
+    words += ["sweep.parameters.agent.clip_range_vf.choice=[None, 0.2]"]
+    config = load_sweep("ppo", [typed(word) for word in words])
+    assert repr(config.trials) == "2"
+    assert repr(config.parameters["agent.n_epochs"].integers) == "(4, 6)"
+    assert config.parameters["agent.clip_range_vf"].choice == (None, 0.2)
+    made = sweep.create(["sweep=ppo", *words, "run_dir='a #1'", "total_steps=1e5"])
+    assert made.folder == tmp_path / "a #1"
+
+
 @pytest.mark.parametrize(
     "range_",
     [
@@ -98,6 +116,22 @@ def test_a_grid_has_every_combination_once() -> None:
 )
 def test_milestones(scheduler: str, expected: list[int]) -> None:
     assert config(scheduler=scheduler, grace_steps=10).milestones(100) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "every"),
+    [
+        (["sweep=ppo", "total_steps=1_000_000"], 10_000),
+        (["sweep=ppo", "sweep.grace_steps=2_000"], 2_000),
+        (["sweep=ppo", "eval.interval_steps=5_000"], 5_000),
+        (["sweep=ppo", "sweep.scheduler=none"], "auto"),
+    ],
+)
+def test_a_scheduler_has_an_evaluation_at_each_milestone(
+    words: list[str], every: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep.create([*words, "wandb.mode=disabled"]).base().eval.interval_steps == every
 
 
 FILE = "own.yaml"
@@ -143,7 +177,7 @@ def test_what_cannot_be_is_refused_at_the_start(
     if parameters:
         Path(FILE).write_text(dump({"parameters": parameters}))
         words = [*words, f"sweep={FILE}"]
-    assert exits.exit_code(cli.neuraxis, ["sweep", *words]) == 2
+    assert exit_codes.exit_code(main.neuraxis, ["sweep", *words]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and said in err and err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ([FILE] if parameters else [])
@@ -199,14 +233,17 @@ def test_a_copy_goes_on_from_the_other_trial_with_its_own_values(tmp_path: Path)
     for trial in (good, bad):
         trial.scores.append((200, advance(trial, own, 200)))
         trial.write()
-    good.keep(tmp_path / "kept")
-    bad.copy(own, {"agent.learning_rate": 3e-3}, tmp_path / "kept")
+    copies.export(good, tmp_path / "kept")
+    copies.continue_from(bad, own, {"agent.learning_rate": 3e-3}, tmp_path / "kept")
     copy = Trial.open(bad.folder)
     assert (copy.scores, copy.origin) == (good.scores, "trial_00 at 200")
     assert copy.name == bad.name and copy.place != bad.place
     before = lines(good.place / "s1")
-    weights = (good.place / "s1/checkpoints/last/state.safetensors").read_bytes()
-    assert (copy.place / "s1/checkpoints/last/state.safetensors").read_bytes() == weights
+    kept = [
+        checkpoint_folder.chosen(trial.place / "s1/checkpoints", "last") / "state.safetensors"
+        for trial in (good, copy)
+    ]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
     advance(copy, own, 600)
     advance(good, own, 600)
     assert lines(copy.place / "s1")[: len(before)] == before
@@ -219,9 +256,9 @@ def test_a_copy_with_the_same_values_is_the_other_trial(tmp_path: Path) -> None:
     own = made(tmp_path / "sweep", scheduler="pbt", grace_steps=200)
     first = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
     first.scores.append((200, advance(first, own, 200)))
-    first.keep(tmp_path / "kept")
+    copies.export(first, tmp_path / "kept")
     second = Trial.create(own, 1, {"agent.learning_rate": 1e-4})
-    second.copy(own, first.parameters, tmp_path / "kept")
+    copies.continue_from(second, own, first.parameters, tmp_path / "kept")
     copy = Trial.open(second.folder)
     assert advance(copy, own, 600) == advance(first, own, 600)
     assert lines(copy.place / "s0") == lines(first.place / "s0")
@@ -253,7 +290,7 @@ def test_lower_is_better_if_asked(tmp_path: Path) -> None:
 
 def test_asha_is_told_the_scores_on_disk(tmp_path: Path) -> None:
     """Who lags behind them is stopped, as it would have been, had the sweep not been killed."""
-    from neuraxis.training.tuning import remind
+    from neuraxis.training.sweeps.ray_tune import restored_scheduler
 
     own = made(tmp_path / "sweep", trials=6, scheduler="asha", grace_steps=200)
     ends: list[Ended] = ["finished", "stopped", "stopped", "stopped", "", ""]
@@ -261,35 +298,35 @@ def test_asha_is_told_the_scores_on_disk(tmp_path: Path) -> None:
         trial = Trial.create(own, number, {"agent.learning_rate": 1e-3})
         trial.scores, trial.ended = [(200, score)], ended
         trial.write()
-    remind(own, own.trials())
+    restored_scheduler(own, own.trials())
     assert [trial.ended for trial in own.trials()][4:] == ["", "stopped"]
 
 
 def test_optuna_goes_on_with_what_was_begun_and_draws_anew(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    from neuraxis.training.tuning import Suggestions
+    from neuraxis.training.sweeps.ray_tune import OptunaSearcher
 
     own = made(tmp_path / "sweep", trials=4, search="optuna")
-    first = Suggestions(own, [])
+    first = OptunaSearcher(own, [])
     drawn = [first.suggest(str(number))["trial"] for number in range(2)]
     done, begun = own.trials()
     assert [trial["parameters"] for trial in drawn] == [done.parameters, begun.parameters]
     done.scores, done.ended = [(600, 5.0)], "finished"
-    again = Suggestions(own, [done, begun])
+    again = OptunaSearcher(own, [done, begun])
     found = [again.suggest(str(number)) for number in range(4)]
     assert [trial["trial"]["name"] for trial in found[:3]] == ["trial_01", "trial_02", "trial_03"]
     assert found[0]["trial"]["parameters"] == begun.parameters
     assert found[1]["trial"]["parameters"] not in (done.parameters, begun.parameters)
-    assert found[3] == Suggestions.FINISHED
+    assert found[3] == OptunaSearcher.FINISHED
 
 
 def test_what_pbt_perturbs_stays_in_its_range() -> None:
-    from neuraxis.training.tuning import within
+    from neuraxis.training.sweeps.ray_tune import clip_to_ranges
 
     space = config(parameters={"agent.gamma": {"uniform": [0.9, 0.99]}})
     for value, kept in ((0.99 * 1.2, 0.99), (0.9 * 0.8, 0.9), (0.912345, 0.9123)):
         new = {"trial": {"parameters": {"agent.gamma": value}}}
-        assert within(new, space)["trial"]["parameters"]["agent.gamma"] == kept
+        assert clip_to_ranges(new, space)["trial"]["parameters"]["agent.gamma"] == kept
 
 
 def test_a_killed_sweep_goes_on_where_it_was(
@@ -336,6 +373,6 @@ def test_a_killed_sweep_goes_on_where_it_was(
     before = {path: path.stat().st_mtime_ns for path in Path("mine").rglob("metrics.jsonl")}
     trial = json.loads(Path("mine/trial_01/trial.json").read_text())
     Path("mine/trial_01/trial.json").write_text(json.dumps(trial | {"ended": "stopped"}))
-    assert exits.exit_code(cli.neuraxis, ["sweep", "--resume", "mine"]) == 0
+    assert exit_codes.exit_code(main.neuraxis, ["sweep", "--resume", "mine"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing was left to do"
     assert "neuraxis train experiment=mine/best.yaml" in capsys.readouterr().out

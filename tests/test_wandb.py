@@ -14,10 +14,14 @@ import psutil
 import pytest
 import wandb
 
-from neuraxis.training import cli, client, exits, export, mirror, tracking, train
-from neuraxis.training.run import Run
-from neuraxis.training.tracking import Tracker
+from neuraxis.training import train
+from neuraxis.training.cli import exit_codes, main
+from neuraxis.training.storage import checkpoint_folder
+from neuraxis.training.storage.run import Run
+from neuraxis.training.tracking import wandb_client, wandb_mirror, wandb_tracker, wandb_upload
+from neuraxis.training.tracking.wandb_tracker import WandbTracker
 
+from .helpers import OnUpdate
 from .wandb_server import Fault, Server, command_line, serving
 
 SMALL = (
@@ -39,9 +43,9 @@ def server_of_the_module() -> Iterator[Server]:
 def server(server_of_the_module: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server, with nothing in it, and an empty current folder; W&B waits not for long."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(client, "INIT_SECONDS", 3.0)
-    monkeypatch.setattr(mirror, "FINISH_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_tracker, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(wandb_client, "INIT_SECONDS", 3.0)
+    monkeypatch.setattr(wandb_mirror, "FINISH_SECONDS", 2.0)
     server_of_the_module.clear()
     return server_of_the_module
 
@@ -79,7 +83,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def neuraxis(*words: str) -> int:
-    return exits.exit_code(cli.neuraxis, list(words))
+    return exit_codes.exit_code(main.neuraxis, list(words))
 
 
 def test_the_public_api_reads_what_a_client_has_written(server: Server, tmp_path: Path) -> None:
@@ -141,8 +145,8 @@ def test_an_online_run_arrives_whole_and_trains_as_without(
     assert all(sum(histogram["values"]) == 64 for histogram in histograms)
     checkpoints = {alias: artifact for artifact in server.artifacts for alias in artifact.aliases}
     for name in ("best", "last"):
-        folder = Path("run/checkpoints", name)
-        assert checkpoints[name] is checkpoints[folder.resolve().name]
+        folder = checkpoint_folder.chosen(Path("run/checkpoints"), name)
+        assert checkpoints[name] is checkpoints[folder.name]
         for file in folder.iterdir():
             assert checkpoints[name].files[file.name] == file.read_bytes()
     assert warnings(caplog) == []
@@ -153,8 +157,8 @@ def test_an_online_run_arrives_whole_and_trains_as_without(
 
 def uploaded(server: Server) -> int:
     """Uploads the run twice; the second time there is nothing left to send. Returns the rows."""
-    sent = export.upload("run").sent
-    assert export.upload("run").sent == 0
+    sent = wandb_upload.upload("run").sent
+    assert wandb_upload.upload("run").sent == 0
     assert arrived(server) == lines()
     return sent
 
@@ -181,7 +185,7 @@ def test_a_server_that_fails_midway(
             wait_for(lambda: bool(server.runs) and len(arrived(server)) > 2)
             server.fail(fault)
 
-    run = train(*ONLINE, on_record=fail)
+    run = train(*ONLINE, callbacks=[OnUpdate(fail)])
     (warning,) = warnings(caplog)
     assert "metrics.jsonl is whole, `neuraxis export run --wandb` uploads it" in warning
     assert run.summary["status"] == "finished"
@@ -194,7 +198,7 @@ def test_a_server_that_fails_midway(
 def test_a_server_that_comes_back_in_time_or_is_slow_gets_everything(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "FINISH_SECONDS", 30.0)
+    monkeypatch.setattr(wandb_mirror, "FINISH_SECONDS", 30.0)
 
     def blink(run: Run) -> None:
         if run.steps > 300 and not server.failed:
@@ -203,7 +207,7 @@ def test_a_server_that_comes_back_in_time_or_is_slow_gets_everything(
             wait_for(lambda: server.failed > 0)
             server.fail("slow")
 
-    train(*ONLINE, on_record=blink)
+    train(*ONLINE, callbacks=[OnUpdate(blink)])
     assert server.failed and (arrived(server), warnings(caplog)) == (lines(), [])
 
 
@@ -230,7 +234,7 @@ def test_a_killed_run_goes_on_under_its_id_without_rows_that_come_twice(server: 
         if run.steps > 300 and not Path("killed").exists():
             shutil.copytree("run", "killed", symlinks=True)
 
-    train(*ONLINE, on_record=keep)
+    train(*ONLINE, callbacks=[OnUpdate(keep)])
     assert len(lines("killed")) < len(lines())
     assert neuraxis("resume", "killed", "-q") == 0
     assert arrived(server, times=False) == lines("killed", times=False) == lines(times=False)
@@ -247,10 +251,12 @@ def test_what_was_never_mirrored_is_uploaded_whole(
     more = ("eval.video_interval_steps=400", "wandb.histogram_interval_steps=200")
     run = train(*SMALL, *more, "wandb.mode=disabled")
     assert not Path("run/wandb").exists()
-    assert neuraxis("export", "run", "--wandb", "wandb.artifacts=true", "wandb.group=late") == 0
+    later = ("wandb.group=late", "wandb.name=my run")
+    assert neuraxis("export", "run", "--wandb", "wandb.artifacts=true", *later) == 0
     ((name, stored),) = server.runs.items()
     said = capsys.readouterr().out
     assert f"{len(lines())} of {len(lines())} rows were missing: {server.url}" in said
+    assert stored.fields["displayName"] == "my run"
     assert uploaded(server) == 0
     assert (stored.state, stored.fields["groupName"]) == ("finished", "late")
     assert any(file.endswith(".mp4") for file in stored.files)
@@ -280,12 +286,14 @@ def test_words_that_an_upload_refuses(server: Server, capsys: pytest.CaptureFixt
 def test_a_failure_and_a_collapse_are_told_to_those_who_follow(server: Server) -> None:
     run = train(*SMALL, "wandb.mode=disabled")
     cfg = run.cfg.model_copy(update={"wandb": run.cfg.wandb.model_copy(update={"mode": "online"})})
-    tracker = Tracker(run.dir, cfg)
+    tracker, failed = WandbTracker(), Run.open(run.dir, cfg)
+    tracker.on_start(failed)
     with (run.dir / "metrics.jsonl").open("a") as file:
         for steps, score in ((1000, 500.0), (1100, 20.0), (1200, 18.0), (1300, 19.0)):
             row = {"steps": steps, "evaluate/return": score, "evaluate/return_std": 2.0}
             file.write(json.dumps(row) + "\n")
-    tracker.finish({"status": "failed"}, "loss/value is nan at step 1,400")
+    failed.summary = {"status": "failed", "reason": "loss/value is nan at step 1,400"}
+    tracker.on_end(failed, "failed")
     (stored,) = server.runs.values()
     assert [(alert["title"], alert["text"]) for alert in stored.alerts] == [
         ("evaluations collapsed", "evaluate/return 18 at 1,200 steps, best 500"),
@@ -304,7 +312,7 @@ def test_without_its_own_process_or_folder_training_goes_on(
                 if child.name() == "wandb-core":
                     child.kill()
 
-    train(*ONLINE, on_record=kill)
+    train(*ONLINE, callbacks=[OnUpdate(kill)])
     assert len(warnings(caplog)) == 1 and len(lines()) > 6
     wandb.teardown()  # as when Python ends
     before = len(arrived(server))
@@ -317,7 +325,8 @@ def test_a_sweep_of_wandb_runs_the_command_line(server: Server) -> None:
         "program: neuraxis\n"
         f'command: [neuraxis, train, -q, {words}, "${{args_no_hyphens}}"]\n'
         "method: grid\n"
-        "parameters: {agent.learning_rate: {values: [0.001, 0.01]}, seed: {value: 3}}\n"
+        "parameters: {agent.learning_rate: {values: [0.001, 0.01]}, seed: {value: 3.0},"
+        " agent.normalize_observations: {value: true}}\n"
     )
     command_line("sweep", "--project", "swept", "sweep.yaml")
     command_line("agent", "--count", "2", "tester/swept/sweep0")
@@ -325,5 +334,6 @@ def test_a_sweep_of_wandb_runs_the_command_line(server: Server) -> None:
     for name, run in server.runs.items():
         assert run.project == "swept"
         assert (run.state, run.config["seed"], run.fields["sweep"]) == ("finished", 3, "sweep0")
+        assert run.config["agent"]["normalize_observations"] is True, "W&B writes True"
         assert "evaluate/return" in run.summary
         assert any(name in file.read_text() for file in Path("runs").rglob("meta.json"))

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from neuraxis.training import cli, exits, train, watch
-from neuraxis.training.files import RunError
+from neuraxis.core.errors import RunError
+from neuraxis.training import train
+from neuraxis.training.analysis import watch
+from neuraxis.training.cli import exit_codes, main
 
+from .helpers import OnUpdate
 from .runs import write_run
 
 
 def neuraxis(*words: Any) -> int:
-    return exits.exit_code(cli.neuraxis, list(map(str, words)))
+    return exit_codes.exit_code(main.neuraxis, list(map(str, words)))
 
 
 def look(folder: Path) -> watch.Look:
@@ -106,9 +109,9 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     append(tmp_path / "b", steps=3_500)
     second = watch.look([tmp_path], first)
     assert second[tmp_path / "a"] is first[tmp_path / "a"]
-    assert second[tmp_path / "b"].record.steps == 3_500
+    assert second[tmp_path / "b"].run.steps == 3_500
     (tmp_path / "b" / "metrics.jsonl").write_text('{"steps": 1000}\n')  # `resume` has cut it
-    assert watch.look([tmp_path], second)[tmp_path / "b"].record.steps == 1_000
+    assert watch.look([tmp_path], second)[tmp_path / "b"].run.steps == 1_000
 
 
 def test_runs_that_have_ended_give_way(tmp_path: Path) -> None:
@@ -174,8 +177,9 @@ def test_a_training_can_be_watched(
     small = ["num_envs=2", "agent.n_steps=32", "agent.batch_size=64", "eval.final_episodes=2"]
     small += ["wandb.mode=disabled", "env.time_limit=50", "log_interval_steps=100"]
     seen = []
-    train(*small, total_steps=500, run_dir="run", on_record=lambda run: seen.append(look(run.dir)))
-    steps = [found.record.steps for found in seen]
+    looking = OnUpdate(lambda run: seen.append(look(run.dir)))
+    train(*small, total_steps=500, run_dir="run", callbacks=[looking])
+    steps = [found.run.steps for found in seen]
     assert not any(found.ended for found in seen)
     assert steps == sorted(steps) and steps[-1] > 0
     assert neuraxis("watch", "run") == 0, "it has ended, so there is nothing to wait for"

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import load, train
-    from .build import build_agent
-    from .loop import Session, prepare
+    from .callbacks import Callback
+    from .distributed.build import build_agent
+    from .loop import Session
+    from .session import prepare
 
-__all__ = ["Session", "build_agent", "load", "prepare", "train"]
+__all__ = ["Callback", "Session", "build_agent", "load", "prepare", "train"]
 _MODULES = {
+    "Callback": "callbacks",
     "Session": "loop",
-    "build_agent": "build",
+    "build_agent": "distributed.build",
     "load": "api",
-    "prepare": "loop",
+    "prepare": "session",
     "train": "api",
 }
 

@@ -10,20 +10,42 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from gymnasium import spaces
 
-from ..agents.policies import Policy
+from ..agents.policies.policy import Policy
+from ..core.errors import EnvError, shorten
+from ..core.files import expanded
+from ..envs import EnvConfig, make
 from ..envs.collector import Collector
-from ..envs.make import EnvConfig, make
-from .files import disk
+from ..envs.observations import Space, map_space
+from ..envs.vector import Envs
+from .storage.atomic_files import disk
 
-_CHUNK_STEPS = 64  # a rollout's length; only memory and the overshoot at the end depend on it
+_CHUNK_STEPS = 64  # length of a rollout: decides only memory, and the steps too many at the end
+
+Watch = Callable[[int, int], bool]
+"""Told every few steps how many of how many episodes were played; True breaks off."""
 
 
-class Stopped(Exception):
-    """An evaluation was ended before it had its episodes."""
+@dataclass(frozen=True)
+class Budget:
+    """The most that an evaluation takes."""
+
+    episode_steps: int | None = None
+    """Steps after which an episode is cut; None: when the environment ends it."""
+    steps: int | None = None
+    """Steps, of all environments together, after which no further episode opens. Those that are
+    open are played to their end, because without them the short ones would count too much."""
+
+    def columns(self, num_envs: int) -> int:
+        """How many environments, of `num_envs` at most, may each have an episode of full length."""
+        if self.episode_steps is None or self.steps is None:
+            return num_envs
+        return min(num_envs, max(1, self.steps // self.episode_steps))
 
 
 def evaluation_seed(seed: int, *key: int) -> int:
@@ -39,10 +61,12 @@ def evaluate(
     num_envs: int = 8,
     stochastic: bool = False,
     video: str | Path | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    budget: Budget = Budget(),
+    watch: Watch = lambda played, wanted: False,
 ) -> dict[str, float]:
-    """Returns the metrics of `play` with the same arguments."""
-    return summarize(play(policy, config, episodes, seed, num_envs, stochastic, video, stop))
+    """Returns the metrics of `play` with the same arguments; {} if it played no episode."""
+    played = play(policy, config, episodes, seed, num_envs, stochastic, video, budget, watch)
+    return summarize(played, budget.episode_steps) if len(played) else {}
 
 
 def play(
@@ -53,14 +77,14 @@ def play(
     num_envs: int = 8,
     stochastic: bool = False,
     video: str | Path | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    budget: Budget = Budget(),
+    watch: Watch = lambda played, wanted: False,
 ) -> np.ndarray:
-    """Plays `episodes` episodes and returns their (return, length) as float64 [episodes, 2].
+    """Plays episodes and returns their (return, length, success) as float64 [episodes, 3].
 
-    Each environment has its own quota of episodes, for the first ones to end over all environments
-    are the short ones (as Stable-Baselines3's `evaluate_policy`). The same seed gives the same
-    episodes; the policy keeps its mode (train or eval) and its weights. Lost lives don't end
-    episodes, whatever ends them in training.
+    Each environment plays a fixed share of them, because the first episodes to end would be the
+    short ones (as in Stable-Baselines3's `evaluate_policy`). The same seed gives the same episodes.
+    The policy keeps its mode (train or eval). A lost life does not end an episode.
 
     Args:
         policy: what acts; without dropout and without updates of its statistics.
@@ -71,37 +95,91 @@ def play(
         num_envs: environments that run side by side.
         stochastic: sample the actions instead of taking the most likely one.
         video: a file for the first episode of the first environment.
-        stop: asked every few steps whether to give up.
+        budget: the most steps; fewer episodes may be played then.
+        watch: told how far it is; where it breaks off, what was played until then is returned.
 
     Raises:
-        Stopped: `stop` said so.
+        ValueError: the policy was not made for such an environment.
     """
     if episodes < 1:
         raise ValueError(f"episodes: {episodes}, expected 1 or more")
-    num_envs = min(num_envs, episodes)
-    quota = [episodes // num_envs + (column < episodes % num_envs) for column in range(num_envs)]
-    played: list[list[tuple[float, float]]] = [[] for _ in range(num_envs)]
-    config = config.for_evaluation(filmed=video is not None)
+    num_envs = budget.columns(min(num_envs, episodes))
+    shares = _Shares(episodes, num_envs)
+    config = config.for_evaluation(video is not None, budget.episode_steps)
     with _recording(video) as folder, _acting(policy) as actor:
         with closing(make(config, num_envs, seed, video=folder)) as envs:
+            _check_fit(policy, envs, config.id)
             collector = Collector(envs, actor, _CHUNK_STEPS, seed, greedy=not stochastic)
-            while any(len(rows) < wanted for rows, wanted in zip(played, quota, strict=True)):
-                if stop():
-                    raise Stopped
-                for column, episode_return, length in collector.collect().episodes:
-                    played[int(column)].append((episode_return, length))
-    return np.array([row for rows, n in zip(played, quota, strict=True) for row in rows[:n]])
+            shares.fill(collector, budget.steps, watch)
+    return shares.rows()
 
 
-def summarize(episodes: np.ndarray) -> dict[str, float]:
-    """Returns the metrics of (return, length) rows [E, 2]."""
-    returns, lengths = episodes.T
+class _Shares:
+    """The episodes that each environment plays: its share, whoever ends first."""
+
+    def __init__(self, episodes: int, num_envs: int) -> None:
+        self._quota = [episodes // num_envs + (c < episodes % num_envs) for c in range(num_envs)]
+        self._rows: list[list[list[float]]] = [[] for _ in self._quota]
+
+    def fill(self, collector: Collector, most_steps: int | None, watch: Watch) -> None:
+        """Plays until all are complete, or `watch` breaks off; see `Budget.steps`."""
+        steps = 0
+        while self._played < (wanted := sum(self._quota)) and not watch(self._played, wanted):
+            rollout = collector.collect()
+            for column, *row in rollout.episodes:
+                self._rows[int(column)].append(row)
+            steps += rollout.steps
+            if most_steps is not None and steps >= most_steps:
+                self._open_no_more(collector.finished)
+
+    @property
+    def _played(self) -> int:
+        """How many episodes were played."""
+        return sum(min(len(rows), n) for rows, n in zip(self._rows, self._quota, strict=True))
+
+    def _open_no_more(self, finished: np.ndarray) -> None:
+        """Leaves each environment the episode that it is in; `finished` [B] are between two."""
+        open_ones = zip(self._rows, self._quota, finished, strict=True)
+        self._quota = [min(n, len(rows) + (not over)) for rows, n, over in open_ones]
+
+    def rows(self) -> np.ndarray:
+        """The rows of the episodes, environment by environment, as `play` returns them."""
+        shares = zip(self._rows, self._quota, strict=True)
+        return np.array([row for rows, n in shares for row in rows[:n]], np.float64).reshape(-1, 3)
+
+
+def summarize(episodes: np.ndarray, limit: int | None = None) -> dict[str, float]:
+    """Returns the metrics of the rows of `play`; those of `limit` steps were cut."""
+    returns, lengths, successes = episodes.T
+    known = successes[~np.isnan(successes)]
+    success = {"evaluate/success": float(known.mean())} if len(known) else {}
+    cut = {} if limit is None else {"evaluate/cut": int((lengths >= limit).sum())}
     return {
         "evaluate/return": float(returns.mean()),
         "evaluate/return_std": float(returns.std()),
         "evaluate/length": float(lengths.mean()),
         "evaluate/episodes": len(episodes),
+        **success,
+        **cut,
     }
+
+
+def _check_fit(policy: Policy, envs: Envs, env_id: str) -> None:
+    """Raises ValueError if the environment's spaces are not the policy's but for their bounds."""
+    for name in ("observation_space", "action_space"):
+        found, wanted = getattr(envs, name), getattr(policy, name)
+        if map_space(_form, found) != map_space(_form, wanted):
+            raise ValueError(
+                f"env.id={env_id!r}: {name} {shorten(found)}, "
+                f"the policy was made for {shorten(wanted)}"
+            )
+
+
+def _form(space: Space) -> Space:
+    """A Box without its bounds: two forms of an environment may tell them differently."""
+    return (
+        spaces.Box(0, 1, space.shape, space.dtype.type) if isinstance(space, spaces.Box) else space
+    )
 
 
 @contextmanager
@@ -127,12 +205,15 @@ def _recording(video: str | Path | None) -> Iterator[str | None]:
     if video is None:
         yield None
         return
-    target = Path(video)
+    target = expanded(video)
     with disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=".video-", dir=target.parent)
     with folder:
         films = Path(folder.name, "films")  # gymnasium warns of a folder that exists
         yield str(films)
+        film = next(films.glob("*episode-0.mp4"), None)
+        if film is None:
+            raise EnvError(f"{target}: no film was written; the warning above has the cause")
         with disk(target):
-            shutil.move(next(films.glob("*episode-0.mp4")), target)
+            shutil.move(film, target)

@@ -1,194 +1,219 @@
 """The one loop: every agent, every environment, every source of rollouts.
 
-session = prepare(cfg)                 what can be refused is refused here
-run = session.run()
+run = Session(run, learner, source).run()      built by `session.prepare`
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import signal
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
-from ..agents.peers import Peers
-from ..configs import Config
-from ..envs import EnvError, make
-from .build import build_agent
-from .evaluate import Stopped, evaluate, evaluation_seed
-from .files import RunError
-from .learner import Learner
-from .learners import Learners
-from .machine import tune
+import numpy as np
+
+from ..core.errors import EnvError, RunError
+from ..core.interruption import BrokenOff, break_off, breakable
+from ..core.rollout import Rollout
+from .callbacks import Callback, Callbacks, checked
+from .distributed.learner import Learner
+from .distributed.source import Source
+from .evaluate import Watch
+from .evaluator import Evaluator
 from .profile import Profile
-from .run import Run
-from .sources import Source, build_source
+from .signals import ends_on_signals
+from .storage.run import Run
+from .storage.run_folder import Outcome
 
-OnRecord = Callable[[Run], None]
+_log = logging.getLogger(__name__)
 
 
 class Session:
-    """A run that is ready to go: everything that can be refused has been."""
+    """A run that is ready to go: everything that can be refused has been.
 
-    def __init__(self, run: Run, learner: Learner, source: Source) -> None:
-        self.record = run
+    Args:
+        run: What is written of it.
+        learner: Learns.
+        source: Gives the rollouts.
+        callbacks: Are told of it, besides those of `run`.
+    """
+
+    def __init__(
+        self, run: Run, learner: Learner, source: Source, callbacks: Iterable[Callback] = ()
+    ) -> None:
+        self.current_run = run
         self.cfg = run.cfg
         self.learner = learner
         self.agent = learner.agent
         self.source = source
-        self.stopping = False
+        self.evaluator = Evaluator(run, self.agent.policy)
         self.profile = Profile()
+        self._callbacks = [*callbacks]
+        self._source_open = ExitStack()
+        self._source_open.callback(source.close)
+        self._interrupted = self._paused = self._concluding = self._enough = False
+        self._changing = threading.Lock()  # held while what a checkpoint holds changes
 
-    def run(self, on_record: OnRecord | None = None) -> Run:
-        """Trains to the end, or to Ctrl-C or SIGTERM, and closes everything.
+    def run(self, callbacks: Iterable[Callback] = ()) -> Run:
+        """Trains to the end, or to a signal (see `signals`), and closes everything.
 
         Args:
-            on_record: Called after each rollout that was learned from.
+            callbacks: Are told of the run, and may stop it.
 
         Raises:
+            ValueError: One of them is no Callback; nothing has started.
             EnvError: An environment failed.
-            RunError: Training diverged, or the disk refused.
+            RunError: Training diverged, the disk refused, or a callback raised.
+            OutOfMemory: Names the setting to lower.
         """
-        run = self.record
-        try:
-            with self._interruptible(), suppress(Stopped):
-                self._loop(on_record)
-                if not self.stopping:
-                    final = self.evaluate_best()
-                    run.log({key.replace("evaluate", "final"): final[key] for key in final})
-                    run.finish("finished", final)
-        except (EnvError, RunError) as error:
-            run.finish("failed", failure=str(error))
-            raise
-        finally:
-            run.finish("interrupted" if self.stopping else "failed")
-            self.source.close()
-            self.learner.close()
-        return run
-
-    def _loop(self, on_record: OnRecord | None) -> None:
-        run, agent, source, cfg, profile = (
-            self.record,
-            self.agent,
-            self.source,
-            self.cfg,
-            self.profile,
-        )
-        self._evaluate_and_save()  # an evaluation that was stopped before the run was resumed
-        while run.steps < cfg.total_steps and not self.stopping:
-            with profile("collect"):
-                rollout = source.next()
-            with profile("learn"):
-                metrics = self.learner.learn(rollout)
-            with profile("publish"):
-                source.publish(agent.policy)
-            with profile("record"):
-                run.record(rollout, {**metrics, **source.metrics()}, agent.tensors)
-            self._evaluate_and_save()
-            if on_record is not None:
-                on_record(run)
-        run.save(agent, source)
-
-    def _evaluate_and_save(self) -> None:
-        """Evaluates, films and saves what is due; a stopped evaluation stays due."""
-        run, cfg = self.record, self.cfg
-        if run.due("eval"):
-            film = run.film()
+        tell = Callbacks([*self._callbacks, *checked(callbacks)], self.current_run)
+        outcome = Outcome("failed")
+        with ends_on_signals(self._told, self._end_at_last):
             try:
-                with self.profile("evaluate"):
-                    if film is not None:
-                        self._play(1, (1, run.steps), 1, film)
-                    run.log(self._play(cfg.eval.episodes, (1, run.steps), cfg.num_envs))
-            except Stopped:
-                run.postpone("eval")
-                if film is not None:
-                    run.postpone("film")
+                outcome = self._train(tell)
+            except (EnvError, RunError, MemoryError) as error:
+                outcome = Outcome("failed", reason=str(error))
+                raise
+            except KeyboardInterrupt:  # the second Ctrl-C
+                outcome = Outcome("interrupted")
+                raise
+            finally:
+                self._close(tell, outcome)
+        return self.current_run
+
+    def _train(self, tell: Callbacks) -> Outcome:
+        tell("on_start")
+        self._loop(tell)
+        if not (self._interrupted or self._paused):
+            return self._conclude(tell)
+        return Outcome("interrupted")
+
+    def _conclude(self, tell: Callbacks) -> Outcome:
+        """The final evaluation. Ctrl-C ends it with the episodes that it has.
+
+        Training's environments are closed before: some allow one at a time.
+        """
+        run, self._concluding = self.current_run, True
+        self._source_open.close()
+        final = self._evaluate(tell, self.evaluator.best)
+        if self._interrupted or not final:
+            return Outcome("interrupted")
+        row = {key.replace("evaluate", "final"): final[key] for key in final}
+        tell("on_log", run.log(row))
+        reason = run.stop_reason
+        if self._enough and reason is None:
+            reason = f"Ctrl-C in the final evaluation, after {final['evaluate/episodes']} episodes"
+        early = run.steps < self.cfg.total_steps
+        return Outcome("stopped" if early else "finished", final, reason)
+
+    def _close(self, tell: Callbacks, outcome: Outcome) -> None:
+        """Ends the run on disk, tells the callbacks, closes the rest, whatever of it fails."""
+        with breakable(), ExitStack() as closing:
+            closing.callback(self.learner.close)
+            closing.callback(self._source_open.close)
+            closing.callback(tell.end, outcome.status)
+            if (row := self.current_run.finish(*outcome)) is not None:
+                tell("on_log", row)
+
+    def interrupt(self) -> None:
+        """Ends the run as Ctrl-C does: after this turn of the loop, to be resumed.
+
+        An evaluation is broken off, and done again when the run is resumed.
+        """
+        self._interrupted = True
+
+    def pause(self) -> None:
+        """As `interrupt`, but an evaluation is played to its end."""
+        self._paused = True
+
+    def _told(self, number: int) -> None:
+        """What a signal does; Ctrl-C in the final evaluation ends that one, to finish the run."""
+        if self._concluding and number == signal.SIGINT:
+            self._enough = True
+        else:
+            self.interrupt()
+            break_off()
+
+    def _end_at_last(self) -> None:
+        """Ends the run on disk for the main thread, which hangs in an environment or in closing."""
+        run = self.current_run
+        with self._changing:
+            if not run.ended:
+                if not run.saved:
+                    run.save(self.agent, self.source)
+                run.finish("interrupted")
+        _log.warning("%s: ended at %s steps; what hangs was left as it is", run.dir, run.steps)
+
+    def _loop(self, tell: Callbacks) -> None:
+        run, agent, source, profile = self.current_run, self.agent, self.source, self.profile
+        self._evaluate_and_save(tell)  # an evaluation that was broken off before a resume
+        while run.steps < self.cfg.total_steps and (rollout := self._collect()) is not None:
+            tell("on_rollout", rollout)
+            with self._changing:
+                with profile("learn"):
+                    metrics = self.learner.learn(rollout)
+                with profile("publish"):
+                    source.publish(agent.policy)
+                with profile("log"):
+                    row = run.add(rollout, {**metrics, **source.metrics()}, agent.tensors)
+            tell("on_update", metrics)
+            if row is not None:
+                tell("on_log", row)
+            self._evaluate_and_save(tell)
+        self._save(tell)
+
+    def _collect(self) -> Rollout[np.ndarray] | None:
+        """The next rollout; None if the run ends, where half a rollout counts for nothing."""
+        try:
+            with self.profile("collect"), breakable():
+                return None if self._ending else self.source.next()
+        except KeyboardInterrupt:  # a plain one of Ray, see BrokenOff
+            if not self._interrupted:
+                raise
+            return None
+
+    @property
+    def _ending(self) -> bool:
+        """Whether no further rollout is wanted."""
+        stopped = self.current_run.stop_reason is not None
+        return self._interrupted or self._paused or stopped
+
+    def _evaluate_and_save(self, tell: Callbacks) -> None:
+        """Evaluates, films and saves what is due; an evaluation that is broken off stays due."""
+        run = self.current_run
+        if run.due("eval"):
+            newest = functools.partial(self.evaluator.newest, run.due("film"))
+            metrics = self._evaluate(tell, newest)
+            if not self._interrupted:
+                with self._changing:
+                    row = run.log(metrics)
+                tell("on_evaluation", metrics)
+                tell("on_log", row)
         if run.due("save"):
-            with self.profile("save"):
-                run.save(self.agent, self.source)
+            self._save(tell)
+
+    def _evaluate(
+        self, tell: Callbacks, play: Callable[[Watch], dict[str, float]]
+    ) -> dict[str, float]:
+        """Metrics of an evaluation; {} if it was broken off in an episode."""
+
+        def watch(played: int, wanted: int) -> bool:
+            tell("on_play", played, wanted)
+            return self._interrupted or self._enough
+
+        try:
+            with self.profile("evaluate"), breakable():
+                return play(watch)
+        except BrokenOff:
+            return {}
+
+    def _save(self, tell: Callbacks) -> None:
+        with self.profile("save"), self._changing:
+            path = self.current_run.save(self.agent, self.source)
+        tell("on_checkpoint", path)
 
     def shares(self) -> dict[str, float]:
         """Share of the time of environments, acting, learning and the rest, the largest first."""
         return self.profile.shares(self.source.env_seconds)
-
-    def evaluate_best(self) -> dict[str, float]:
-        """The final evaluation, of checkpoint `best` (what `load` gives).
-
-        It has more episodes, and others than those by which the best was chosen.
-        """
-        self.agent.policy.load_state_dict(self.record.read("best", "agent", "policy"))
-        return self._play(self.cfg.eval.final_episodes, (2,), self.cfg.num_envs)
-
-    def _play(
-        self, episodes: int, key: tuple[int, ...], num_envs: int, film: Path | None = None
-    ) -> dict[str, float]:
-        """Greedy episodes in environments of their own, with seeds that training never sees."""
-        seed = evaluation_seed(self.cfg.seed, *key)
-        policy, stop = self.agent.policy, lambda: self.stopping
-        return evaluate(policy, self.cfg.env, episodes, seed, num_envs, video=film, stop=stop)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Lets Ctrl-C and SIGTERM end the loop between updates; a second Ctrl-C ends it at once.
-
-        An evaluation is broken off, and done again when the run is resumed.
-        """
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.stopping = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        in_main = threading.current_thread() is threading.main_thread()  # others get no signals
-        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
-        before = {number: signal.getsignal(number) for number in numbers}
-        for number in before:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def prepare(
-    cfg: Config, resume_from: str | Path | None = None, checkpoint: str = "last"
-) -> Session:
-    """Builds all that a run needs; nothing is written before everything fits.
-
-    Args:
-        cfg: The configuration.
-        resume_from: Folder of the run to go on with.
-        checkpoint: From which of its checkpoints: `last`, `best` or `step_...`.
-
-    Raises:
-        ValueError: Something that was asked for cannot be had; says what, where and what can.
-        RunError: The run's folder is damaged.
-    """
-    tune(cfg.threads)
-    several = cfg.learner.count > 1
-    agent = build_agent(cfg, Peers(0, cfg.learner.count) if several else None)
-    if cfg.eval.video_interval_steps:
-        _try_film(cfg)
-    with ExitStack() as undo:
-        source = build_source(cfg, agent.policy, agent.rollout_length)
-        undo.callback(source.close)
-        learner = (Learners if several else Learner)(cfg, agent)
-        undo.callback(learner.close)
-        if resume_from is None:
-            run = Run.create(cfg)
-        else:
-            run = Run.open(resume_from, cfg)
-            run.load(agent, source, checkpoint)
-            learner.align()
-            source.copy(agent.policy)
-        undo.pop_all()
-    return Session(run, learner, source)
-
-
-def _try_film(cfg: Config) -> None:
-    """Raises ValueError if the environment cannot be filmed: rather now than in the run."""
-    with tempfile.TemporaryDirectory() as folder:
-        make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films"))).close()

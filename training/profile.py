@@ -31,7 +31,7 @@ class Profile:
         """Share of the whole time of each part, the largest first.
 
         Args:
-            env_seconds: What of `collect` went to the environments; the rest of it is acting.
+            env_seconds: Seconds of `collect` that the environments took; the rest is acting.
         """
         parts = dict(self.seconds)
         parts["environments"] = env_seconds

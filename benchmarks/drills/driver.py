@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,10 +13,11 @@ from typing import Any
 
 import psutil
 
-from neuraxis.training.records import read_rows
+from neuraxis.training.storage.stored_run import read_rows
 
 NEURAXIS = str(Path(sys.executable).parent / "neuraxis")
 SECONDS = 900.0  # after which a run counts as hung
+TERM_SECONDS = 10.0  # that a process has after SIGTERM, until it is often killed
 ENDING_SECONDS = 20.0  # that processes have to end after their driver
 AGENT_SECONDS = 90.0  # that two agents of Ray's own have, if the driver was killed
 
@@ -71,6 +73,20 @@ class Training:
             if not self.running():
                 raise Failed(f"it ended with exit code {self.process.returncode}, too early")
 
+    def processes(self) -> list[psutil.Process]:
+        """It and all that it has started."""
+        self.look()
+        return [psutil.Process(self.process.pid), *filter(psutil.Process.is_running, self.family)]
+
+    def end_soon(self, expected: int) -> float:
+        """As `end`, after SIGTERM; returns the seconds. Raises Failed if they are too many."""
+        begin = time.monotonic()
+        self.end(expected)
+        seconds = time.monotonic() - begin
+        if seconds > TERM_SECONDS:
+            raise Failed(f"it took {seconds:.1f} s to end")
+        return seconds
+
     def end(self, expected: int = 0) -> None:
         """Waits for the end. Raises Failed if it is another one."""
         while self.running():
@@ -97,6 +113,15 @@ def comparable(folder: Path) -> list[dict[str, Any]]:
     """The lines without what depends on clocks and faults."""
     hidden = ("time/", "ray/")
     return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in read_rows(folder)]
+
+
+def through_zip(folder: Path) -> None:
+    """Puts what comes out of a zip file in the folder's place: it has no links and no locks."""
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    shutil.rmtree(folder)
+    shutil.unpack_archive(archive, folder)
+    if any(path.is_symlink() for path in folder.rglob("*")):
+        raise Failed("a link is left")
 
 
 def restarts(folder: Path, at_least: int) -> int:

@@ -19,8 +19,6 @@ import math
 import os
 import platform
 import random
-import secrets
-import signal
 import statistics
 import sys
 import tempfile
@@ -30,135 +28,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from driver import Failed, Training, comparable, restarts
-from machines import machines, obstacle
+from drills import COMMON, DRILLS, HERE, Drills
+from driver import Failed
+from machines import obstacle
 
-from neuraxis.training.files import read_json
+from neuraxis.training.storage.atomic_files import read_json
 
-HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "drills.md"
 RECORDS = RESULTS.with_suffix(".jsonl")
 BAR = 475.0
-PAUSE = 5.0, 10.0  # seconds between kills; a worker takes 3 to start, more on a busy machine
-COMMON = (
-    *("experiment=cartpole_ppo", "total_steps=60_000", "wandb.mode=disabled"),
-    *("eval.interval_steps=10_000", "eval.final_episodes=20", "checkpoint.interval_steps=5_000"),
-    *("ray.max_restarts=10_000", "ray.timeout_seconds=60"),
-)
-TROUBLED = "env=troubled:Troubled-v0"
-
-
-class Drills:
-    """The drills; each trains in `folder` and raises Failed, or returns what it did."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.env = {
-            **os.environ,
-            "PYTHONPATH": str(HERE),
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_AUTH_MODE": "token",
-        }
-        self.whole = home / "whole"
-
-    def undisturbed(self) -> None:
-        """The run that a resumed one must equal."""
-        run = self.train(self.whole)
-        run.end()
-        run.alone()
-
-    def train(self, folder: Path, *words: str, machine: tuple[str, ...] = ()) -> Training:
-        """Starts a run with two workers."""
-        keys = {"ray.workers": "2"} | dict(word.split("=", 1) for word in (*COMMON, *words))
-        named = [f"{key}={value}" for key, value in keys.items()]
-        return Training(folder, ("train", "-q", *named, f"run_dir={folder}"), self.env, machine)
-
-    def kill_worker(self, folder: Path) -> str:
-        """Kill -9 of a random worker, every few seconds once the run has learned since."""
-        run = self.train(folder)
-        kills, steps, moment = 0, 0, 0.0
-        while run.running():
-            if time.monotonic() < moment or run.steps() == steps or not (workers := run.look()):
-                continue  # a worker that is killed before it has begun leads nowhere
-            random.choice(workers).kill()
-            kills += 1
-            steps, moment = run.steps(), time.monotonic() + random.uniform(*PAUSE)
-        run.end()
-        run.alone()
-        return f"{kills} kills, {restarts(folder, min(1, kills))} restarts"
-
-    def raises(self, folder: Path) -> str:
-        """An environment that raises with probability 1e-3 in each step."""
-        run = self.train(folder, TROUBLED, "env.kwargs.raising=1e-3")
-        run.end()
-        run.alone()
-        return f"{restarts(folder, 20)} restarts"
-
-    def hang(self, folder: Path) -> str:
-        """Environments that hang, each after 3,000 steps: killed after 30 seconds."""
-        words = (TROUBLED, "env.kwargs.hang_after=3_000", "ray.timeout_seconds=30")
-        run = self.train(folder, *words)
-        run.end()
-        run.alone()
-        return f"{restarts(folder, 4)} restarts"
-
-    def node(self, folder: Path) -> str:
-        """Kill -9 of one of two nodes, with half of the four workers."""
-        os.environ |= {key: self.env[key] for key in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
-        from ray.cluster_utils import Cluster  # Ray reads the mode when it is imported
-
-        node = {"num_cpus": 2, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
-        try:
-            second = cluster.add_node(num_cpus=2)
-            cluster.wait_for_nodes()
-            words = ("ray.workers=4", f"ray.address={cluster.address}")
-            run = self.train(folder, *words)
-            run.until(lambda: run.steps() > 10_000)
-            cluster.remove_node(second, allow_graceful=False)
-            run.end()
-            run.alone()
-        finally:
-            cluster.shutdown()
-        return f"{restarts(folder, 1)} restarts"
-
-    def network(self, folder: Path) -> str:
-        """One of two machines, which are network namespaces, is cut off and ends."""
-        with machines(self.home / f"r{os.getpid()}", self.env) as both:
-            words = ("ray.workers=4", f"ray.address={both.address}", "ray.timeout_seconds=30")
-            run = self.train(folder, *words, machine=both.at(0))
-            run.until(lambda: run.steps() > 10_000)
-            both.lose(1)
-            run.end()
-            run.alone()
-        return f"{restarts(folder, 1)} restarts"
-
-    def sigterm(self, folder: Path) -> str:
-        """SIGTERM to the driver at a random moment, as a pre-empted node gets it, then resume."""
-        return self._resumed(folder, signal.SIGTERM, 130)
-
-    def kill_driver(self, folder: Path) -> str:
-        """Kill -9 of the driver at a random moment, then resume."""
-        return self._resumed(folder, signal.SIGKILL, -signal.SIGKILL)
-
-    def _resumed(self, folder: Path, number: signal.Signals, code: int) -> str:
-        run = self.train(folder)
-        moment = random.randint(6_000, 55_000)
-        run.until(lambda: run.steps() >= moment and (folder / "checkpoints" / "last").exists())
-        run.look()
-        run.process.send_signal(number)
-        run.end(code)
-        reached = run.steps()
-        resumed = Training(folder, ("resume", "-q", str(folder)), self.env)
-        resumed.end()
-        for ended in (run, resumed):
-            ended.alone()
-        if comparable(folder) != comparable(self.whole):
-            raise Failed("metrics.jsonl differs from that of the undisturbed run")
-        return f"at step {reached:,}, equal"
-
-
-DRILLS = ("kill_worker", "raises", "hang", "node", "network", "sigterm", "kill_driver")
 
 
 @dataclass(frozen=True)
@@ -216,8 +94,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as home:
         drills = Drills(Path(home))
-        if {"sigterm", "kill_driver"} & dict(due).keys():
-            drills.undisturbed()
+        drills.undisturbed({name for name, _ in due})
         with ProcessPoolExecutor(options.jobs) as pool:
             turns = [
                 pool.submit(repeat, drills, name, Path(home, f"{name}-{number}"))

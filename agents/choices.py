@@ -1,0 +1,80 @@
+"""Which agents there are, and how one is built.
+
+A file of this folder with a subclass of `Agent` that has a `Config` is a choice: `agent=FILE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core.errors import shorten
+from ..core.registry import find_class, summaries
+from ..networks.backbone import NetworkConfig, may_remember
+from .agent import Agent
+from .setup import AgentConfig, Setup
+
+_PACKAGE = "neuraxis.agents"
+
+
+def agent_names() -> list[str]:
+    """The names of the agents in this folder."""
+    return list(summaries(_PACKAGE))
+
+
+def agent_class(name: str) -> type[Agent[Any]]:
+    """The agent that a name chooses: a file of this folder, or the dotted name of a module.
+
+    Raises:
+        ValueError: There is no such agent, or its module cannot be imported.
+    """
+    return find_class(Agent, _PACKAGE, name, place=f"agent={name}", noun="agent")
+
+
+def agents_that(can: Callable[[type[Agent[Any]]], bool]) -> str:
+    """Lists the agents of this folder for which `can` is true, as `agent=NAME, agent=NAME`."""
+    return ", ".join(f"agent={name}" for name in agent_names() if can(agent_class(name)))
+
+
+def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
+    """Builds the agent that `config` configures.
+
+    Raises:
+        ValueError: It does not learn this kind of actions or a network with memory; or see
+            `Agent`.
+    """
+    chosen, space = agent_class(config.name), setup.action_space
+    if not isinstance(space, chosen.action_spaces):
+        *kinds, last = (kind.__name__ for kind in chosen.action_spaces)
+        kinds = f"{', '.join(kinds)} or {last}" if kinds else last
+        others = agents_that(lambda agent: isinstance(space, agent.action_spaces))
+        hint = f": {chosen.why_these_actions}" if chosen.why_these_actions else ""
+        hint += f"; try {others}" if others else ""
+        raise ValueError(
+            f"agent={config.name}: needs a {kinds} action space, got {shorten(space)}{hint}"
+        )
+    if setup.network != NetworkConfig() and not chosen.has_network:
+        others = agents_that(
+            lambda agent: agent.has_network and isinstance(space, agent.action_spaces)
+        )
+        raise ValueError(
+            f"network: agent={config.name} has none; expected no network= and network.KEY=, or "
+            f"{others}"
+        )
+    if setup.network.critic is not None and not chosen.has_critic:
+        others = agents_that(lambda agent: agent.has_critic)
+        raise ValueError(
+            f"network.critic: agent={config.name} has no critic beside an actor; expected null, or "
+            f"{others}"
+        )
+    agent = chosen(config, setup)
+    critic = setup.network.critic or ()
+    if not chosen.memory and (agent.has_memory or any(map(may_remember, critic))):
+        blocks = (*setup.network.blocks, *critic)
+        names = [block.name for block in blocks if may_remember(block)]
+        others = agents_that(lambda agent: agent.memory and isinstance(space, agent.action_spaces))
+        raise ValueError(
+            f"agent={config.name}: learns without memory, but the network has memory "
+            f"({', '.join(names)}); take network=mlp for instance, or {others}"
+        )
+    return agent

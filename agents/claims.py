@@ -1,0 +1,37 @@
+"""What an agent claims to learn; its subclasses say where they differ."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import gymnasium
+from gymnasium import spaces
+
+from .setup import AgentConfig
+
+
+class Claims:
+    """What `build`, `neuraxis list`, README's table and the tests read of an agent's class."""
+
+    asynchronous: ClassVar[bool] = False
+    """Whether it can learn from rollouts of older weights, and of some of the columns at a time."""
+    memory: ClassVar[bool] = True
+    """Whether its network may have memory."""
+    has_network: ClassVar[bool] = True
+    """Whether it learns a network, or has something else in its place."""
+    has_critic: ClassVar[bool] = False
+    """Whether a critic learns beside the actor, which may have blocks of its own."""
+    action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (
+        spaces.Discrete,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+        spaces.Box,
+    )
+    """Kinds of actions that it can learn."""
+    why_these_actions: ClassVar[str] = ""
+    """Why its mathematics allows no others."""
+
+    @classmethod
+    def needs_memory(cls, config: AgentConfig) -> bool:
+        """Whether these settings make sense only for a network with memory."""
+        return False

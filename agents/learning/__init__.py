@@ -1,0 +1,1 @@
+"""How weights change: returns, losses, the optimizer, and how an update is executed."""

@@ -1,0 +1,67 @@
+"""The target network: a slower copy of a network, by which targets are computed."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from .optimizer import Optimizer, flatten
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class TargetNetwork(nn.Module, Generic[M]):
+    """A copy of a network that is trained, and follows it by copying or by Polyak averaging.
+
+    It is always in eval mode, and no gradient reaches it. Buffers (statistics of batch
+    normalisation, noise) are copied, not averaged. "Human-level control through deep reinforcement
+    learning" by Mnih et al. (2015) copies; "Continuous control with deep reinforcement learning" by
+    Lillicrap et al. (2016) averages.
+
+    Args:
+        network: A network like the trained one; it takes over the weights of that one. The two may
+            share submodules without parameters, such as a normaliser.
+        optimizer: The optimizer of the trained network.
+        tau: Share of the newest weights that `follow` takes; 1 copies.
+
+    Attributes:
+        network: The target.
+    """
+
+    def __init__(self, network: M, optimizer: Optimizer, tau: float = 1.0) -> None:
+        super().__init__()
+        followed = set(optimizer.names)
+        network.load_state_dict(optimizer.trained.state_dict())  # what is not trained, too
+        self.network = network.requires_grad_(False)
+        self.flat = flatten([p for name, p in network.named_parameters() if name in followed])
+        self.tau = tau
+        self._optimizer = optimizer
+        self.train()
+
+    @torch.no_grad()
+    def follow(self, times: int = 1) -> None:
+        """Moves by `tau` towards the trained weights, and copies all buffers.
+
+        Args:
+            times: How often; n times at once are one step with the share 1 - (1 - tau)^n.
+        """
+        share = 1 - (1 - self.tau) ** times
+        newest = self._optimizer.flat
+        if share == 1:
+            self.flat.copy_(newest)
+        else:
+            self.flat.lerp_(newest, share)
+        pairs = zip(self.network.buffers(), self._optimizer.trained.buffers(), strict=True)
+        for buffer, source in pairs:
+            if buffer is not source:
+                buffer.copy_(source)
+
+    def train(self, mode: bool = True) -> TargetNetwork[M]:
+        """Does nothing: the network stays in eval mode, whatever `mode` is."""
+        return super().train(False)
+
+    def forward(self, *args: Any) -> Any:
+        """Calls the network."""
+        return self.network(*args)

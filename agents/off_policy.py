@@ -1,0 +1,215 @@
+"""Off-policy agents: a replay, when updates are due, and the windows that they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import shorten
+from ..core.goals import has_goals
+from ..core.rollout import Rollout
+from ..core.tree import Tree, map_tree
+from .agent import Agent, Metrics
+from .learning.losses import mean_weights
+from .learning.schedules import scheduled
+from .learning.terms import Terms, joined
+from .off_policy_config import OffPolicyConfig
+from .policies.policy import Policy
+from .replay.hindsight import HindsightReplay
+from .replay.replay import Replay
+from .replay.sample import Sample
+from .setup import AgentConfig, Setup
+
+P = TypeVar("P", bound=Policy)
+GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
+
+
+class OffPolicyAgent(Agent[P]):
+    """Puts rollouts into a replay and learns from windows of it.
+
+    A subclass builds the policy and its other parts, and implements `batch_of`, `update` and
+    `metrics`. With memory, windows begin where rollouts began, because the memory is stored there.
+    """
+
+    replay: Replay
+    independent = True
+    """Whether `batch_of` always gives the same of a window in the updates of a round. If so,
+    several minibatches are gathered at once, and `before_batch` is called once for all of them."""
+
+    def __init__(self, config: OffPolicyConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.settings = config
+        self.rollout_length = config.train_freq
+
+    @classmethod
+    def needs_memory(cls, config: AgentConfig) -> bool:
+        """See `Claims.needs_memory`: a burn-in is of a memory."""
+        return isinstance(config, OffPolicyConfig) and config.burn_in > 0
+
+    def build_replay(self) -> Replay:
+        """Builds the replay and puts it into `parts`; the policy must be there already."""
+        cfg, memory = self.settings, self.has_memory
+        if self.needs_memory(cfg) and not memory:
+            raise ValueError(
+                f"agent.burn_in={cfg.burn_in}: the network has no memory to compute; take "
+                "network=lstm, gru or transformer, or agent.burn_in=0"
+            )
+        self.burn_in = cfg.burn_in
+        self.sequence_length = cfg.sequence_length if memory else 1
+        if memory and cfg.sequence_length % cfg.train_freq:
+            raise ValueError(
+                f"agent.sequence_length={cfg.sequence_length}: expected a multiple of "
+                f"agent.train_freq={cfg.train_freq}: sequences begin where rollouts begin, and "
+                "each step must be in as many of them as any other"
+            )
+        self.parts["replay"] = replay = self._kind_of_replay()(
+            cfg.buffer_size,
+            self.setup.num_envs,
+            window=self.burn_in + self.sequence_length + cfg.n_step - 1,
+            stride=cfg.train_freq if memory else 1,
+            length=cfg.train_freq,
+            rng=self.rng,
+            device=self.device,
+            alpha=cfg.prioritized_alpha if cfg.prioritized else 0.0,
+            learned=slice(self.burn_in, self.burn_in + self.sequence_length),
+        )
+        self._check_that_updates_come()
+        return replay
+
+    def _kind_of_replay(self) -> Callable[..., Replay]:
+        """Raises ValueError for hindsight where observations have no goals."""
+        cfg, space = self.settings, self.setup.observation_space
+        if cfg.hindsight == "none":
+            return Replay
+        if not has_goals(space):
+            raise ValueError(
+                f"agent.hindsight={cfg.hindsight}: expected observations with achieved_goal and "
+                f"desired_goal of one shape, neither joined nor nested, got {shorten(space)}"
+            )
+        make = self.setup.goal_rewards
+        rewards = make() if make is not None else None
+        return partial(HindsightReplay, rewards, cfg.hindsight, cfg.n_sampled_goal)
+
+    def _check_that_updates_come(self) -> None:
+        """Raises ValueError if the settings mean that no update is ever taken."""
+        if self.settings.gradient_steps == 0:
+            raise ValueError("agent.gradient_steps=0: expected 1 or more, or -1; 0 never learns")
+        if self.settings.learning_starts >= self.setup.total_steps:
+            raise ValueError(
+                f"agent.learning_starts={self.settings.learning_starts}: expected less than "
+                f"total_steps={self.setup.total_steps}, or nothing is learned"
+            )
+
+    @property
+    def updates_per_step(self) -> float:
+        """Updates for each environment step."""
+        cfg = self.settings
+        if cfg.gradient_steps < 0:
+            return 1 / self.sequence_length
+        return cfg.gradient_steps / (cfg.train_freq * self.setup.num_envs)
+
+    def learn(self, rollout: Rollout[Tensor]) -> Metrics:
+        """Puts the rollout into the replay and takes the updates that are due."""
+        self.see(rollout)
+        self.set_learning_rate(self.settings)
+        due = self._due()
+        self.replay.add(rollout)
+        self.steps += rollout.steps
+        count = self._due() - due
+        self.before_updates(rollout.steps)
+        metrics: Metrics = {}
+        if count and self.steps >= self.settings.learning_starts and self.replay.ready:
+            metrics = self.metrics(joined(list(self._updates(count))))
+        metrics["train/learning_rate"] = next(iter(self.optimizers.values())).rate.clone()
+        metrics["replay/size"] = torch.tensor(float(len(self.replay)))
+        return metrics
+
+    def _due(self) -> int:
+        """Updates that were due so far, since the run began, whether taken or not."""
+        cfg = self.settings
+        if cfg.gradient_steps < 0:
+            return self.steps // self.sequence_length
+        arrived = int(self.replay.windows.written.sum())  # a round is `train_freq` of each column
+        return arrived * cfg.gradient_steps // (cfg.train_freq * self.setup.num_envs)
+
+    def before_updates(self, steps: int) -> None:
+        """Called before the updates of each round: for what happens every so many steps.
+
+        Args:
+            steps: Environment steps of the rollout that was just added; `self.steps` counts them.
+        """
+
+    def before_batch(self) -> None:
+        """Called before a minibatch is gathered: for instance to draw new noise."""
+
+    def batch_of(self, sample: Sample) -> Any:
+        """Makes a minibatch, trees of [*, N, *], from N windows of W steps.
+
+        It has `valid` [L, N], the steps that are learned from, and the importance weights `weight`
+        [1, N].
+        """
+        raise NotImplementedError
+
+    def metrics(self, terms: Terms) -> Metrics:
+        """Computes means over all valid steps of all minibatches of a round."""
+        raise NotImplementedError
+
+    def _updates(self, count: int) -> Iterator[Terms]:
+        """Takes `count` updates, and yields the terms of each."""
+        for starts, batch in self.samples(count):
+            terms = self.run_update(batch)
+            if self.settings.prioritized:
+                self.replay.update_priorities(starts, self.priority(terms))
+            yield terms
+
+    def samples(self, count: int) -> Iterator[tuple[np.ndarray, dict[str, Tree]]]:
+        """Yields `count` minibatches, each with the starts [N] of its windows.
+
+        Several are gathered at once, by fewer and larger operations, if the next minibatch depends
+        neither on priorities nor on updates.
+        """
+        cfg, size = self.settings, self.settings.batch_size
+        together = 1
+        if self.independent and not cfg.prioritized and not self.burn_in:
+            together = max(1, GATHERED_BYTES // (size * self.replay.window_bytes))
+        shape = cfg.prioritized_beta_schedule
+        beta = scheduled(cfg.prioritized_beta, shape, self.progress, end=1.0)
+        while count > 0:
+            now = min(together, count)
+            self.before_batch()
+            starts, weight = self.replay.draw(now * size, beta)
+            batch = self._gathered(starts, weight)
+            parts = map_tree(lambda leaf: iter(leaf.split(size, 1)), batch)
+            for some in starts.reshape(now, size):
+                yield some, map_tree(next, parts)
+            count -= now
+
+    def _gathered(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:
+        """Makes minibatches from windows [N]; one that was drawn twice is computed once.
+
+        While a replay has few windows, many are drawn twice: 8,192 draws from 5,000 windows take
+        half the work. With hindsight each of them has a goal of its own.
+        """
+        cfg = self.settings
+        if len(starts) == cfg.batch_size or cfg.hindsight != "none":
+            return self.batch_of(self.replay.gather(starts, weight))
+        once, first, places = np.unique(starts, return_index=True, return_inverse=True)
+        batch = self.batch_of(self.replay.gather(once, weight[first]))
+        picked = torch.from_numpy(places).to(self.device)
+        return map_tree(lambda leaf: leaf.index_select(1, picked), batch)
+
+    def weigh(self, batch: Any) -> Any:
+        """See `Agent.weigh`: weights [L, N] of the steps, from importance weights [1, N]."""
+        return batch | {"weight": batch["weight"] * mean_weights(batch["valid"])}
+
+    def priority(self, terms: Terms) -> np.ndarray:
+        """The new priorities [N] of a minibatch's windows: eta max|TD| + (1 - eta) mean|TD|."""
+        size = terms["error"].abs() * terms["valid"]
+        mean = size.sum(0) / terms["valid"].sum(0).clamp(min=1)
+        eta = self.settings.prioritized_eta
+        return (eta * size.amax(0) + (1 - eta) * mean + 1e-6).cpu().numpy()

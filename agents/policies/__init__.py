@@ -1,0 +1,1 @@
+"""What acts: actor-critic and action values, with their observation statistics."""

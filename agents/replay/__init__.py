@@ -1,0 +1,1 @@
+"""What off-policy agents remember, and how they draw from it."""

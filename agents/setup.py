@@ -1,0 +1,75 @@
+"""What an agent is built from: its settings, and the run that it learns in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium
+import torch
+from pydantic import BaseModel, Field
+
+from ..core.goals import GoalRewards
+from ..networks.backbone import NetworkConfig
+from .learning.data_parallel import Peers
+from .learning.schedules import Shape
+from .learning.update_rules import Rule
+
+
+class AgentConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What every agent's configuration has."""
+
+    name: str
+    """The agent's file in `agents/`, or `my_package.my_agent`."""
+
+
+class GradientConfig(AgentConfig, frozen=True):
+    """Settings of every agent that learns by gradients; names as in Stable-Baselines3."""
+
+    optimizer: Rule = "adam"
+    """How gradients change weights: adam, radam (Adam whose first steps are shorter), or rmsprop
+    (as TensorFlow's: epsilon is inside the root)."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    """Step of the optimizer."""
+    learning_rate_schedule: Shape = "constant"
+    """How it falls to 0 over the run."""
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    """Discount per step."""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Limit of the gradient's global norm."""
+    optimizer_eps: float = Field(default=1e-8, gt=0)
+    """The optimizer's epsilon, which keeps steps small where gradients are tiny."""
+    adam_beta1: float = Field(default=0.9, gt=0, lt=1)
+    """How much of the mean gradient adam and radam keep in each step (unused by rmsprop)."""
+    rmsprop_alpha: float = Field(default=0.99, ge=0, lt=1)
+    """How much of the mean square of gradients rmsprop keeps in each step (unused by others)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled decay of weight matrices, per unit of learning rate."""
+    normalize_observations: bool = False
+    """Running mean and deviation of vector observations, kept in the policy."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The run that an agent is built for, described alike for every algorithm."""
+
+    network: NetworkConfig
+    """The backbone's blocks."""
+    observation_space: gymnasium.Space
+    """Observations of one environment."""
+    action_space: gymnasium.Space
+    """Actions of one environment."""
+    num_envs: int
+    """Columns of the whole run."""
+    total_steps: int
+    """Environment steps of the whole run; schedules end there."""
+    seed: int
+    """Seed of everything random in the agent."""
+    device: torch.device
+    """Where it learns."""
+    compile: bool | None
+    """Whether to run updates as one compiled graph; None leaves that to the agent."""
+    peers: Peers | None = None
+    """The learners that share each minibatch; None: there is one."""
+    goal_rewards: Callable[[], GoalRewards] | None = None
+    """Makes what judges other goals than those of the time; None: only the policy is wanted."""

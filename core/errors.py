@@ -1,0 +1,148 @@
+"""Errors: those that neuraxis raises, and what other people's code raises, told in one line."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+
+from .secret_values import redacted
+
+_log = logging.getLogger(__name__)
+
+EXTRAS = {
+    "ale_py": "atari",
+    "cv2": "atari",
+    "opencv": "atari",
+    "minatar": "minatar",
+    "minigrid": "minigrid",
+    "mujoco": "mujoco",
+    "box2d": "box2d",
+    "moviepy": "video",
+    "pygame": "video",
+}
+"""The extra of neuraxis that installs a package, by a word of the import error."""
+
+
+LIBRARIES = {"neuraxis", "gymnasium", "numpy", "torch"} | sys.stdlib_module_names
+"""Top-level modules whose code is not the person's own."""
+
+
+class EnvError(RuntimeError):
+    """An environment raised: the message names it, its column, seed, phase and the cause."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, or its folder cannot be read or written; the message is one line."""
+
+
+class Guard:
+    """Context manager that turns any exception of user code into one line, with its file and line.
+
+    Also `sys.exit()`, at which Python would end without a word.
+
+    Args:
+        where: called when something is raised; returns the place ("Foo-v0, column 3, step").
+        raises: ValueError while environments are made, EnvError while they run, RunError for
+            callbacks. EnvError and RunError, which are one line already, pass as they are.
+    """
+
+    def __init__(self, where: Callable[[], str], raises: type[Exception] = EnvError) -> None:
+        self._where = where
+        self._raises = raises
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        raised = isinstance(error, Exception | SystemExit)
+        if raised and not isinstance(error, EnvError | RunError):
+            what = f"{one_line(error)}{_own_line(trace)}{_hint(error)}"
+            raise self._raises(f"{self._where()}: {what}") from error
+
+
+def close(closing: Callable[[], None], where: str) -> None:
+    """Closes an environment; its failure is only logged: it must not hide an earlier one."""
+    try:
+        with Guard(lambda: f"{where}, close"):
+            closing()
+    except EnvError as error:
+        _log.warning("%s", error)
+
+
+def one_line(error: BaseException) -> str:
+    """Class and message of an exception, without line breaks and secrets."""
+    return redacted(f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": "))
+
+
+def shorten(value: object, length: int = 100) -> str:
+    """The text of a value, in one line of at most so many characters."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else f"{text[: length - 4]} ..."
+
+
+def nearest(name: str, candidates: Iterable[str], likeness: float = 0.6) -> str:
+    """Returns `; did you mean X?` for the candidate most like the name, or an empty string."""
+    return did_you_mean(similar(name, candidates, 1, likeness))
+
+
+def similar(
+    name: str, candidates: Iterable[str], most: int = 1, likeness: float = 0.6
+) -> list[str]:
+    """Returns the candidates that look like a name, the most similar first; case is ignored.
+
+    Args:
+        name: What was asked for.
+        candidates: What there is.
+        most: How many to return at most.
+        likeness: The least that is similar enough, in (0, 1]: the ratio of `difflib`.
+    """
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    found = difflib.get_close_matches(name.lower(), by_lower, most, likeness)
+    return [by_lower[match] for match in found]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Returns `; did you mean A, B?`, or an empty string if there are no names."""
+    return f"; did you mean {', '.join(names)}?" if names else ""
+
+
+def listed(names: Iterable[str], length: int = 300) -> str:
+    """Joins names as `a, b, c`, up to about `length` characters, and says how many are left."""
+    rest = list(names)
+    shown = rest.pop(0) if rest else ""
+    while rest and len(shown) + len(rest[0]) < length:
+        shown += f", {rest.pop(0)}"
+    return f"{shown}, and {len(rest)} more" if rest else shown
+
+
+def _own_line(trace: TracebackType | None) -> str:
+    """The last line that ran of the person's own code, as ` (my_env.py:42)`, or an empty text."""
+    own = ""
+    for frame, line in traceback.walk_tb(trace):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES:
+            own = f" ({frame.f_code.co_filename.removeprefix(os.getcwd() + os.sep)}:{line})"
+    return own
+
+
+def _hint(error: BaseException) -> str:
+    from gymnasium.error import DependencyNotInstalled  # here: `neuraxis list` starts without it
+
+    if isinstance(error, ModuleNotFoundError):
+        missing = str(error.name).partition(".")[0].lower()
+    elif isinstance(error, DependencyNotInstalled):
+        missing = str(error).lower()
+    else:
+        return ""
+    extra = next((EXTRAS[word] for word in EXTRAS if re.search(rf"\b{word}\b", missing)), None)
+    return f"; pip install 'neuraxis[{extra}]'" if extra else ""

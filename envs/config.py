@@ -1,0 +1,86 @@
+"""The settings of environments."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from ..core.images import Layout
+
+When = Literal["auto", "always", "never"]
+
+
+class AtariConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How ALE's frames become observations [stack, size, size] uint8."""
+
+    frame_skip: int = Field(default=4, gt=0)
+    """Frames an action is held for; the last two are max-pooled."""
+    stack: int = Field(default=4, gt=0)
+    """Grey frames in an observation, one every `frame_skip`."""
+    noop_max: int = Field(default=30, ge=0)
+    """Most idle frames at the start of an episode; their number is random: starts differ."""
+    size: int = Field(default=84, gt=0)
+    """Height and width in pixels."""
+    sticky: float = Field(default=0.25, ge=0, lt=1)
+    """Probability of repeating the last action (0.25: Machado et al. 2018; 0: Mnih et al. 2015)."""
+    episodic_life: bool = False
+    """A lost life ends the episode, and the game goes on in the next one; in training only. Logged
+    returns and lengths are then those of single lives."""
+    fire_reset: bool = True
+    """Presses fire at the start where the game waits for it."""
+    max_frames: int = Field(default=108_000, gt=0)
+    """An episode is truncated after so many frames (30 minutes of play)."""
+
+
+class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """One environment and what the agent sees of it."""
+
+    id: str = "CartPole-v1"
+    """A Gymnasium id, or `module:Id` to import the module that registers it."""
+    kwargs: dict[str, Any] = {}
+    """Arguments of the environment's constructor."""
+    vectorization: Literal["auto", "sync", "native"] = "auto"
+    """sync: one after the other; native: the environment's own vector form; auto: native for those
+    of Gymnasium and ALE, and where there is no other form."""
+    time_limit: int | None = Field(default=None, gt=0)
+    """Steps after which an episode is truncated; null: the id's own limit."""
+    image_layout: Layout = "auto"
+    """Axes of images: hwc (rows, columns, channels) or chw (channels, rows, columns); auto: guessed
+    from their sizes, and said at the start."""
+    reseed: Literal["episode", "once"] = "episode"
+    """episode: each episode opens with a seed of its own; once: only the first of an environment,
+    for those that draw their task from it, and evaluations open with the seeds of training."""
+    frame_stack: int = Field(default=1, gt=0)
+    """Last observations seen together, joined along the channels."""
+    mask_velocity: bool = False
+    """Hides the velocities, so that memory is needed."""
+    flatten: bool = False
+    """Joins the observation to one vector of floats; Discrete parts become one-hot."""
+    rescale_actions: bool = True
+    """Bounded Box actions are [-1, 1] to the agent, clipped and scaled; false: clipped only."""
+    action_mask: str | None = Field(default=None, min_length=1)
+    """Which actions are possible: `info` takes info["action_mask"]; else the key of a Dict
+    observation that has the mask. null: all are."""
+    last_action: bool = False
+    """Adds the last action and its reward to the observation, for networks with memory."""
+    reward_scale: float = 1.0
+    """Factor of the reward that the agent learns from; logged returns stay raw."""
+    reward_clip: float | None = Field(default=None, gt=0)
+    """Limit of the scaled reward's size, so that one learning rate suits many games."""
+    check: When = "auto"
+    """Whether observations lie in their space: auto looks at the first 1,000 steps, and then at
+    every 101st."""
+    atari: AtariConfig = AtariConfig()
+    """Preprocessing of ALE ids."""
+
+    def for_evaluation(self, filmed: bool = False, time_limit: int | None = None) -> EnvConfig:
+        """The same environment with whole games as episodes; not native if it is `filmed`.
+
+        Args:
+            filmed: whether single environments are needed.
+            time_limit: steps after which its episodes are cut; None: as in training.
+        """
+        atari = self.atari.model_copy(update={"episodic_life": False})
+        changes = {"atari": atari, "time_limit": time_limit or self.time_limit}
+        return self.model_copy(update=changes | ({"vectorization": "sync"} if filmed else {}))

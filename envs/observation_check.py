@@ -1,0 +1,160 @@
+"""Looks whether observations lie in the space that their environment declares."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from ..core.errors import EnvError, shorten
+from .config import When
+from .observations import Space, float32
+
+_log = logging.getLogger(__name__)
+
+YOUNG = 1_000
+"""So many steps are looked at first, every one of them."""
+EVERY = 101
+"""Of the later steps every so many; a prime, because faults may come in a rhythm."""
+
+_said: set[tuple[str, str]] = set()  # the ids and parts of which it was said
+
+
+class ObservationCheck:
+    """Refuses observations that the agent would see as something else.
+
+    That is what has another shape, is missing, or is no whole number, or one out of bounds, where
+    the space has integers. A float out of bounds is taken, and said once: many environments are
+    careless with the bounds of floats.
+
+    Args:
+        space: As the environment declares it.
+        when: `auto` looks at the first steps, then at every so many.
+        env_id: The environment's id.
+        where: Names the environment and its step.
+        batch: The axes before those of one observation.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        when: When,
+        env_id: str,
+        where: Callable[[], str],
+        batch: tuple[int, ...] = (),
+    ) -> None:
+        self.steps = 0
+        self.at_resets = when != "never"
+        self._next = 1 if self.at_resets else math.inf
+        self._young = math.inf if when == "always" else YOUNG
+        self._parts = list(_parts(space, "observation", (), batch))
+        self._id, self._where = env_id, where
+
+    def due(self) -> bool:
+        """Counts a step, and says whether to look at its observations."""
+        self.steps += 1
+        if self.steps < self._next:
+            return False
+        self._next += 1 if self.steps < self._young else EVERY
+        return True
+
+    def __call__(self, obs: Any) -> None:
+        """Looks at an observation, or at a batch of them.
+
+        Raises:
+            EnvError: It is not in the space; names the part and the value.
+        """
+        for part in self._parts:
+            found = part.of(obs)
+            misfit = part.misfit(found)
+            outside = None if misfit else part.outside(found)
+            if misfit or (outside and part.whole):
+                raise EnvError(f"{self._where()}: {misfit or outside}")
+            if outside and (self._id, part.name) not in _said:
+                _said.add((self._id, part.name))
+                _log.warning("%s: %s", self._where(), outside)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A leaf of the space: where it is in an observation, and its limits."""
+
+    name: str
+    path: tuple[str | int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    low: np.ndarray
+    high: np.ndarray
+    full: bool  # every number of the dtype is within the limits
+
+    @property
+    def whole(self) -> bool:
+        """Whether its numbers are integers."""
+        return self.dtype.kind != "f"
+
+    def of(self, obs: Any) -> Any:
+        """This part of an observation, an array; None if it is missing."""
+        for key in self.path:
+            try:
+                obs = obs[key]
+            except (LookupError, TypeError):
+                return None
+        return np.asarray(obs)
+
+    def misfit(self, found: Any) -> str | None:
+        """Says what is wrong with the form of an array; None if nothing is."""
+        if found is None:
+            return f"{self.name} is missing"
+        if found.shape == self.shape and found.dtype.kind in ("iub" if self.whole else "fiub"):
+            return None
+        return (
+            f"{self.name} is {shorten(repr(found.tolist()), 60)} of shape {found.shape} and dtype "
+            f"{found.dtype}, its observation_space says {self.shape} and {self.dtype}"
+        )
+
+    def outside(self, found: Any) -> str | None:
+        """Says which number is out of bounds; None if none is."""
+        if self.full and (not self.whole or found.dtype == self.dtype):
+            return None
+        if not self.whole and found.dtype != np.float32:
+            found = float32(found)
+        beyond = (found < self.low) | (found > self.high)
+        if not beyond.any():
+            return None
+        at = tuple(np.argwhere(beyond)[0].tolist())
+        low, high = (np.broadcast_to(end, found.shape)[at] for end in (self.low, self.high))
+        place = f" at {list(at)}" if at else ""
+        return f"{self.name} has {found[at]}{place}, its observation_space says {low} to {high}"
+
+
+def _parts(
+    space: Space, name: str, path: tuple[str | int, ...], batch: tuple[int, ...]
+) -> Iterator[_Part]:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        branches = space.spaces
+        keyed = branches.items() if isinstance(branches, dict) else enumerate(branches)
+        for key, branch in keyed:
+            yield from _parts(branch, f"{name}[{key!r}]", (*path, key), batch)
+        return
+    match space:
+        case spaces.Box():
+            low, high = space.low, space.high
+        case spaces.Discrete():
+            low, high = space.start, space.start + (space.n - 1)
+        case spaces.MultiDiscrete():
+            low, high = space.start, space.start + (space.nvec - 1)
+        case _:
+            low, high = np.int8(0), np.int8(1)
+    dtype, shape = np.dtype(space.dtype), space.shape or ()
+    least, most = (0, 1) if dtype.kind == "b" else (-np.inf, np.inf)
+    if dtype.kind == "f":
+        low, high = float32(np.asarray(low)), float32(np.asarray(high))
+    elif dtype.kind != "b":
+        least, most = np.iinfo(dtype.name).min, np.iinfo(dtype.name).max
+    full = bool(np.all(low == least) and np.all(high == most))
+    yield _Part(name, path, (*batch, *shape), dtype, np.asarray(low), np.asarray(high), full)

@@ -1,0 +1,63 @@
+"""Single environments: made from their spec, with the wrappers that the config asks for."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from typing import Any
+
+import gymnasium
+from gymnasium import wrappers as gym_wrappers
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from ..core.errors import Guard
+from ..core.secret_values import masked
+from . import wrappers
+from .atari import preprocess, single_kwargs
+from .config import EnvConfig
+from .wrappers import Env
+
+
+def prepare_film(config: EnvConfig, spec: EnvSpec) -> None:
+    """Lets pygame and MuJoCo draw without a screen; ValueError if the environment cannot draw."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    creator: Any = spec.entry_point
+    if isinstance(creator, str):
+        with building(config):
+            creator = load_env_creator(creator)
+    modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
+    if "rgb_array" not in modes:
+        found = ", ".join(map(str, modes)) or "no render mode"
+        raise ValueError(f"env.id={config.id!r}: cannot be filmed: it has {found}, not rgb_array")
+
+
+def make_single(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> Env:
+    """One environment with its wrappers, without a seed; call it in `building`."""
+    atari = spec.namespace == "ALE"
+    limit = None if atari else config.time_limit
+    spec = copy.copy(spec)  # arguments of any name reach the constructor, those of `make` too
+    ours = single_kwargs(config.atari, config.time_limit) if atari else {}
+    spec.kwargs = {**spec.kwargs, **ours, **config.kwargs}
+    if render_mode:
+        spec.kwargs["render_mode"] = render_mode
+    env: Env = gymnasium.make(spec, limit, disable_env_checker=True)
+    if atari:
+        env = preprocess(env, config.atari)
+    elif wrappers.is_from(wrappers.BIPEDAL_WALKER, env):
+        env = wrappers.FreshWorld(env)
+    elif wrappers.is_from(wrappers.MINATAR, env):
+        env = wrappers.FreshActions(env)
+    elif wrappers.is_from(wrappers.MINIGRID, env):
+        env = wrappers.MiniGrid(env)
+    if config.frame_stack > 1:
+        env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
+    return env
+
+
+def building(config: EnvConfig) -> Guard:
+    """Makes a ValueError of what the environment's constructor raises; says which one it is."""
+    kwargs = f" env.kwargs={masked(config.kwargs, 'env.kwargs')}" if config.kwargs else ""
+    return Guard(lambda: f"env.id={config.id!r}{kwargs}", ValueError)

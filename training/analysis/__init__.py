@@ -1,0 +1,1 @@
+"""Reading runs: selection, statistics, tables, charts, reports, a live view."""

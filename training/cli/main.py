@@ -1,0 +1,73 @@
+"""The command line: all commands under one name.
+
+    neuraxis train, resume, export     one run              run.py
+    neuraxis evaluate                  episodes of a run    evaluate.py
+    neuraxis compare, watch            several runs         compare.py
+    neuraxis sweep                     a search             sweep.py
+    neuraxis list                      what there is        listing.py
+
+PyTorch is imported inside the commands that need it, so that help and lists answer at once.
+"""
+
+import importlib.metadata
+import logging
+import sys
+
+import click
+
+from ...core.errors import nearest
+from ...core.printable import printable
+from .compare import compare, watch
+from .evaluate import evaluate
+from .exit_codes import exit_code
+from .listing import list_choices
+from .run import export, resume, train
+from .sweep import sweep
+
+
+class Commands(click.Group):
+    """A group that names the nearest command when there is none of the name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            hint = nearest(args[0], self.commands)
+            known = ", ".join(self.commands)
+            raise click.UsageError(f"{args[0]}: no such command{hint} (choices: {known})")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  neuraxis train                                   PPO learns CartPole-v1 in half a minute
+  neuraxis train experiment=cartpole_masked_dqn    DQN with an LSTM (R2D2), without velocities
+  neuraxis list                                    what there is to choose from
+""",
+)
+@click.version_option(importlib.metadata.version("neuraxis"), message="neuraxis %(version)s")
+def neuraxis() -> None:
+    """Train reinforcement-learning agents: any agent, any network, any Gymnasium environment."""
+
+
+for _command in (train, resume, evaluate, compare, watch, sweep, export, list_choices):
+    neuraxis.add_command(_command)
+
+
+class ShownFormatter(logging.Formatter):
+    """Writes out what would steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
+def main() -> None:
+    """Entry point."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(ShownFormatter())
+    sys.exit(exit_code(neuraxis, sys.argv[1:] or ["--help"]))

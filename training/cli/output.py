@@ -1,0 +1,48 @@
+"""What a command prints when a run has ended: results, tables of two columns, next steps."""
+
+from collections.abc import Mapping, Sequence
+
+import click
+
+from ...core.printable import printable
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print a line, of names that somebody else may have given."""
+    click.echo(printable(line), err=err)
+
+
+def results(metrics: Mapping[str, float]) -> None:
+    """Print the final evaluation and the cost of a run, as far as the metrics tell them."""
+    rows = []
+    if "evaluate/return" in metrics:
+        mean, std = metrics["evaluate/return"], metrics["evaluate/return_std"]
+        count = round(metrics["evaluate/episodes"])
+        over = f"over {count} episode{'s' if count > 1 else ''}"
+        if cut := round(metrics.get("evaluate/cut", 0)):
+            over += f", {cut} of them cut"
+        rows.append(("evaluate/return", f"{mean:.4g} ± {std:.4g} {over}"))
+    for name, label, form in (
+        ("evaluate/length", "evaluate/length", ".4g"),
+        ("steps", "steps", ",.0f"),
+        ("seconds", "seconds", ",.1f"),
+        ("steps_per_second", "steps/s", ",.0f"),
+    ):
+        if name in metrics:
+            rows.append((label, format(metrics[name], form)))
+    columns(rows)
+
+
+def columns(rows: Sequence[tuple[str, str]]) -> None:
+    """Print rows of a name and what belongs to it, each on one line of its own."""
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        click.echo(f"  {click.style(printable(name).ljust(width), fg='cyan')}  {printable(value)}")
+
+
+def next_steps(commands: Sequence[tuple[str, str]]) -> None:
+    """Print commands to try, each with what it does."""
+    width = max(len(command) for command, _ in commands)
+    click.echo("next:")
+    for command, purpose in commands:
+        say(f"  {command:{width}}  # {purpose}")

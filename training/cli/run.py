@@ -1,0 +1,159 @@
+"""The commands of one run: train, resume and export; `evaluate` has its own file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...configs import load, load_resumed
+from ...core.files import expanded
+from . import options
+from .exit_codes import runtime_errors, usage_errors
+from .output import columns, next_steps, results, say
+
+if TYPE_CHECKING:
+    from ..loop import Session
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  neuraxis train
+  neuraxis train experiment=cartpole_ppo seed=3
+  neuraxis train agent=ppo env=Acrobot-v1 network=gru total_steps=500_000
+  neuraxis train env=Pendulum-v1 env.kwargs.g=9.8 agent.learning_rate=1e-3 agent.gamma=0.9
+  neuraxis train network=mlp 'network.blocks.0.sizes=[128,128]' wandb.mode=online
+  neuraxis train --from runs/.../config.yaml seed=4
+
+\b
+Common keys:
+  seed total_steps num_envs device run_dir eval.interval_steps eval.episodes
+  checkpoint.interval_steps wandb.mode agent.* env.* network.*
+A wrong key names the nearest one and lists the others.
+"""
+)
+@click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path), help="Repeat this run or config.yaml."
+)
+@options.trust
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool) -> int:
+    """Train an agent.
+
+    WORDS are experiment=NAME, agent=NAME, env=NAME or a Gymnasium id, network=NAME, and KEY=VALUE.
+    Later in this order wins: defaults, experiment, agent/env/network, KEY=VALUE.
+    """
+    with usage_errors():
+        from ..session import prepare
+        from ..storage import layout
+        from .image_notes import image_notes
+
+        if source is not None and os.path.isdir(expanded(source)):
+            source = layout.find(source) / layout.CONFIG
+        if source is not None and not any(word.startswith("run_dir=") for word in words):
+            words = (*words, "run_dir=null")  # a repeated run gets a folder of its own
+        config = load(words, source, trust)
+        session = prepare(config)
+    if not quiet:
+        agent = session.agent
+        for note in (*agent.notes, *image_notes(agent.setup.observation_space, config)):
+            say(f"note: {note}", err=True)
+    return _run(session, config.total_steps, quiet)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  neuraxis resume runs/CartPole-v1/ppo-mlp/20260101-120000-s0
+  neuraxis resume runs/CartPole-v1/ppo-mlp/20260101-120000-s0 total_steps=200_000
+"""
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--from", "checkpoint", default="last", show_default=True, help="last or step_...")
+@options.trust
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def resume(run: Path, words: tuple[str, ...], checkpoint: str, trust: bool, quiet: bool) -> int:
+    """Go on with RUN where it stopped.
+
+    The last checkpoint holds all that the next update depends on: nothing is lost or repeated.
+    A run that was killed before its first checkpoint starts from its beginning.
+
+    What may change: total_steps, eval.*, checkpoint.*, wandb.*, ray.* (but for the number of
+    workers), learner.*, device, threads, compile, and the module that registers its environment
+    (env.id=MODULE:ID).
+    """
+    with usage_errors():
+        from ..session import prepare
+        from ..storage import layout
+
+        config = load_resumed(layout.find(run) / layout.CONFIG, words, trust)
+        session = prepare(config, run, checkpoint)
+    if not quiet and session.current_run.steps == 0:
+        say("note: no checkpoint was saved; the run starts from its beginning", err=True)
+    return _run(session, config.total_steps, quiet)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  neuraxis export runs/CartPole-v1/ppo-mlp/20260101-120000-s0 --wandb
+  neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
+"""
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
+@click.option("--wandb", is_flag=True, help="Upload to Weights & Biases what it lacks of the run.")
+@options.trust
+def export(run: Path, words: tuple[str, ...], wandb: bool, trust: bool) -> int:
+    """Give RUN to another program.
+
+    An upload repeats what the folder says, whatever wandb.mode the run had, under the id of before:
+    what W&B has already is not sent again.
+    """
+    with usage_errors():
+        from ..tracking.wandb_upload import upload
+
+        if not wandb:
+            raise ValueError("export: expected where to, --wandb")
+        uploaded = upload(run, words, trust)
+    say(f"{uploaded.sent:,} of {uploaded.rows:,} rows were missing: {uploaded.url}")
+    return 0
+
+
+def _run(session: Session, total_steps: int, quiet: bool) -> int:
+    """Run with live progress, then say what came out and what to try next."""
+    from .progress_display import ProgressDisplay
+
+    if not quiet and session.agent.execution == "compiled":
+        say("note: the update is compiled first; that takes 5 to 30 s", err=True)
+    with runtime_errors():
+        run = session.run([] if quiet else [ProgressDisplay(total_steps)])
+    folder = shlex.quote(str(run.dir))
+    if run.summary["status"] == "interrupted":
+        with suppress(OSError):  # of a terminal that has closed, which was the signal
+            say(
+                f"interrupted at {run.steps:,} steps; go on with: neuraxis resume {folder}",
+                err=True,
+            )
+        return 130
+    if not quiet:
+        results(run.summary)
+        if run.cfg.profile:
+            columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
+        say(f"run: {run.dir}")
+        longer = 2 * (total_steps if 2 * total_steps > run.steps else run.steps)
+        steps = [
+            (f"neuraxis evaluate {folder} --episodes 1 --video play.mp4", "watch it"),
+            (f"neuraxis resume {folder} total_steps={longer}", "train on"),
+        ]
+        if run.cfg.wandb.mode != "online":
+            steps.append((f"neuraxis export {folder} --wandb", "show it in Weights & Biases"))
+        next_steps([*steps, ("neuraxis list", "other agents, networks, environments")])
+    return 0

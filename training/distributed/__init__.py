@@ -1,0 +1,1 @@
+"""Who collects and who learns: this process, or Ray actors."""

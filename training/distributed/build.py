@@ -1,0 +1,70 @@
+"""The agent of a configuration, and the device that it learns on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import gymnasium
+import torch
+
+from ... import agents
+from ...agents.agent import Agent
+from ...agents.learning.data_parallel import Peers
+from ...configs import Config
+from ...core.memory import lower
+from ...envs import make
+from ...envs.goal_rewards import goal_rewards
+
+
+def build_agent(
+    cfg: Config, peers: Peers | None = None, spaces: Sequence[gymnasium.Space] = ()
+) -> Agent:
+    """Builds the agent of a configuration, with fresh weights.
+
+    Args:
+        cfg: The configuration.
+        peers: The learners that it learns with; None: there are no others.
+        spaces: Of observations and of actions; those of the environment if they are not given.
+
+    Raises:
+        ValueError: Agent, network, environment, settings and machine do not go together.
+    """
+    goals = None if spaces else functools.partial(goal_rewards, cfg.env)
+    if not spaces:
+        probe = make(cfg.env, 1, cfg.seed)
+        probe.close()
+        spaces = probe.observation_space, probe.action_space
+    setup = agents.Setup(
+        cfg.network,
+        *spaces,
+        num_envs=cfg.num_envs,
+        total_steps=cfg.total_steps,
+        seed=cfg.seed,
+        device=choose_device(cfg.device, peers),
+        compile=None if cfg.compile == "auto" else cfg.compile,
+        peers=peers,
+        goal_rewards=goals,
+    )
+    with lower(cfg.named("network.blocks")):
+        return agents.build(cfg.agent, setup)
+
+
+def choose_device(name: str, peers: Peers | None = None) -> torch.device:
+    """The device of that name; `auto` is the GPU if there is one.
+
+    Args:
+        name: `auto`, `cpu` or `cuda`.
+        peers: LearnerGroup that share the GPUs that this process sees, one each.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and not gpus:
+        raise ValueError(
+            "device=cuda: PyTorch finds no CUDA GPU here; use device=auto or device=cpu"
+        )
+    if name == "cpu" or not gpus:
+        return torch.device("cpu")
+    return torch.device("cuda", peers.rank % gpus if peers else 0)

@@ -1,0 +1,65 @@
+"""The columns of a run in groups: one collector each, in this process or in a Ray worker."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ...agents.policies.policy import Policy
+from ...configs import Config
+from ...core.errors import RunError
+from ...envs import make
+from ...envs.collector import Collector
+
+
+def open_group(
+    cfg: Config,
+    policy: Policy,
+    length: int,
+    group: int,
+    generation: int = 0,
+    saved: dict[str, Any] | None = None,
+) -> tuple[Collector, Counter[str]]:
+    """The collector of a group of columns, and how many of them open new episodes instead.
+
+    Args:
+        cfg: The run's configuration.
+        policy: Acts; on the CPU, in eval mode.
+        length: T.
+        group: 0 to G-1.
+        generation: How often the group was opened anew, after a fault for instance; each time its
+            episodes (not where `env.reseed` is once: a seed is a task there) and its actions' noise
+            have seeds of their own.
+        saved: Where the columns stood, of the same generation; None: all open new episodes.
+    """
+    size = cfg.num_envs // (cfg.ray.workers or cfg.groups)
+    seed = cfg.seed
+    if generation:
+        words = np.random.SeedSequence(seed, spawn_key=(generation, 0, 0)).generate_state(2)
+        seed = int(words[0]) << 32 | int(words[1])
+    opening = cfg.seed if cfg.env.reseed == "once" else seed
+    collector = Collector(
+        make(cfg.env, size, opening, first_column=group * size),
+        policy,
+        length,
+        seed,
+        first_column=group * size,
+        reward_scale=cfg.env.reward_scale,
+        reward_clip=cfg.env.reward_clip,
+    )
+    if saved is None:
+        return collector, Counter(reopened=size)
+    return collector, collector.load_state_dict(saved)
+
+
+def check_groups(state: dict[str, Any], num_envs: int, groups: int) -> None:
+    """Raises RunError if a source's state is that of other columns or groups."""
+    found = len(state["generations"])
+    if (state["num_envs"], found) != (num_envs, groups):
+        raise RunError(
+            f"the checkpoint has num_envs={state['num_envs']} in groups={found}, the "
+            f"configuration num_envs={num_envs} in groups={groups} (or ray.workers); expected "
+            "the same"
+        )

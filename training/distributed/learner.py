@@ -1,0 +1,49 @@
+"""Who learns: what the loop asks of one learner, or of several (`learner_group.LearnerGroup`).
+
+metrics = Learner(cfg, agent).learn(rollout)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...agents.agent import Agent
+from ...configs import Config
+from ...core.memory import lower
+from ...core.rollout import Rollout
+
+
+class Learner:
+    """The agent learns here, in this process.
+
+    Args:
+        cfg: The run's configuration.
+        agent: What learns.
+    """
+
+    def __init__(self, cfg: Config, agent: Agent) -> None:
+        self.cfg = cfg.learner
+        self.agent = agent
+        self._sizes = cfg.named("agent.batch_size", "agent.n_steps", "num_envs", "network.blocks")
+
+    def learn(self, rollout: Rollout[np.ndarray]) -> dict[str, Tensor]:
+        """Learns from a rollout in NumPy; returns metrics as 0-dim tensors.
+
+        Raises:
+            RunError: Another learner failed.
+            OutOfMemory: Names the settings to lower.
+        """
+        device = self.agent.device
+        half = self.cfg.precision == "bfloat16"
+        # Without a cache: it would keep the weights of the first update for the whole rollout.
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False)
+        with autocast, lower(self._sizes):
+            return self.agent.learn(rollout.to(device))
+
+    def align(self) -> None:
+        """Sends the agent's state to the other learners, after a checkpoint was loaded."""
+
+    def close(self) -> None:
+        """Ends the processes of the other learners."""

@@ -1,0 +1,27 @@
+"""How this process uses the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def configure_process(threads: int) -> None:
+    """Sets what makes training fast, for the whole process.
+
+    Args:
+        threads: Of PyTorch's products.
+    """
+    torch.set_num_threads(threads)
+    # Moments that decay to denormals would make Adam 20 times slower.
+    torch.set_flush_denormal(True)
+    # Batches of images are freed and wanted again in each update. Kept by the process they need
+    # no new pages from the kernel: a fifth less time for PPO on Pong.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # glibc has it, musl has not
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

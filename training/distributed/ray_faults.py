@@ -1,0 +1,43 @@
+"""What happened to a Ray worker, in one line."""
+
+from __future__ import annotations
+
+import textwrap
+
+import ray
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
+
+from ...configs import Config, RayConfig
+from ...core.errors import one_line
+
+FETCHING_SECONDS = 60  # that a finished result may take from another machine
+
+
+def worker_name(cfg: Config, group: int, generation: int) -> str:
+    """Which worker: its columns, and what their episodes depend on."""
+    size = cfg.num_envs // cfg.ray.workers
+    columns = f"columns {group * size} to {group * size + size - 1}"
+    return f"worker {group} ({columns}, {cfg.env.id}, seed {cfg.seed}, generation {generation})"
+
+
+def shortage(config: RayConfig) -> str:
+    """A hint if Ray has fewer processors than the workers reserve; else an empty text."""
+    needed = config.workers * config.cpus_per_worker
+    there = ray.cluster_resources().get("CPU", 0.0)
+    if needed <= there:
+        return ""
+    return (
+        f" (ray.workers={config.workers} reserve {needed:g} processors, there are "
+        f"{there:g}: lower ray.workers or ray.cpus_per_worker)"
+    )
+
+
+def cause_of(error: RayError) -> str:
+    """Why there is no reply."""
+    if isinstance(error, RayTaskError):
+        return one_line(error.cause) if isinstance(error.cause, Exception) else one_line(error)
+    if isinstance(error, GetTimeoutError):
+        return f"its result did not arrive in {FETCHING_SECONDS} seconds"
+    what = "it ran out of memory" if isinstance(error, OutOfMemoryError) else "its process died"
+    _, _, detail = str(error).partition("Worker exit detail: ")
+    return f"{what} ({textwrap.shorten(detail or str(error), 120, placeholder=' ...')})"

@@ -1,0 +1,145 @@
+"""The Ray worker: a collector in an actor, and weights as one vector of bytes."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...agents.policies.policy import Policy
+from ...configs import Config
+from ...core.errors import EnvError
+from ...core.rollout import Rollout
+from ...envs.collector import Collector
+from . import ray_cluster
+from .groups import open_group
+from .process import configure_process
+
+
+def pack(policy: Policy) -> np.ndarray:
+    """A policy's state (weights, statistics, exploration) as bytes [S], by one copy off a GPU."""
+    parts = [tensor.detach().reshape(-1).view(torch.uint8) for _, tensor in _ordered(policy)]
+    return torch.cat(parts).cpu().numpy()
+
+
+class Unpacker:
+    """Writes what `pack` gave into a policy of the same form."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        sizes = [tensor.numel() * tensor.element_size() for _, tensor in _ordered(policy)]
+        # What Ray hands out is read-only, which PyTorch's tensors cannot be.
+        self._bytes = np.empty(sum(sizes), np.uint8)
+        parts = torch.from_numpy(self._bytes).split(sizes)
+        self._state = {
+            name: part.view(tensor.dtype).view(tensor.shape)
+            for part, (name, tensor) in zip(parts, _ordered(policy), strict=True)
+        }
+
+    def __call__(self, packed: np.ndarray) -> None:
+        """Takes over the bytes [S]."""
+        np.copyto(self._bytes, packed)
+        self._policy.load_state_dict(self._state)
+
+
+def _ordered(policy: Policy) -> list[tuple[str, Tensor]]:
+    """The tensors of the state, the widest elements first: so each begins where its type may."""
+    return sorted(policy.state_dict().items(), key=lambda item: -item[1].element_size())
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker answers."""
+
+    result: Any
+    """None if it failed."""
+    failure: str | None = None
+    """What the environment raised, in one line: its exceptions may not exist on the other side."""
+    env_seconds: float = 0.0
+    """Wall seconds of this call that went to the environments' own code."""
+    columns: dict[str, Any] | None = None
+    """Where the columns stand now; None in async mode, in which they always open new episodes."""
+    steps: int = 0
+    """Steps of each column since they opened, up to the one that failed."""
+    trace: str = ""
+    """The traceback of what was raised."""
+
+
+class Worker:
+    """A group of columns in a process of its own. Each method returns a `Reply`.
+
+    Every call names the generation that the columns belong to (see `open_group`); if it is not the
+    one that is open, they open anew.
+
+    Args:
+        cfg: The run's configuration.
+        policy: A copy of the learner's, on the CPU.
+        length: T.
+        group: Which one.
+    """
+
+    def __init__(self, cfg: Config, policy: Policy, length: int, group: int) -> None:
+        ray_cluster.set_secrets(cfg.ray)
+        configure_process(cfg.threads)
+        self.cfg, self.policy, self.length, self.group = cfg, policy, length, group
+        self._unpack = Unpacker(policy)
+        self.generation = -1
+        self.collector: Collector | None = None
+
+    def open(self, generation: int, saved: dict[str, Any] | None = None) -> Reply:
+        """Opens the columns where they stood; results in how many could not, see `open_group`."""
+        return self._answer(lambda: self._open(generation, saved))
+
+    def load(self, weights: np.ndarray) -> None:
+        """Takes over weights, as `pack` gave them."""
+        self._unpack(weights)
+
+    def collect(self, generation: int, version: int, weights: np.ndarray | None) -> Reply:
+        """Results in the next rollout, acted with these weights; None: those of `load`."""
+
+        def rollout() -> Rollout[np.ndarray]:
+            if weights is not None:
+                self.load(weights)
+            collector = self._opened(generation)
+            collector.version = version
+            return collector.collect()
+
+        return self._answer(rollout)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        if self.collector is not None:
+            self.collector.envs.close()
+            self.collector = None
+
+    def _answer(self, result: Callable[[], Any]) -> Reply:
+        before = self.collector.env_seconds if self.collector else 0.0
+        try:
+            found = result()
+        except (EnvError, ValueError) as error:  # ValueError: an environment that cannot be made
+            steps = self.collector.steps if self.collector else 0
+            return Reply(None, str(error), steps=steps, trace=traceback.format_exc())
+        assert self.collector is not None
+        seconds = self.collector.env_seconds - before
+        sync = self.cfg.ray.mode == "sync"
+        return Reply(found, None, seconds, self.collector.state_dict() if sync else None)
+
+    def _opened(self, generation: int) -> Collector:
+        if self.collector is None or generation != self.generation:
+            self._open(generation, None)
+        assert self.collector is not None
+        return self.collector
+
+    def _open(self, generation: int, saved: dict[str, Any] | None) -> Counter[str]:
+        self.close()
+        self.collector, reopened = open_group(
+            self.cfg, self.policy, self.length, self.group, generation, saved
+        )
+        self.generation = generation
+        return reopened

@@ -1,0 +1,124 @@
+"""What a run evaluates: its newest weights while it trains, and its best ones at the end.
+
+evaluator.newest(film, watch)    every `eval.interval_steps`; chooses checkpoint `best`
+evaluator.best(watch)            at the end, in more episodes, and in others
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from ..agents.policies.policy import Policy
+from ..configs import Config
+from ..core.errors import EnvError
+from ..envs import ids
+from .evaluate import Budget, Watch, evaluate, evaluation_seed
+from .storage import layout
+from .storage.run import Run
+
+_log = logging.getLogger(__name__)
+
+EPISODES, FINAL_EPISODES, EPISODE_STEPS = 10, 100, 10_000
+"""What `auto` is for `eval.episodes`, `eval.final_episodes` (at most) and, where nothing else ends
+an episode, for `eval.max_episode_steps`: more than MiniGrid's longest has, 3,600."""
+
+
+def episode_limit(cfg: Config) -> int | None:
+    """Steps after which an evaluation cuts an episode; None if its environment ends it before."""
+    wanted, own = cfg.eval.max_episode_steps, ids.time_limit(cfg.env)
+    if wanted == "auto":
+        return EPISODE_STEPS if own is None else None
+    return wanted if wanted is not None and (own is None or wanted < own) else None
+
+
+def opening_seed(cfg: Config, seed: int | None, *key: int) -> int:
+    """The seed of an evaluation's environments, made of `seed` (None: 0) and a key.
+
+    With `env.reseed=once` it is `seed` itself (None: the run's), because a seed is a task there.
+    """
+    if cfg.env.reseed == "once":
+        return cfg.seed if seed is None else seed
+    return evaluation_seed(seed or 0, *key)
+
+
+def cut_note(metrics: dict[str, float], limit: int | None) -> str | None:
+    """What to say of an evaluation in which episodes were cut."""
+    if not metrics.get("evaluate/cut"):
+        return None
+    return (
+        f"{metrics['evaluate/cut']} of {metrics['evaluate/episodes']} episodes of an evaluation "
+        f"were cut after {limit:,} steps (eval.max_episode_steps) and count with what they had; "
+        "env.time_limit=N ends episodes in training, too"
+    )
+
+
+class Evaluator:
+    """Plays greedy episodes of a run, in environments and with seeds that training never sees.
+
+    Only where `env.reseed` is once the seeds are those of training's columns.
+
+    Args:
+        run: Its settings and its folder.
+        policy: Plays.
+    """
+
+    def __init__(self, run: Run, policy: Policy) -> None:
+        self._run, self._cfg = run, run.cfg
+        self._policy = policy
+        self._limit = episode_limit(run.cfg)
+        self._noted = False
+
+    def newest(self, film: bool, watch: Watch) -> dict[str, float]:
+        """Metrics of the policy as it is now.
+
+        Args:
+            film: Film one more episode before.
+            watch: Told how far it is; breaks it off.
+        """
+        key = (1, self._run.steps)
+        if film:
+            file = layout.film_file(self._run.dir, self._run.steps)
+            self._play(1, Budget(self._limit), key, watch, file)
+        episodes, interval = self._cfg.eval.episodes, self._run.interval("eval")
+        return self._play(*self._share(episodes, EPISODES, interval), key, watch)
+
+    def best(self, watch: Watch) -> dict[str, float]:
+        """Metrics of checkpoint `best` (what `load` gives), whose weights the policy takes over.
+
+        It has more episodes, and others than those by which the best was chosen.
+        """
+        self._policy.load_state_dict(self._run.read(layout.BEST, "agent", "policy"))
+        episodes = self._cfg.eval.final_episodes
+        return self._play(*self._share(episodes, FINAL_EPISODES, self._run.steps), (2,), watch)
+
+    def _share(self, episodes: int | Literal["auto"], most: int, steps: int) -> tuple[int, Budget]:
+        """How many episodes; `auto` takes half as many steps as the training that it follows."""
+        if episodes == "auto":
+            return most, Budget(self._limit, steps // 2)
+        return episodes, Budget(self._limit)
+
+    def _play(
+        self,
+        episodes: int,
+        budget: Budget,
+        key: tuple[int, ...],
+        watch: Watch,
+        film: Path | None = None,
+    ) -> dict[str, float]:
+        cfg, seed = self._cfg, opening_seed(self._cfg, self._cfg.seed, *key)
+        num_envs = 1 if film else cfg.num_envs
+        try:
+            metrics = evaluate(
+                *(self._policy, cfg.env, episodes, seed, num_envs),
+                video=film,
+                budget=budget,
+                watch=watch,
+            )
+        except ValueError as error:  # training's could be made
+            raise EnvError(f"evaluation: {error}") from error
+        if (note := cut_note(metrics, self._limit)) and not self._noted:
+            self._noted = True
+            _log.warning("%s", note)
+        return metrics

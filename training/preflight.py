@@ -1,0 +1,116 @@
+"""What is tried before a run: that its films and evaluations can be made, and that seeds repeat.
+
+Also looked for: action masks of which the run makes no use.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+
+from ..configs import Config
+from ..core.action_mask import NAME, mask_at, mask_path, random_action
+from ..core.errors import EnvError
+from ..core.tree import leaves
+from ..envs import make
+from .evaluator import episode_limit
+from .storage import random_state
+from .storage.progress import interval
+
+_log = logging.getLogger(__name__)
+
+STEPS, SECONDS = 64, 2.0
+"""The most steps in which an episode is looked for differences, and seconds for the first time."""
+
+
+def try_film(cfg: Config) -> None:
+    """Raises ValueError if the environment cannot be filmed: rather now than in the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        with closing(make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films")))) as envs:
+            try:
+                envs.reset()
+            except EnvError as error:
+                key = f"eval.video_interval_steps={cfg.eval.video_interval_steps}"
+                raise ValueError(f"{key}: {error}") from error
+
+
+def try_evaluation(cfg: Config) -> None:
+    """Raises ValueError if no environment can be opened beside training's, which are open."""
+    if not 0 < interval("eval", cfg.eval.interval_steps, cfg.total_steps) <= cfg.total_steps:
+        return
+    config = cfg.env.for_evaluation(time_limit=episode_limit(cfg))
+    try:
+        with random_state.kept(), closing(make(config, 1, cfg.seed)) as envs:
+            envs.reset()
+    except (ValueError, EnvError) as error:
+        raise ValueError(
+            f"eval.interval_steps={cfg.eval.interval_steps}: evaluations open environments beside "
+            f"training's, and that fails: {error}; eval.interval_steps=0 evaluates only at the "
+            "end, when training's are closed"
+        ) from error
+
+
+def note_randomness(cfg: Config) -> None:
+    """Warns if the first episode, opened again with its seed, goes another way.
+
+    Where opening and playing it takes long, or fails, nothing is said: training goes its own way.
+    """
+    begin = time.monotonic()
+    try:
+        with random_state.kept():
+            first = _play(cfg)
+            if time.monotonic() - begin > SECONDS:
+                return
+            second = _play(cfg)
+    except EnvError:
+        return
+    pairs = enumerate(zip(first, second, strict=True))
+    step = next((step for step, (one, other) in pairs if one != other), None)
+    if step is not None:
+        _log.warning(
+            "%s does not repeat itself: opened again, with the same seed and actions, it gave "
+            "something else at %s. It has randomness that is not from np_random: runs with the "
+            "same seed will differ, and resumed ones open new episodes",
+            cfg.env.id,
+            f"step {step}" if step else "the reset",
+        )
+
+
+def note_mask(cfg: Config, space: spaces.Space) -> None:
+    """Says so if the environment gives action masks of which the run makes no use.
+
+    Args:
+        cfg: Of the run.
+        space: Observations, as the agent sees them.
+    """
+    if cfg.env.action_mask is not None:
+        return
+    source = NAME if isinstance(space, spaces.Dict) and NAME in space.spaces else "info"
+    probe = cfg.env.model_copy(update={"action_mask": source})
+    try:
+        with random_state.kept(), closing(make(probe, 1, cfg.seed)) as envs:
+            envs.reset()
+    except (ValueError, EnvError):  # there is no mask
+        return
+    _log.warning(
+        "%s says in each step which actions are possible, and this run does not look at it; "
+        "env.action_mask=%s lets the agent choose among those only",
+        *(cfg.env.id, source),
+    )
+
+
+def _play(cfg: Config) -> list[bytes]:
+    """What the environment gave, row 0 at its reset, in STEPS steps with random actions."""
+    with closing(make(cfg.env, 1, cfg.seed)) as envs:
+        path, rows = mask_path(envs.observation_space), [envs.reset()]
+        for _ in range(STEPS):
+            mask = mask_at(envs.obs, path)
+            action = random_action(envs.action_space, None if mask is None else mask[0])
+            rows.append(envs.step(action[None]))
+    return [b"".join(np.asarray(leaf).tobytes() for leaf in leaves(row)) for row in rows]

@@ -1,0 +1,86 @@
+"""From a configuration to a session that is ready to run; what can be refused is refused here.
+
+session = prepare(cfg)
+run = session.run()
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..agents.learning.data_parallel import Peers
+from ..agents.policies.policy import Policy
+from ..configs import Config
+from . import preflight
+from .distributed import ray_cluster
+from .distributed.build import build_agent
+from .distributed.learner import Learner
+from .distributed.learner_group import LearnerGroup
+from .distributed.local_source import LocalSource
+from .distributed.process import configure_process
+from .distributed.source import Source
+from .loop import Session
+from .storage import layout
+from .storage.run import Run
+from .tracking.wandb_tracker import WandbTracker
+
+_log = logging.getLogger(__name__)
+
+
+def prepare(
+    cfg: Config, resume_from: str | Path | None = None, checkpoint: str = layout.LAST
+) -> Session:
+    """Builds all that a run needs; writes nothing before everything fits together.
+
+    Args:
+        cfg: The configuration.
+        resume_from: Folder of the run to go on with.
+        checkpoint: From which of its checkpoints: `last`, `best` or `step_...`.
+
+    Raises:
+        ValueError: The configuration cannot be run; names the key, the value and what is possible.
+        RunError: The run's folder is damaged.
+    """
+    configure_process(cfg.threads)
+    several = cfg.learner.count > 1
+    agent = build_agent(cfg, Peers(0, cfg.learner.count) if several else None)
+    if cfg.eval.video_interval_steps:
+        preflight.try_film(cfg)
+    if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
+        preflight.note_randomness(cfg)
+        preflight.note_mask(cfg, agent.setup.observation_space)
+    with ExitStack() as undo:
+        source = open_source(cfg, agent.policy, agent.rollout_length)
+        undo.callback(source.close)
+        learner = (LearnerGroup if several else Learner)(cfg, agent)
+        undo.callback(learner.close)
+        preflight.try_evaluation(cfg)
+        if resume_from is None:
+            run = Run.create(cfg)
+        else:
+            run = Run.open(resume_from, cfg)
+            for said in run.load(agent, source, checkpoint):
+                _log.warning("%s: %s", run.dir, said)
+            learner.align()
+            source.copy(agent.policy)
+        undo.pop_all()
+    tracked = cfg.wandb.mode != "disabled"
+    return Session(run, learner, source, [WandbTracker()] if tracked else [])
+
+
+def open_source(cfg: Config, policy: Policy, length: int) -> Source:
+    """The source that `ray.workers` asks for; without workers Ray is not even imported.
+
+    Args:
+        cfg: The run's configuration.
+        policy: Of the learner.
+        length: T of the rollouts.
+    """
+    if not cfg.ray.workers:
+        return LocalSource(cfg, policy, length)
+    ray_cluster.set_environment()
+    from .distributed.ray_source import RaySource
+
+    return RaySource(cfg, policy, length)

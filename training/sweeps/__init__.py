@@ -1,0 +1,1 @@
+"""Searches over configurations with Ray Tune."""
