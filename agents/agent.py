@@ -17,6 +17,7 @@ from ..networks.layers import decayed_parameters
 from .claims import Claims
 from .learning.execution import Execution, Update, check_parts, choose, execute, share
 from .learning.optimizer import Optimizer
+from .learning.penalty import Penalty
 from .learning.schedules import scheduled
 from .learning.terms import Terms
 from .policies.policy import Policy, is_recordable
@@ -102,6 +103,7 @@ class Agent(Claims, Generic[P]):
             eps=config.optimizer_eps,
             betas=(0.9, config.rmsprop_alpha) if rms else (config.adam_beta1, 0.999),
             weight_decay=config.weight_decay,
+            penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(trained),
             peers=self.setup.peers,
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core.rollout import Rollout
 from .agent import Agent, Metrics
+from .learning import penalty
 from .learning.losses import mean_weights
 from .learning.optimizer import Optimizer, Veto
 from .learning.schedules import Shape, scheduled
@@ -87,7 +88,11 @@ class FreshAgent(Agent[P]):
         if "grad_norm" in terms:
             metrics["train/grad_norm"] = terms["grad_norm"].mean()
         metrics["train/learning_rate"] = self.optimizer.rate.clone()
-        return metrics | self.metrics(terms, coefficients)
+        return metrics | self.metrics(terms, coefficients) | penalty.logged(self.penalties())
+
+    def penalties(self) -> list[Terms]:
+        """L1 and L2 of the present weights, of each part that trains some; see `Penalty.sums`."""
+        return [optimizer.penalties() for optimizer in self.optimizers.values()]
 
     def update(self, batch: Any) -> Terms:
         """See `Agent.update`: one step that reduces the loss."""

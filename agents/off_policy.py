@@ -15,6 +15,7 @@ from ..core.goals import has_goals
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Agent, Metrics
+from .learning import penalty
 from .learning.losses import mean_weights
 from .learning.schedules import scheduled
 from .learning.terms import Terms, joined
@@ -125,6 +126,7 @@ class OffPolicyAgent(Agent[P]):
         metrics: Metrics = {}
         if count and self.steps >= self.settings.learning_starts and self.replay.ready:
             metrics = self.metrics(joined(list(self._updates(count))))
+            metrics |= penalty.logged(o.penalties() for o in self.optimizers.values())
         metrics["train/learning_rate"] = next(iter(self.optimizers.values())).rate.clone()
         metrics["replay/size"] = torch.tensor(float(len(self.replay)))
         return metrics

@@ -45,6 +45,10 @@ class GradientConfig(AgentConfig, frozen=True):
     """How much of the mean square of gradients rmsprop keeps in each step (unused by others)."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled decay of weight matrices, per unit of learning rate."""
+    l1: float = Field(default=0.0, ge=0)
+    """Weight in the loss of the sum of |w| over the weight matrices."""
+    l2: float = Field(default=0.0, ge=0)
+    """Weight in the loss of half the sum of w^2 over the weight matrices."""
     normalize_observations: bool = False
     """Running mean and deviation of vector observations, kept in the policy."""
 

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from ..core.tree import Tree, map_tree
 from ..networks import twice
+from ..networks.layers import decayed_parameters
 from .advantage import AdvantageAgent, AdvantageConfig
 from .agent import Metrics
 from .learning.losses import LARGEST_LOG_RATIO, masked_mean
+from .learning.penalty import Penalty
 from .learning.terms import Terms
 from .learning.trust_region import TrustRegion
 from .policies.policy import differs_in_training
@@ -72,6 +74,8 @@ class TRPO(AdvantageAgent):
             iterations=config.cg_max_steps,
             shrinking=config.line_search_shrinking_factor,
             attempts=config.line_search_max_iter,
+            penalty=Penalty(config.l1, config.l2),
+            decayed=decayed_parameters(self.actor),
             peers=setup.peers,
         )
         rollouts = setup.total_steps / (config.n_steps * setup.num_envs)
@@ -131,6 +135,10 @@ class TRPO(AdvantageAgent):
         value = self.policy.values(batch["obs"], batch["state"], batch["first"])
         error = (batch["target"] - value).square()
         return (batch["weight"] * error).sum(), {"error": error.detach(), "valid": batch["valid"]}
+
+    def penalties(self) -> list[Terms]:
+        """See `FreshAgent.penalties`: of the actor, too."""
+        return [self.region.penalties(), *super().penalties()]
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:
         """See `FreshAgent.metrics`."""

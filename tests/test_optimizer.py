@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from neuraxis.agents.learning.execution import execute
 from neuraxis.agents.learning.optimizer import Optimizer
+from neuraxis.agents.learning.penalty import Penalty
 from neuraxis.agents.learning.terms import Terms
 from neuraxis.agents.learning.update_rules import RULES, Rule
 from neuraxis.networks import NetworkConfig, action_head, build
@@ -192,6 +193,37 @@ def test_weight_decay_0_is_bit_equal_to_none() -> None:
     assert digest(without) == digest(zero) != digest(some)
 
 
+@pytest.mark.parametrize("limit", [None, 2.0])
+def test_l1_and_l2_are_terms_of_the_loss(limit: float | None) -> None:
+    """Of the matrices that decay; their gradients go through the clip and the moments."""
+    ours, optimizer = trained(penalty=Penalty(l1=0.2, l2=0.3), max_grad_norm=limit)
+    net = Net()
+    theirs = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for batch in batches(20):
+        l1 = sum(weight.abs().sum() for weight in net.matrices)
+        l2 = sum(weight.square().sum() / 2 for weight in net.matrices)
+        theirs.zero_grad(set_to_none=False)
+        (loss(net, batch)[0] + 0.2 * l1 + 0.3 * l2).backward()
+        if limit is not None:
+            nn.utils.clip_grad_norm_(net.parameters(), limit)
+        theirs.step()
+    assert close(ours, net, 1e-5)
+    assert not close(ours, trained(max_grad_norm=limit)[0], 1e-2)
+    sums = optimizer.penalties()
+    expected = torch.cat([weight.detach().flatten() for weight in ours.matrices])
+    torch.testing.assert_close(sums["l1"], expected.abs().sum())
+    torch.testing.assert_close(sums["l2"], expected.square().sum() / 2)
+
+
+def test_l2_is_the_weight_decay_of_pytorchs_adam() -> None:
+    def adam(net: Net) -> torch.optim.Optimizer:
+        spared = [net.linear.bias, net.last.bias, *net.norm.parameters(), net.log_std, net.table]
+        groups = [{"params": net.matrices, "weight_decay": 0.3}, {"params": spared}]
+        return torch.optim.Adam(groups, lr=1e-2)
+
+    assert close(trained(penalty=Penalty(l2=0.3))[0], torchs(adam, None), 1e-6)
+
+
 def test_the_learning_rate_may_change() -> None:
     net, optimizer = trained(3)
     before = digest(net)
@@ -301,6 +333,7 @@ def test_an_executed_step_is_the_plain_one(execution: Any, rule: Rule) -> None:
     """The second pair of the same shapes shows that nothing is shared."""
     for limit in (2.0, None):
         settings: dict[str, Any] = {"rule": rule, "max_grad_norm": limit, "weight_decay": 0.1}
+        settings["penalty"] = Penalty(l1=0.1, l2=0.1) if limit else Penalty()
         plain, _ = trained(30, **settings)
         net = Net()
         optimizer, step = built(net, **settings)

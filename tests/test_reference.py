@@ -132,7 +132,7 @@ def test_metrics_md_has_every_metric_that_the_code_names_and_no_other() -> None:
         for file in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if re.fullmatch(rf"{KIND}/[a-z_]+", node.value)
+        if re.fullmatch(rf"{KIND}/[a-z_\d]+", node.value)
     }
     final = {name.replace("evaluate", "final") for name in named if name.startswith("evaluate/")}
     assert documented() == named | final | {"steps"}

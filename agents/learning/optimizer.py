@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .data_parallel import Peers
+from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
 from .update_rules import RULES, Rule, State, fused_adam
 
@@ -37,6 +38,7 @@ class Optimizer:
         eps: Keeps the rule from dividing by zero.
         betas: How much of the first and second moment stays in each step.
         weight_decay: Decoupled (as in AdamW), on the parameters `decayed` only.
+        penalty: L1 and L2 as terms of the loss, of the parameters `decayed` only.
         decayed: Parameters that decay, normally the weight matrices of layers.
         peers: The learners that share each minibatch and whose gradients are summed; see
             `data_parallel` for what a loss must be then. None: there is one learner.
@@ -52,6 +54,7 @@ class Optimizer:
         eps: float = 1e-8,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
+        penalty: Penalty = NO_PENALTY,
         decayed: Iterable[Tensor] = (),
         peers: Peers | None = None,
     ) -> None:
@@ -62,11 +65,13 @@ class Optimizer:
         self.eps = eps
         self.betas = betas
         self.weight_decay = weight_decay
+        self.penalty = penalty
         self.peers = peers
         self.names = list(named)
         self.parameters: list[Tensor] = list(named.values())
         self.decayed: list[Tensor] = [p for p in decayed if p.requires_grad]
         self.flat = flatten(list(named.values()))
+        self.penalised = penalty.marks(self.parameters, self.decayed)
         self.mean = torch.zeros_like(self.flat)
         self.square = torch.full_like(self.flat, float(rule == "rmsprop"))
         self.count = torch.tensor(0.0, device=self.flat.device)
@@ -100,6 +105,8 @@ class Optimizer:
     @torch.no_grad()
     def _apply(self, grad: Tensor) -> Tensor:
         """Clips, decays and steps in place; returns the gradient's norm before the clip."""
+        if self.penalised is not None:
+            grad = grad + self.penalty.gradient(self.flat, self.penalised)
         norm = torch.linalg.vector_norm(grad)
         if self.max_grad_norm is not None:
             grad = grad * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -110,6 +117,13 @@ class Optimizer:
         step = fused_adam if self.fused and self.rule == "adam" else RULES[self.rule]
         step(state, grad, self.eps, self.betas)
         return norm
+
+    @torch.no_grad()
+    def penalties(self) -> Terms:
+        """Of the present weights `l1` and `l2`, see `Penalty.sums`; none without a penalty."""
+        if self.penalised is None:
+            return {}
+        return self.penalty.sums(self.flat, self.penalised)
 
     def tensors(self) -> Terms:
         """Each parameter as `weights/NAME`, and its mean gradient as `gradients/NAME`.

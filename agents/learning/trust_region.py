@@ -9,7 +9,7 @@ It is shortened until the divergence itself is within the limit and the objectiv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .data_parallel import Peers
 from .optimizer import flatten
+from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
 
 Look = Callable[[Any], tuple[Tensor, Tensor, Any]]
@@ -34,6 +35,8 @@ class TrustRegion:
         iterations: Most steps of the conjugate gradients.
         shrinking: Factor of each further attempt's length.
         attempts: Most lengths that are tried; after them the parameters stay as they are.
+        penalty: L1 and L2 of the parameters `decayed`, subtracted from the objective.
+        decayed: See `Optimizer`.
         peers: The learners that share each minibatch, see `data_parallel`; None: there is one.
     """
 
@@ -46,6 +49,8 @@ class TrustRegion:
         iterations: int,
         shrinking: float,
         attempts: int,
+        penalty: Penalty = NO_PENALTY,
+        decayed: Iterable[Tensor] = (),
         peers: Peers | None = None,
     ) -> None:
         named = {name: p for name, p in trained.named_parameters() if p.requires_grad}
@@ -55,6 +60,8 @@ class TrustRegion:
         self.peers = peers
         self.names, self.parameters = list(named), list(named.values())
         self.flat = flatten(self.parameters)
+        self.penalty = penalty
+        self.penalised = penalty.marks(self.parameters, decayed)
 
     def step(self, look: Look) -> tuple[Terms, Any]:
         """Takes one step; `look` has the same random numbers each time.
@@ -68,6 +75,8 @@ class TrustRegion:
         try:
             objective, divergence, start = look(None)
             gradient = self._sum(self._gradient(objective))
+            if self.penalised is not None:
+                gradient = gradient - self.penalty.gradient(self.flat, self.penalised)
             slope = self._gradient(divergence, create_graph=True)
 
             def product(vector: Tensor) -> Tensor:
@@ -92,15 +101,24 @@ class TrustRegion:
         self, look: Look, start: Any, longest: Tensor, before: Tensor
     ) -> tuple[Tensor, float]:
         """Tries shorter and shorter steps; returns objective and divergence [2], and the length."""
-        origin = self.flat.clone()
+        origin, least = self.flat.clone(), before[0] - self._penalty()
         for attempt in range(self.attempts):
             length = self.shrinking**attempt
             self.flat.copy_(torch.add(origin, longest, alpha=length))
             found = self._sum(torch.stack(look(start)[:2]))
-            if (found[0] > before[0]) & (found[1] <= self.limit):  # waits for a GPU
+            grows = found[0] - self._penalty() > least
+            if grows & (found[1] <= self.limit):  # waits for a GPU
                 return found, length
         self.flat.copy_(origin)
         return before, 0.0
+
+    def _penalty(self) -> Tensor | float:
+        return 0.0 if self.penalised is None else self.penalty.value(self.flat, self.penalised)
+
+    @torch.no_grad()
+    def penalties(self) -> Terms:
+        """See `Optimizer.penalties`."""
+        return {} if self.penalised is None else self.penalty.sums(self.flat, self.penalised)
 
     def _gradient(self, of: Tensor, create_graph: bool = False) -> Tensor:
         """The gradient [P] of a scalar, of this learner's share; keeps the scalar's graph."""

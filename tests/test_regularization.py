@@ -1,0 +1,65 @@
+"""Regularisation as settings of every agent: what each changes, and that 0 changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from neuraxis.networks.layers import decayed_parameters
+
+from .helpers import WITH_NETWORK, Training, action_words, claimed, quick, training
+
+SMALL = ("num_envs=2", "env.time_limit=20", "network.blocks.0.sizes=[8]")
+
+
+def build(agent: str, *words: str) -> Training:
+    return training(
+        f"agent={agent}", *quick(agent), *action_words(claimed(agent)[0]), *SMALL, *words
+    )
+
+
+def trained(agent: str, *words: str, rollouts: int = 4) -> tuple[Training, dict[str, float]]:
+    """A training of some rollouts, and the newest value of each metric."""
+    run, metrics = build(agent, *words), {}
+    for _ in range(rollouts):
+        metrics |= run.step()
+    return run, metrics
+
+
+def digest(agent: Any) -> str:
+    """Of all tensors of an agent's modules."""
+    modules = [part for part in agent.parts.values() if isinstance(part, nn.Module)]
+    tensors = [t for module in modules for t in module.state_dict().values()]
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
+
+
+@pytest.mark.parametrize("agent", WITH_NETWORK)
+def test_coefficients_of_0_are_none_to_the_last_bit(agent: str) -> None:
+    none, metrics = trained(agent)
+    zero, _ = trained(agent, "agent.l1=0", "agent.l2=0", "agent.weight_decay=0")
+    assert digest(none.agent) == digest(zero.agent)
+    assert not {"loss/l1", "loss/l2"} & metrics.keys()
+
+
+@pytest.mark.parametrize("agent", WITH_NETWORK)
+def test_penalties_shrink_all_weight_matrices_that_are_trained(agent: str) -> None:
+    """Their sums over all of them, each once, are what is logged."""
+    run, metrics = trained(agent, "agent.l1=0.3", "agent.l2=0.2")
+    weights = matrices(run)
+    sizes = [weight.abs().sum() for weight in weights]
+    assert metrics["loss/l1"] == pytest.approx(float(sum(sizes)), rel=1e-4)
+    squares = sum(weight.square().sum() for weight in weights)
+    assert metrics["loss/l2"] == pytest.approx(0.5 * float(squares), rel=1e-4)
+    plain = matrices(trained(agent)[0])
+    assert all(size < other.abs().sum() for size, other in zip(sizes, plain, strict=True))
+
+
+def matrices(run: Training) -> list[torch.Tensor]:
+    """All weight matrices of an agent that are trained; those of targets are not."""
+    modules = [part for part in run.agent.parts.values() if isinstance(part, nn.Module)]
+    found = [p for module in modules for p in decayed_parameters(module) if p.requires_grad]
+    return [parameter.detach() for parameter in found]
