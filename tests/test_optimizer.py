@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.agents.learning.penalty import Penalty
 from neuraxis.agents.learning.terms import Terms
 from neuraxis.agents.learning.update_rules import RULES, Rule
+from neuraxis.agents.learning.vector import Treatment, in_train_mode
 from neuraxis.networks import NetworkConfig, action_head, build
 from neuraxis.networks.layers import decayed_parameters
 from neuraxis.networks.noisy import NoisyLinear
@@ -65,9 +66,13 @@ def built(net: Net, **settings: Any) -> tuple[Optimizer, Callable[..., Terms]]:
     return optimizer, partial(optimizer.step, partial(loss, net))
 
 
-def trained(steps: int = 20, net: Net | None = None, **settings: Any) -> tuple[Net, Optimizer]:
+def trained(
+    steps: int = 20, net: Net | None = None, factor: float = 1.0, **settings: Any
+) -> tuple[Net, Optimizer]:
     net = net or Net()
     optimizer, step = built(net, **settings)
+    if factor != 1:
+        optimizer.arrange(treated(net, 0, factor))
     for batch in batches(steps):
         step(batch)
     return net, optimizer
@@ -330,13 +335,15 @@ def test_weights_stay_views_of_one_buffer() -> None:
     ],
 )
 def test_an_executed_step_is_the_plain_one(execution: Any, rule: Rule) -> None:
-    """The second pair of the same shapes shows that nothing is shared."""
-    for limit in (2.0, None):
+    """The second pair of the same shapes shows that nothing is shared; it has factors."""
+    for limit, factor in ((2.0, 1.0), (None, 0.3)):
         settings: dict[str, Any] = {"rule": rule, "max_grad_norm": limit, "weight_decay": 0.1}
         settings["penalty"] = Penalty(l1=0.1, l2=0.1) if limit else Penalty()
-        plain, _ = trained(30, **settings)
+        plain, _ = trained(30, factor=factor, **settings)
         net = Net()
         optimizer, step = built(net, **settings)
+        if factor != 1:
+            optimizer.arrange(treated(net, 0, factor))
         update = execute(step, [net, optimizer], execution, optimizer)
         for batch in batches(30):
             update(batch)
@@ -344,3 +351,161 @@ def test_an_executed_step_is_the_plain_one(execution: Any, rule: Rule) -> None:
             assert digest(net) == digest(plain)
         assert close(net, plain, 1e-5)
         assert optimizer.count == 30
+
+
+FIRST = 12
+"""Steps before the thaw."""
+
+
+def treated(net: Net, until: int, factor: float) -> dict[Tensor, Treatment]:
+    """The first layer thaws at a stage and has a factor; so does what is neither first nor last."""
+    treatments: dict[Tensor, Treatment] = {p: Treatment() for p in net.parameters()}
+    late = [net.linear.weight, net.log_std]
+    return treatments | {parameter: Treatment(until, factor) for parameter in late}
+
+
+def thawed(steps: int = 30, factor: float = 1.0, **settings: Any) -> tuple[Net, Optimizer]:
+    """A training in which something thaws after `FIRST` steps."""
+    net = Net()
+    optimizer, step = built(net, **settings)
+    optimizer.arrange(treated(net, 1, factor))
+    frozen, places = net.linear.weight.clone(), [p.data_ptr() for p in net.parameters()]
+    for number, batch in enumerate(batches(steps)):
+        if number == FIRST:
+            assert torch.equal(net.linear.weight, frozen) and torch.equal(
+                net.log_std, torch.ones(3)
+            )
+            assert len(optimizer.mean) == len(optimizer.flat) == optimizer.whole.numel() - 43
+            optimizer.reach(1)
+        step(batch)
+    assert places == [p.data_ptr() for p in net.parameters()], "what acts reads there"
+    return net, optimizer
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+@pytest.mark.parametrize("limit", [None, 2.0])
+@pytest.mark.parametrize("rule", RULES)
+def test_what_thaws_is_a_new_group_of_pytorchs(
+    rule: Rule, limit: float | None, factor: float
+) -> None:
+    """Fresh moments and a fresh count for it; those of the others go on."""
+    kinds: dict[str, Any] = {
+        "adam": torch.optim.AdamW,
+        "radam": partial(torch.optim.RAdam, decoupled_weight_decay=True),
+        "rmsprop": partial(RMSpropTFLike, alpha=0.999),
+    }
+    decay = 0.0 if rule == "rmsprop" else 0.3
+    net = Net()
+    late = [net.linear.weight, net.log_std]
+    decaying = {*map(id, net.matrices)}
+
+    def groups(parameters: Iterable[Tensor], rate: float) -> list[dict[str, Any]]:
+        return [
+            {"params": [p], "lr": rate, "weight_decay": decay * (id(p) in decaying)}
+            for p in parameters
+        ]
+
+    early = [p for p in net.parameters() if all(p is not q for q in late)]
+    theirs = kinds[rule](groups(early, 1e-2))
+    for number, batch in enumerate(batches(30)):
+        if number == FIRST:
+            for group in groups(late, 1e-2 * factor):
+                theirs.add_param_group(group)
+        trained_now = early if number < FIRST else [*net.parameters()]
+        for parameter in trained_now:
+            parameter.grad = torch.zeros_like(parameter)
+        grads = torch.autograd.grad(loss(net, batch)[0], trained_now, materialize_grads=True)
+        for parameter, grad in zip(trained_now, grads, strict=True):
+            parameter.grad = grad
+        if limit is not None:
+            nn.utils.clip_grad_norm_(trained_now, limit)
+        theirs.step()
+    settings: dict[str, Any] = {"rule": rule, "max_grad_norm": limit, "weight_decay": decay}
+    ours, _ = thawed(30, factor, **settings)
+    assert close(ours, net, 2e-6)
+    assert not close(ours, Net(), 1e-2)
+
+
+def test_a_factor_of_1_is_bit_equal_to_none() -> None:
+    expected, _ = trained(weight_decay=0.1)
+    for factor in (1.0, 0.5):
+        net = Net()
+        optimizer, step = built(net, weight_decay=0.1)
+        optimizer.arrange(treated(net, 0, factor))
+        assert bool(optimizer.groups) == (factor != 1)
+        for batch in batches(20):
+            step(batch)
+        assert (digest(net) == digest(expected)) == (factor == 1)
+
+
+def test_all_frozen_takes_steps_of_nothing() -> None:
+    """They are counted, as a policy that learns less often follows this count."""
+    net = Net()
+    optimizer, step = built(net, weight_decay=0.1, max_grad_norm=1.0)
+    optimizer.arrange({p: Treatment(1) for p in net.parameters()})
+    before = digest(net)
+    terms = [step(batch) for batch in batches(3)]
+    assert digest(net) == before and optimizer.count == 3
+    assert all(found["grad_norm"] == 0 and "error" in found for found in terms)
+    optimizer.reach(1)
+    fresh, _ = trained(20, weight_decay=0.1, max_grad_norm=1.0)
+    for batch in batches(20):
+        step(batch)
+    assert digest(net) == digest(fresh), "as a training that begins here"
+    never = Net()
+    optimizer, step = built(never)
+    optimizer.arrange({p: Treatment(None) for p in never.parameters()})
+    step(next(batches(1)))
+    assert digest(never) == before and not len(optimizer.whole)
+
+
+def test_what_is_frozen_stays_in_eval_mode() -> None:
+    """Dropout and norms among layers of which nothing is trained; not beside trained ones."""
+    first = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    linear = nn.Linear(4, 3)
+    last = nn.Sequential(linear, nn.Dropout(0.5))
+    net = nn.Sequential(first, last)
+    optimizer = Optimizer(net.eval(), learning_rate=0.1)
+    late: list[Tensor] = [*first.parameters(), linear.bias]
+    optimizer.arrange({p: Treatment(1) for p in late} | {linear.weight: Treatment()})
+    before, modes = digest(first), []
+
+    def error(batch: dict[str, Tensor]) -> tuple[Tensor, Terms]:
+        modes.append([layer.training for layer in (net, *first, *last)])
+        return (net(batch["x"]) - batch["y"]).square().mean(), {}
+
+    for batch in batches(3):
+        optimizer.step(error, batch)
+    assert modes == [[True, False, False, False, True, True]] * 3
+    assert digest(first) == before and not any(layer.training for layer in net.modules())
+    copied = in_train_mode(copy.deepcopy(net))
+    assert [layer.training for layer in copied.modules()][2:6] == [False] * 3 + [True]
+    optimizer.reach(1)
+    optimizer.step(error, next(batches(1)))
+    assert modes[-1] == [True] * 6 and digest(first) != before
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_thaw_is_resumed_exactly(rule: Rule) -> None:
+    whole, _ = thawed(30, 0.5, rule=rule)
+    for stop in (5, FIRST, 20):
+        net = Net()
+        optimizer, step = built(net, rule=rule)
+        optimizer.arrange(treated(net, 1, 0.5))
+        found = list(batches(30))
+        for number, batch in enumerate(found[:stop]):
+            optimizer.reach(1) if number == FIRST else None
+            step(batch)
+        stage = optimizer.stage
+        state = copy.deepcopy((net.state_dict(), optimizer.state_dict()))
+        assert ("begun" in state[1]) == (stop > FIRST)
+        again = Net()
+        optimizer, step = built(again, rule=rule)
+        optimizer.arrange(treated(again, 1, 0.5))
+        optimizer.reach(stage)
+        again.load_state_dict(state[0])
+        optimizer.load_state_dict(state[1])
+        for number, batch in list(enumerate(found))[stop:]:
+            optimizer.reach(1) if number == FIRST else None
+            step(batch)
+        assert digest(again) == digest(whole)

@@ -2,12 +2,15 @@
 
 All trained parameters are views of one vector, `flat`; gradients and moments are vectors of the
 same length. So clipping, weight decay and the step are a dozen operations, whatever the network.
+Where parts of the vector have moments of another age or another learning rate, each of them is
+stepped by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,8 @@ from torch import Tensor, nn
 from .data_parallel import Peers
 from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
-from .update_rules import RULES, Rule, State, fused_adam
+from .update_rules import RULES, Rule, fused_adam
+from .vector import Treatment, Vector
 
 Loss = Callable[[Any], tuple[Tensor, Terms]]
 """From a minibatch to the scalar that a step reduces, and the terms to report."""
@@ -23,11 +27,21 @@ Veto = Callable[[Terms], bool]
 """From the terms of a loss to whether its step is forbidden."""
 
 
-class Optimizer:
+class Group(NamedTuple):
+    """A stretch of the vector whose parameters are treated alike, see `Treatment`."""
+
+    begin: int
+    end: int
+    stage: int
+    factor: float
+
+
+class Optimizer(Vector):
     """Steps of the parameters that require a gradient, with a limit of the gradient's norm.
 
     A loss may read other modules as well. Only `trained` changes, and only `trained` is in train
-    mode while the loss is computed.
+    mode while the loss is computed. See `Vector` for parameters that are frozen for a while; when
+    they thaw, they have fresh moments, and the bias correction counts from there.
 
     Args:
         trained: The module. Its parameters become views of one vector, so it is moved to its device
@@ -58,25 +72,48 @@ class Optimizer:
         decayed: Iterable[Tensor] = (),
         peers: Peers | None = None,
     ) -> None:
-        named = {name: p for name, p in trained.named_parameters() if p.requires_grad}
-        self.trained = trained
+        super().__init__(trained, penalty, decayed)
         self.rule: Rule = rule
         self.max_grad_norm = max_grad_norm
         self.eps = eps
         self.betas = betas
         self.weight_decay = weight_decay
-        self.penalty = penalty
         self.peers = peers
-        self.names = list(named)
-        self.parameters: list[Tensor] = list(named.values())
-        self.decayed: list[Tensor] = [p for p in decayed if p.requires_grad]
-        self.flat = flatten(list(named.values()))
-        self.penalised = penalty.marks(self.parameters, self.decayed)
-        self.mean = torch.zeros_like(self.flat)
-        self.square = torch.full_like(self.flat, float(rule == "rmsprop"))
+        self.mean, self.square = self.flat.new_zeros(0), self.flat.new_zeros(0)
         self.count = torch.tensor(0.0, device=self.flat.device)
+        self.begun = self.count.new_zeros(1)  # what `count` was when each stage began
         self.rate = torch.tensor(learning_rate, device=self.flat.device)
         self.fused = True  # Adam as one call; a compiler wants its operations
+        self._renew()
+
+    def arrange(self, treatments: Mapping[Tensor, Treatment]) -> None:
+        """See `Vector.arrange`."""
+        super().arrange(treatments)
+        self._renew()
+
+    def reach(self, stage: int) -> None:
+        """See `Vector.reach`; what is new has fresh moments."""
+        super().reach(stage)
+        before = self.begun[: stage + 1]
+        self.begun = torch.cat((before, self.count.expand(stage + 1 - len(before))))
+        self._renew()
+
+    def _renew(self) -> None:
+        """Fits moments, decays and groups to the parameters that are trained now."""
+        fresh = torch.full_like(self.flat, float(self.rule == "rmsprop"))
+        kept = min(len(self.mean), len(fresh))
+        self.square = torch.cat((self.square[:kept], fresh[kept:]))
+        self.mean = torch.cat((self.mean[:kept], torch.zeros_like(fresh[kept:])))
+        treated = [(p, self.treatments[p]) for p in self.parameters]
+        self.decays = [self.weight_decay * self.treatments[p].factor for p in self.decayed]
+        self.groups: list[Group] = []  # none: the vector is one
+        begin = 0
+        for (stage, factor), members in groupby(treated, key=lambda pair: pair[1]):
+            end = begin + sum(parameter.numel() for parameter, _ in members)
+            self.groups.append(Group(begin, end, stage or 0, factor))
+            begin = end
+        if all((stage, factor) == Treatment() for _, _, stage, factor in self.groups):
+            self.groups = []
 
     def step(self, loss: Loss, batch: Any, veto: Veto | None = None) -> Terms:
         """Takes one step that reduces the loss of a minibatch.
@@ -89,13 +126,16 @@ class Optimizer:
         Returns:
             The terms and, if the step was taken, `grad_norm`, the gradient's norm before the clip.
         """
-        self.trained.train()
+        self.to_train_mode()
         try:
             value, terms = loss(batch)
         finally:
             self.trained.eval()
-        grads = torch.autograd.grad(value, self.parameters, materialize_grads=True)
-        grad = torch.cat([part.reshape(-1) for part in grads])
+        if self.parameters:
+            grads = torch.autograd.grad(value, self.parameters, materialize_grads=True)
+            grad = torch.cat([part.reshape(-1) for part in grads])
+        else:
+            grad = torch.zeros_like(self.flat)
         if self.peers is not None:
             grad = self.peers.sum(grad)
         if veto is not None and veto(terms):
@@ -111,19 +151,19 @@ class Optimizer:
         if self.max_grad_norm is not None:
             grad = grad * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         if self.weight_decay:
-            for parameter in self.decayed:
-                parameter.mul_(1 - self.rate * self.weight_decay)
-        state: State = self.flat, self.mean, self.square, self.count, self.rate
+            for parameter, decay in zip(self.decayed, self.decays, strict=True):
+                parameter.mul_(1 - self.rate * decay)
         step = fused_adam if self.fused and self.rule == "adam" else RULES[self.rule]
-        step(state, grad, self.eps, self.betas)
+        vectors = self.flat, self.mean, self.square
+        if not self.groups:
+            step((*vectors, self.count, self.rate), grad, self.eps, self.betas)
+            return norm
+        for begin, end, stage, factor in self.groups:
+            own, mean, square = (vector[begin:end] for vector in vectors)
+            state = own, mean, square, self.count - self.begun[stage], self.rate * factor
+            step(state, grad[begin:end], self.eps, self.betas)
+        self.count.add_(1)
         return norm
-
-    @torch.no_grad()
-    def penalties(self) -> Terms:
-        """Of the present weights `l1` and `l2`, see `Penalty.sums`; none without a penalty."""
-        if self.penalised is None:
-            return {}
-        return self.penalty.sums(self.flat, self.penalised)
 
     def tensors(self) -> Terms:
         """Each parameter as `weights/NAME`, and its mean gradient as `gradients/NAME`.
@@ -131,30 +171,21 @@ class Optimizer:
         The mean is the first moment, over about ten updates: a compiled update does not show each
         gradient.
         """
-        sizes = [parameter.numel() for parameter in self.parameters]
         return {
-            f"{kind}/{name}": part.view(parameter.shape)
+            f"{kind}/{name}": part
             for kind, vector in (("weights", self.flat), ("gradients", self.mean))
-            for name, parameter, part in zip(
-                self.names, self.parameters, vector.split(sizes), strict=True
-            )
+            for name, part in zip(self.names, self.split(vector), strict=True)
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and the number of updates; the weights belong to the module."""
-        return {"count": self.count, "mean": self.mean, "square": self.square}
+        state = {"count": self.count, "mean": self.mean, "square": self.square}
+        return state | ({"begun": self.begun} if self.stage else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where `state_dict` stood."""
+        """Goes back to where `state_dict` stood, after `reach` of the same stage."""
         self.count.copy_(state["count"])
         self.mean.copy_(state["mean"])
         self.square.copy_(state["square"])
-
-
-def flatten(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Makes parameters views of one new vector [P], which it returns."""
-    flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    parts = flat.split([parameter.numel() for parameter in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.data = part.view(parameter.shape)
-    return flat
+        if self.stage:
+            self.begun.copy_(state["begun"])

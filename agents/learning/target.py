@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from .optimizer import Optimizer, flatten
+from .optimizer import Optimizer
+from .vector import flatten
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,13 +33,18 @@ class TargetNetwork(nn.Module, Generic[M]):
 
     def __init__(self, network: M, optimizer: Optimizer, tau: float = 1.0) -> None:
         super().__init__()
-        followed = set(optimizer.names)
         network.load_state_dict(optimizer.trained.state_dict())  # what is not trained, too
         self.network = network.requires_grad_(False)
-        self.flat = flatten([p for name, p in network.named_parameters() if name in followed])
         self.tau = tau
         self._optimizer = optimizer
+        self.align()
         self.train()
+
+    def align(self) -> None:
+        """Puts the weights in the order in which the optimizer has those that they follow."""
+        named, newest = dict(self.network.named_parameters()), self._optimizer
+        parameters = [named[name] for name in newest.order]
+        self.flat = flatten(parameters) if parameters else newest.whole.clone()
 
     @torch.no_grad()
     def follow(self, times: int = 1) -> None:
@@ -48,7 +54,7 @@ class TargetNetwork(nn.Module, Generic[M]):
             times: How often; n times at once are one step with the share 1 - (1 - tau)^n.
         """
         share = 1 - (1 - self.tau) ** times
-        newest = self._optimizer.flat
+        newest = self._optimizer.whole
         if share == 1:
             self.flat.copy_(newest)
         else:

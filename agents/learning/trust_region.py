@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from .data_parallel import Peers
-from .optimizer import flatten
 from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
+from .vector import Vector
 
 Look = Callable[[Any], tuple[Tensor, Tensor, Any]]
 """From what it returned as the third at the start of the step (None there) to the objective, the
 divergence from the start, and what to compare with. Sums over steps, as a loss of `Optimizer`."""
 
 
-class TrustRegion:
+class TrustRegion(Vector):
     """Increases an objective of some parameters within a limit of the divergence.
 
     Args:
@@ -53,15 +53,10 @@ class TrustRegion:
         decayed: Iterable[Tensor] = (),
         peers: Peers | None = None,
     ) -> None:
-        named = {name: p for name, p in trained.named_parameters() if p.requires_grad}
-        self.trained = trained
+        super().__init__(trained, penalty, decayed)
         self.limit, self.damping, self.iterations = limit, damping, iterations
         self.shrinking, self.attempts = shrinking, attempts
         self.peers = peers
-        self.names, self.parameters = list(named), list(named.values())
-        self.flat = flatten(self.parameters)
-        self.penalty = penalty
-        self.penalised = penalty.marks(self.parameters, decayed)
 
     def step(self, look: Look) -> tuple[Terms, Any]:
         """Takes one step; `look` has the same random numbers each time.
@@ -71,7 +66,7 @@ class TrustRegion:
             longest step that was taken, 0 if none was good; and `grad_norm` of the objective. Then
             what `look` gave at the start.
         """
-        self.trained.train()
+        self.to_train_mode()
         try:
             objective, divergence, start = look(None)
             gradient = self._sum(self._gradient(objective))
@@ -115,13 +110,10 @@ class TrustRegion:
     def _penalty(self) -> Tensor | float:
         return 0.0 if self.penalised is None else self.penalty.value(self.flat, self.penalised)
 
-    @torch.no_grad()
-    def penalties(self) -> Terms:
-        """See `Optimizer.penalties`."""
-        return {} if self.penalised is None else self.penalty.sums(self.flat, self.penalised)
-
     def _gradient(self, of: Tensor, create_graph: bool = False) -> Tensor:
         """The gradient [P] of a scalar, of this learner's share; keeps the scalar's graph."""
+        if not self.parameters:
+            return torch.zeros_like(self.flat)
         grads = torch.autograd.grad(
             *(of, self.parameters),
             retain_graph=True,
