@@ -19,6 +19,8 @@ class Claims:
     """Whether its network may have memory."""
     has_network: ClassVar[bool] = True
     """Whether it learns a network, or has something else in its place."""
+    rewarded: ClassVar[bool] = True
+    """Whether it learns from rewards; otherwise what others did must be given to it."""
     has_critic: ClassVar[bool] = False
     """Whether a critic learns beside the actor, which may have blocks of its own."""
     action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (

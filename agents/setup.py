@@ -53,6 +53,14 @@ class GradientConfig(AgentConfig, frozen=True):
     """Running mean and deviation of vector observations, kept in the policy."""
 
 
+class DatasetConfig(AgentConfig, frozen=True):
+    """Settings of an agent that can learn from recorded episodes."""
+
+    dataset: str | None = Field(default=None, min_length=1)
+    """Folder of the episodes that `neuraxis record` wrote, which then take the place of the
+    environment's: steps count those that were read; null: the environment's."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """The run that an agent is built for, described alike for every algorithm."""

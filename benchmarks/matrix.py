@@ -47,7 +47,7 @@ def settings(agent: str) -> tuple[str, ...]:
     return (*FRESH, "agent.batch_size=128") if has_minibatches else FRESH
 
 
-AGENTS = {name: settings(name) for name in agent_names()}
+AGENTS = {name: settings(name) for name in agent_names() if agent_class(name).rewarded}
 
 
 class Marks(Callback):

@@ -49,6 +49,8 @@ def action_words(kind: str, size: int = 5) -> tuple[str, ...]:
     return env, f"env.kwargs.size={size}", f"env.kwargs.action_space={kind}"
 
 
+REWARDED = [name for name in agent_names() if agent_class(name).rewarded]
+"""The agents that learn from rewards alone."""
 WITH_NETWORK = [name for name in agent_names() if agent_class(name).has_network]
 
 

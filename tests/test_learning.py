@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuraxis.agents import agent_class, agent_names
+from neuraxis.agents import agent_class
 from neuraxis.agents.fresh import FreshAgent
 from neuraxis.agents.off_policy import OffPolicyAgent
 from neuraxis.agents.off_policy_actor_critic import OffPolicyActorCritic
@@ -20,7 +20,16 @@ from neuraxis.agents.replay.sample import Sample
 from neuraxis.configs.groups import choices
 from neuraxis.core.tree import map_tree
 
-from .helpers import WITH_NETWORK, Training, action_words, claimed, epochs, fitting, training
+from .helpers import (
+    REWARDED,
+    WITH_NETWORK,
+    Training,
+    action_words,
+    claimed,
+    epochs,
+    fitting,
+    training,
+)
 
 EPOCHS = ("agent.n_steps=32", "agent.batch_size=64", "agent.learning_rate=3e-3")
 ONE_PASS = ("agent.n_steps=8", "agent.learning_rate=1e-2", "agent.ent_coef=0")
@@ -77,7 +86,7 @@ def learned(run: Training, goal: float, every: int = 10) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("agent", "kind"), [(agent, kind) for agent in agent_names() for kind in claimed(agent)]
+    ("agent", "kind"), [(agent, kind) for agent in REWARDED for kind in claimed(agent)]
 )
 def test_identity(agent: str, kind: str) -> None:
     """The best return is 10; chance is 2 of 5 choices, 3.3 of three of 3, 5 of five of 2, and
@@ -103,7 +112,7 @@ def test_identity_with_every_gaussian(words: tuple[str, ...]) -> None:
     assert learned(training(*identity("ppo"), *action_words("box"), *words), 8.0)
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", [name for name in WITH_NETWORK if name in REWARDED])
 @pytest.mark.parametrize("setting", ["dropout=0.1", "norm=batch", "norm=layer"])
 def test_identity_with_regularisation(setting: str, agent: str) -> None:
     kind = claimed(agent)[0]
@@ -134,7 +143,7 @@ def test_ice_that_is_not_slippery() -> None:
 
 REMEMBERING = [
     (name, kind)
-    for name in agent_names()
+    for name in REWARDED
     for kind in claimed(name)
     if agent_class(name).memory
     if kind == "discrete" or (kind == "box" and issubclass(agent_class(name), OffPolicyActorCritic))
@@ -201,7 +210,7 @@ SHORT = (*TINY, *LAMBDA, "agent.n_steps=16", "agent.n_epochs=8")
 TRUNCATION = [
     *[
         (*family(name), *fitting(name, *SHORT))
-        for name in agent_names()
+        for name in REWARDED
         if issubclass(agent_class(name), FreshAgent) and name != "reinforce"  # nothing to bootstrap
     ],
     FAST,

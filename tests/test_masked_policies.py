@@ -21,7 +21,7 @@ from neuraxis.core.tree import map_tree
 from neuraxis.networks.heads import action_head
 from neuraxis.training import load, train
 
-from .helpers import Training, claimed, quick, sampled, training
+from .helpers import REWARDED, Training, claimed, quick, sampled, training
 from .test_learning import identity, learned
 
 KINDS = {
@@ -209,7 +209,7 @@ def test_a_forbidden_action_is_never_taken(agent: str, kind: str) -> None:
             assert allowed(KINDS[kind], action, mask).all()
 
 
-@pytest.mark.parametrize(("agent", "kind"), CLAIMED)
+@pytest.mark.parametrize(("agent", "kind"), [pair for pair in CLAIMED if pair[0] in REWARDED])
 def test_the_best_of_what_is_allowed_is_learned(agent: str, kind: str) -> None:
     """The greatest allowed choice in each part; chance is about half of the best return, 10."""
     env = (

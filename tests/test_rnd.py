@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from neuraxis.agents import agent_class, agent_names
+from neuraxis.agents import agent_class
 from neuraxis.agents.fresh import FreshAgent
 from neuraxis.agents.rnd import RND
 from neuraxis.core.tree import leaves, map_tree
 
-from .helpers import Training, action_words, claimed, quick, training
+from .helpers import REWARDED, Training, action_words, claimed, quick, training
 
 SHORT = ("env.time_limit=5", "num_envs=4", "network.blocks.0.sizes=[16]")
 CHAIN = (
@@ -93,7 +93,7 @@ def test_every_network_has_one_without_memory(words: tuple[str, ...]) -> None:
         assert run.step()["train/intrinsic_reward"] > 0
 
 
-FRESH = [name for name in agent_names() if issubclass(agent_class(name), FreshAgent)]
+FRESH = [name for name in REWARDED if issubclass(agent_class(name), FreshAgent)]
 
 
 @pytest.mark.parametrize("agent", FRESH)

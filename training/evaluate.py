@@ -6,29 +6,29 @@ evaluate(policy, cfg.env, episodes=100, seed=0)["evaluate/return"]
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from gymnasium import spaces
 
 from ..agents.policies.policy import Policy
-from ..core.errors import EnvError, shorten
-from ..core.files import expanded
+from ..core.errors import shorten
+from ..core.rollout import Rollout
 from ..envs import EnvConfig, make
 from ..envs.collector import Collector
 from ..envs.observations import Space, map_space
-from ..envs.vector import Envs
-from .storage.atomic_files import disk
+from .film import filming
 
 _CHUNK_STEPS = 64  # length of a rollout: decides only memory, and the steps too many at the end
 
 Watch = Callable[[int, int], bool]
 """Told every few steps how many of how many episodes were played; True breaks off."""
+Keep = Callable[[Rollout[np.ndarray]], object]
+"""Told of each rollout, [T+1, B] rows of all environments."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def play(
     video: str | Path | None = None,
     budget: Budget = Budget(),
     watch: Watch = lambda played, wanted: False,
+    keep: Keep = lambda rollout: None,
 ) -> np.ndarray:
     """Plays episodes and returns their (return, length, success) as float64 [episodes, 3].
 
@@ -97,6 +98,7 @@ def play(
         video: a file for the first episode of the first environment.
         budget: the most steps; fewer episodes may be played then.
         watch: told how far it is; where it breaks off, what was played until then is returned.
+        keep: told of what was played; rewards are raw.
 
     Raises:
         ValueError: the policy was not made for such an environment.
@@ -106,26 +108,32 @@ def play(
     num_envs = budget.columns(min(num_envs, episodes))
     shares = _Shares(episodes, num_envs)
     config = config.for_evaluation(video is not None, budget.episode_steps)
-    with _recording(video) as folder, _acting(policy) as actor:
+    with filming(video) as folder, _acting(policy) as actor:
         with closing(make(config, num_envs, seed, video=folder)) as envs:
-            _check_fit(policy, envs, config.id)
+            check_fit(policy, envs, f"env.id={config.id!r}")
             collector = Collector(envs, actor, _CHUNK_STEPS, seed, greedy=not stochastic)
-            shares.fill(collector, budget.steps, watch)
+            shares.fill(collector, budget.steps, watch, keep)
     return shares.rows()
+
+
+def quota(episodes: int, num_envs: int) -> list[int]:
+    """How many episodes each environment plays."""
+    return [episodes // num_envs + (column < episodes % num_envs) for column in range(num_envs)]
 
 
 class _Shares:
     """The episodes that each environment plays: its share, whoever ends first."""
 
     def __init__(self, episodes: int, num_envs: int) -> None:
-        self._quota = [episodes // num_envs + (c < episodes % num_envs) for c in range(num_envs)]
+        self._quota = quota(episodes, num_envs)
         self._rows: list[list[list[float]]] = [[] for _ in self._quota]
 
-    def fill(self, collector: Collector, most_steps: int | None, watch: Watch) -> None:
+    def fill(self, collector: Collector, most_steps: int | None, watch: Watch, keep: Keep) -> None:
         """Plays until all are complete, or `watch` breaks off; see `Budget.steps`."""
         steps = 0
         while self._played < (wanted := sum(self._quota)) and not watch(self._played, wanted):
             rollout = collector.collect()
+            keep(rollout)
             for column, *row in rollout.episodes:
                 self._rows[int(column)].append(row)
             steps += rollout.steps
@@ -164,14 +172,27 @@ def summarize(episodes: np.ndarray, limit: int | None = None) -> dict[str, float
     }
 
 
-def _check_fit(policy: Policy, envs: Envs, env_id: str) -> None:
-    """Raises ValueError if the environment's spaces are not the policy's but for their bounds."""
+class _Spaces(Protocol):
+    @property
+    def observation_space(self) -> Space: ...
+
+    @property
+    def action_space(self) -> Space: ...
+
+
+def check_fit(policy: Policy, other: _Spaces, place: str) -> None:
+    """Raises ValueError if the spaces of `other` are not the policy's but for their bounds.
+
+    Args:
+        policy: Acts.
+        other: Environments, a dataset or another policy.
+        place: Opens the message.
+    """
     for name in ("observation_space", "action_space"):
-        found, wanted = getattr(envs, name), getattr(policy, name)
+        found, wanted = getattr(other, name), getattr(policy, name)
         if map_space(_form, found) != map_space(_form, wanted):
             raise ValueError(
-                f"env.id={env_id!r}: {name} {shorten(found)}, "
-                f"the policy was made for {shorten(wanted)}"
+                f"{place}: {name} {shorten(found)}, the policy was made for {shorten(wanted)}"
             )
 
 
@@ -197,23 +218,3 @@ def _acting(policy: Policy) -> Iterator[Policy]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-@contextmanager
-def _recording(video: str | Path | None) -> Iterator[str | None]:
-    """Gives `envs.make` a folder for its videos, and moves the first episode's to `video`."""
-    if video is None:
-        yield None
-        return
-    target = expanded(video)
-    with disk(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".video-", dir=target.parent)
-    with folder:
-        films = Path(folder.name, "films")  # gymnasium warns of a folder that exists
-        yield str(films)
-        film = next(films.glob("*episode-0.mp4"), None)
-        if film is None:
-            raise EnvError(f"{target}: no film was written; the warning above has the cause")
-        with disk(target):
-            shutil.move(film, target)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from ..agents.learning.data_parallel import Peers
 from ..agents.policies.policy import Policy
+from ..agents.setup import DatasetConfig
 from ..configs import Config
 from . import preflight
+from .datasets.dataset_source import DatasetSource
 from .distributed import ray_cluster
 from .distributed.build import build_agent
 from .distributed.learner import Learner
@@ -46,6 +48,11 @@ def prepare(
     configure_process(cfg.threads)
     several = cfg.learner.count > 1
     agent = build_agent(cfg, Peers(0, cfg.learner.count) if several else None)
+    if not agent.rewarded and dataset_of(cfg) is None:
+        raise ValueError(
+            f"agent={agent.name}: learns from what others did; expected agent.dataset=DIR, which "
+            "`neuraxis record RUN --out DIR` writes"
+        )
     if cfg.eval.video_interval_steps:
         preflight.try_film(cfg)
     if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
@@ -70,14 +77,29 @@ def prepare(
     return Session(run, learner, source, [WandbTracker()] if tracked else [])
 
 
+def dataset_of(cfg: Config) -> str | None:
+    """The folder of the episodes that the agent learns from, if it does."""
+    return cfg.agent.dataset if isinstance(cfg.agent, DatasetConfig) else None
+
+
 def open_source(cfg: Config, policy: Policy, length: int) -> Source:
-    """The source that `ray.workers` asks for; without workers Ray is not even imported.
+    """The source that `agent.dataset` or `ray.workers` asks for, or one in this process.
+
+    Without workers Ray is not even imported.
 
     Args:
         cfg: The run's configuration.
         policy: Of the learner.
         length: T of the rollouts.
     """
+    dataset = dataset_of(cfg)
+    if dataset is not None:
+        if cfg.ray.workers:
+            raise ValueError(
+                f"ray.workers={cfg.ray.workers}: expected 0, because agent.dataset={dataset} takes "
+                "the place of what workers collect"
+            )
+        return DatasetSource(cfg, policy, length, dataset)
     if not cfg.ray.workers:
         return LocalSource(cfg, policy, length)
     ray_cluster.set_environment()

@@ -59,7 +59,9 @@ def evaluate(
         from ..storage import layout
         from .progress_display import EvaluationDisplay
 
-        _check(video, words)
+        if video is not None and video.suffix != ".mp4":
+            raise ValueError(f"--video {video}: expected a file that ends in .mp4")
+        options.only_another_module(words)
         config = load_resumed(layout.find(run) / layout.CONFIG, (*words, "ray={}"), trust)
         configure_process(config.threads)
         policy = load_policy(run, checkpoint, trust)
@@ -77,12 +79,3 @@ def evaluate(
     if video is not None:
         say(f"video: {video}")
     return 0
-
-
-def _check(video: Path | None, words: tuple[str, ...]) -> None:
-    """Raises ValueError for what is wrong whatever the run."""
-    if video is not None and video.suffix != ".mp4":
-        raise ValueError(f"--video {video}: expected a file that ends in .mp4")
-    for word in words:
-        if not word.startswith("env.id="):
-            raise ValueError(f"{word}: expected env.id=MODULE:ID, the run is what it was")

@@ -2,6 +2,7 @@
 
     neuraxis train, resume, export     one run              run.py
     neuraxis evaluate                  episodes of a run    evaluate.py
+    neuraxis record                    and keep them        record.py
     neuraxis compare, watch            several runs         compare.py
     neuraxis sweep                     a search             sweep.py
     neuraxis list                      what there is        listing.py
@@ -21,6 +22,7 @@ from .compare import compare, watch
 from .evaluate import evaluate
 from .exit_codes import exit_code
 from .listing import list_choices
+from .record import record
 from .run import export, resume, train
 from .sweep import sweep
 
@@ -54,7 +56,7 @@ def neuraxis() -> None:
     """Train reinforcement-learning agents: any agent, any network, any Gymnasium environment."""
 
 
-for _command in (train, resume, evaluate, compare, watch, sweep, export, list_choices):
+for _command in (*(train, resume, evaluate, record, compare, watch, sweep, export, list_choices),):
     neuraxis.add_command(_command)
 
 

@@ -102,6 +102,13 @@ def read_branches(folder: Path, *paths: Sequence[str]) -> list[Tree]:
             return [_decode(_branch(body, keys), arrays.get_tensor) for keys in paths]
 
 
+def digest(folder: Path) -> str:
+    """SHA-256 of the sums in a checkpoint that was read: another one, if anything in it is."""
+    structure = folder / STRUCTURE
+    with disk(structure), strange(f"{structure}: damaged"):
+        return _digest(json.dumps(json.loads(structure.read_bytes())["sha256"]))
+
+
 def _replace(new: Path, place: Path) -> None:
     """Renames `new` to `place`, the old one first: no rename replaces a folder with files in it."""
     old = place.with_name(f".{place.name}.old")
