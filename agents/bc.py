@@ -69,8 +69,10 @@ class BC(OnPolicyAgent):
         self.execute(updates * -(-steps // (config.batch_size or steps)))
 
     def trained(self) -> nn.Module:
-        """See `OnPolicyAgent.trained`: the actor."""
-        return nn.ModuleDict({"actor": self.policy.actor, "head": self.policy.head})
+        """See `OnPolicyAgent.trained`: the actor alone has a gradient."""
+        self.policy.requires_grad_(False)
+        actor = nn.ModuleDict({"actor": self.policy.actor, "head": self.policy.head})
+        return actor.requires_grad_(True)
 
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
         """See `FreshAgent.batch_of`: single steps or, with memory, whole columns."""
@@ -101,8 +103,8 @@ class BC(OnPolicyAgent):
         total = distance - batch["ent_coef"] * entropy
         terms = {"distance": distance.detach(), "entropy": entropy.detach()}
         if self.discrete:
-            same = (mode == action).reshape(*distance.shape, -1)
-            terms["same"] = same.all(-1).float()
+            same = mode == action
+            terms["same"] = (same.all(-1) if same.ndim > distance.ndim else same).float()
         return (total * batch["weight"]).sum(), terms | {"valid": batch["valid"]}
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:
