@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..networks.gaussian import GaussianConfig
+from ..networks.heads.gaussian import GaussianConfig
 from .fresh import FreshAgent, FreshConfig
 from .learning.losses import masked_variance
 from .learning.schedules import Shape

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..core.tree import Tree
 from ..networks.batch_norm import BatchStatistics
-from ..networks.discrete import INVALID, gumbel
+from ..networks.heads.discrete import INVALID, gumbel
 from .actor_critic_batch import Batch
 from .agent import Metrics
 from .learning.distributional import quantile_huber, truncated_mixture

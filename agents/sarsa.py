@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.rollout import Rollout
-from ..networks.discrete import INVALID
+from ..networks.heads.discrete import INVALID
 from .setup import Setup
 from .tabular_q import Batch, TabularQ
 

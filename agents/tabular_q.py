@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..core.rollout import Rollout
-from ..networks.discrete import INVALID
+from ..networks.heads.discrete import INVALID
 from .agent import Agent, Metrics
 from .exploration import ExplorationConfig, epsilon
 from .learning.losses import masked_mean

@@ -1,9 +1,9 @@
 """Environments: anything Gymnasium knows, as one vector form."""
 
 from ..core.errors import EnvError
-from . import diagnostic as diagnostic
-from . import goals as goals
-from . import masked as masked
+from .builtin import diagnostic as diagnostic
+from .builtin import goals as goals
+from .builtin import masked as masked
 from .config import AtariConfig, EnvConfig
 from .make import make
 from .vector import Envs

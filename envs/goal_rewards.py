@@ -14,7 +14,7 @@ from .config import EnvConfig
 from .observations import Space
 from .rewards import scaled
 from .single import building, make_single
-from .wrappers import Env
+from .wrappers.single_wrappers import Env
 
 Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

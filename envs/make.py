@@ -12,19 +12,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ..core.memory import lower
 from ..core.secret_values import take
-from . import arguments, ids, transforms, wrappers
-from .action_masks import ActionMasks, Masked, beside_mask
-from .actions import of_actions
+from . import arguments, ids
 from .atari import AtariEnvs, vector_kwargs
 from .config import EnvConfig
 from .episodes import Column
-from .last_action import LastActionEnvs
 from .native import NativeEnvs
 from .observations import checked_kind, supported, with_layout
 from .single import building, make_single, prepare_film
 from .sync import SyncEnvs
-from .transforms import Transform, TransformedEnvs
 from .vector import Envs
+from .wrappers import single_wrappers, transforms
+from .wrappers.action_masks import ActionMasks, Masked, beside_mask
+from .wrappers.actions import of_actions
+from .wrappers.last_action import LastActionEnvs
+from .wrappers.transforms import Transform, TransformedEnvs
 
 
 def make(
@@ -134,7 +135,7 @@ def _make_sync(
             env = make_single(config, spec, "rgb_array" if video else render_mode)
             if video and index == 0:
                 env = gym_wrappers.RecordVideo(
-                    wrappers.Pictures(env),
+                    single_wrappers.Pictures(env),
                     video,
                     episode_trigger=lambda number: number == 0,
                     disable_logger=True,

@@ -11,12 +11,12 @@ from gymnasium.vector import VectorEnv
 
 from ..core.errors import Guard, close
 from ..core.tree import Tree, map_tree
-from .action_masks import ActionMasks
 from .config import When
 from .episodes import episode_seed
 from .observation_check import ObservationCheck
 from .observations import batch, supported
 from .vector import Envs, Step
+from .wrappers.action_masks import ActionMasks
 
 
 class ColumnRandom(np.random.Generator):

@@ -13,10 +13,10 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from ..core.errors import Guard
 from ..core.secret_values import masked
-from . import wrappers
 from .atari import preprocess, single_kwargs
 from .config import EnvConfig
-from .wrappers import Env
+from .wrappers import single_wrappers
+from .wrappers.single_wrappers import Env
 
 
 def prepare_film(config: EnvConfig, spec: EnvSpec) -> None:
@@ -46,12 +46,12 @@ def make_single(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> En
     env: Env = gymnasium.make(spec, limit, disable_env_checker=True)
     if atari:
         env = preprocess(env, config.atari)
-    elif wrappers.is_from(wrappers.BIPEDAL_WALKER, env):
-        env = wrappers.FreshWorld(env)
-    elif wrappers.is_from(wrappers.MINATAR, env):
-        env = wrappers.FreshActions(env)
-    elif wrappers.is_from(wrappers.MINIGRID, env):
-        env = wrappers.MiniGrid(env)
+    elif single_wrappers.is_from(single_wrappers.BIPEDAL_WALKER, env):
+        env = single_wrappers.FreshWorld(env)
+    elif single_wrappers.is_from(single_wrappers.MINATAR, env):
+        env = single_wrappers.FreshActions(env)
+    elif single_wrappers.is_from(single_wrappers.MINIGRID, env):
+        env = single_wrappers.MiniGrid(env)
     if config.frame_stack > 1:
         env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
     return env

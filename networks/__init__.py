@@ -13,9 +13,9 @@ from .backbone import (
     block_names,
     build,
 )
-from .distribution import ActionHead
-from .gaussian import GaussianConfig
-from .heads import action_head
+from .heads.by_space import action_head
+from .heads.distribution import ActionHead
+from .heads.gaussian import GaussianConfig
 from .layers import Init, initialise
 
 __all__ = [

@@ -446,7 +446,7 @@ def test_another_network_keeps_what_is_about_no_block() -> None:
 
 
 def test_an_id_without_a_version_can_be_loaded_again(tmp_path: Path) -> None:
-    gymnasium.register("Unversioned", "neuraxis.envs.diagnostic:Counter")
+    gymnasium.register("Unversioned", "neuraxis.envs.builtin.diagnostic:Counter")
     cfg = load(["env=Unversioned"])
     (tmp_path / "config.yaml").write_text(dump(cfg.model_dump(mode="json")))
     assert load_file(tmp_path / "config.yaml") == cfg

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuraxis.networks.discrete import INVALID
+from neuraxis.networks.heads.discrete import INVALID
 
 from .helpers import Training, action_words, sampled, training
 

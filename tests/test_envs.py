@@ -579,7 +579,7 @@ def test_vector_envs_that_reset_in_the_same_step_are_refused() -> None:
     with pytest.raises(ValueError, match="NEXT_STEP"):
         build("test/SameStep-v0")
     gymnasium.register(
-        "test/SameStep-v1", "neuraxis.envs.diagnostic:Counter", vector_entry_point=creator
+        "test/SameStep-v1", "neuraxis.envs.builtin.diagnostic:Counter", vector_entry_point=creator
     )
     assert build("test/SameStep-v1").reset().shape == (3, 1)  # auto has the single form
 
@@ -698,7 +698,7 @@ def test_an_observation_outside_its_space_is_said() -> None:
 def test_a_module_in_the_current_directory_is_found(tmp_path: Any, monkeypatch: Any) -> None:
     (tmp_path / "my_games.py").write_text(
         "import gymnasium\n"
-        "from neuraxis.envs import diagnostic\n"
+        "from neuraxis.envs.builtin import diagnostic\n"
         "gymnasium.register('MyGame-v0', diagnostic.Counter)\n"
     )
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ import gymnasium
 import pytest
 
 from neuraxis.configs import load
-from neuraxis.envs.counting import Truncation
+from neuraxis.envs.builtin.counting import Truncation
 from neuraxis.training import Callback, prepare, train
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.evaluator import episode_limit

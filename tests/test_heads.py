@@ -14,9 +14,9 @@ from torch import Tensor
 from torch import distributions as td
 
 from neuraxis.networks import ActionHead, GaussianConfig, action_head
-from neuraxis.networks.gaussian import Gaussian, limited
-from neuraxis.networks.squashed import LARGEST, Squashed, log_slope
-from neuraxis.networks.state_noise import StateNoise
+from neuraxis.networks.heads.gaussian import Gaussian, limited
+from neuraxis.networks.heads.squashed import LARGEST, Squashed, log_slope
+from neuraxis.networks.heads.state_noise import StateNoise
 
 SPACES = [
     spaces.Discrete(5),

@@ -311,7 +311,7 @@ class Counted(goals.BitFlip):
 
 
 def test_rewards_that_cannot_be_computed_are_refused() -> None:
-    gymnasium.register("test/Silent-v0", "neuraxis.envs.diagnostic:Counter")
+    gymnasium.register("test/Silent-v0", "neuraxis.envs.builtin.diagnostic:Counter")
     with pytest.raises(
         ValueError, match=r"env\.id='test/Silent-v0': agent\.hindsight needs .* none$"
     ):

@@ -17,7 +17,7 @@ from neuraxis.configs import load
 from neuraxis.core.images import image_space
 from neuraxis.core.tree import map_tree
 from neuraxis.envs import EnvConfig, make
-from neuraxis.envs.counting import Episode, Step
+from neuraxis.envs.builtin.counting import Episode, Step
 from neuraxis.networks.cnn import CNN
 from neuraxis.networks.observation import Encoder
 from neuraxis.training.cli.image_notes import image_notes

@@ -18,7 +18,7 @@ from neuraxis.agents import agent_names
 from neuraxis.agents.policies.joint_actions import JointActions
 from neuraxis.core.action_mask import choices
 from neuraxis.core.tree import map_tree
-from neuraxis.networks.heads import action_head
+from neuraxis.networks.heads.by_space import action_head
 from neuraxis.training import load, train
 
 from .helpers import REWARDED, Training, claimed, quick, sampled, training

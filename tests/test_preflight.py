@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from neuraxis.envs.counting import Episode, Step
+from neuraxis.envs.builtin.counting import Episode, Step
 from neuraxis.training import train
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.storage import random_state

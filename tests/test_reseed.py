@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 from neuraxis.configs import load
-from neuraxis.envs.counting import Episode, Step
+from neuraxis.envs.builtin.counting import Episode, Step
 from neuraxis.training import train
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.distributed.groups import open_group

@@ -17,7 +17,7 @@ import torch
 
 from neuraxis.configs import dump, load
 from neuraxis.configs.loader import load_resumed
-from neuraxis.envs.diagnostic import Identity
+from neuraxis.envs.builtin.diagnostic import Identity
 from neuraxis.training import api, evaluator
 from neuraxis.training.loop import Session
 from neuraxis.training.session import prepare
@@ -122,7 +122,7 @@ def test_a_checkpoint_that_lacks_a_part_is_named() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_resumed_equals_never_stopped(name: str, tmp_path: Path) -> None:
     """One crash between two checkpoints, and one orderly stop between two logs."""
-    words = (*SMALL, *SHORT, *CASES[name], "total_steps=600", "checkpoint.interval_steps=150")
+    words = (*SMALL, *SHORT, *CASES[name], "total_steps=450", "checkpoint.interval_steps=150")
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     expected = prepare(load([*words, f"run_dir={whole}"])).run()
 
@@ -138,7 +138,7 @@ def test_resumed_equals_never_stopped(name: str, tmp_path: Path) -> None:
     assert 100 < session.current_run.steps < crashed[0]
 
     def stop(run: Run) -> None:
-        if run.steps > 450:
+        if run.steps > 350:
             session.interrupt()
 
     assert session.run([OnUpdate(stop)]).summary["status"] == "interrupted"

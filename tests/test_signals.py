@@ -25,7 +25,7 @@ import pytest
 
 from neuraxis.configs import load
 from neuraxis.configs.loader import load_resumed
-from neuraxis.envs.diagnostic import Identity
+from neuraxis.envs.builtin.diagnostic import Identity
 from neuraxis.training import signals
 from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run

@@ -12,8 +12,8 @@ from ...core.acting import ActResult
 from ...core.rollout import Rollout
 from ...core.tree import Tree, map_tree
 from ...networks.backbone import NetworkConfig, build
-from ...networks.gaussian import GaussianConfig
-from ...networks.heads import action_head
+from ...networks.heads.by_space import action_head
+from ...networks.heads.gaussian import GaussianConfig
 from ...networks.layers import linear
 from .policy import Policy
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.acting import ActResult
 from ...core.tree import Tree
 from ...networks.backbone import NetworkConfig, build
-from ...networks.distribution import normal
+from ...networks.heads.distribution import normal
 from ...networks.layers import linear
 from .policy import BackbonePolicy
 from .squashed import bounded_size, held

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.tree import Tree
-from ...networks.discrete import INVALID
+from ...networks.heads.discrete import INVALID
 from .joint_actions import JointActions
 from .policy import Policy
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...core.acting import ActResult
 from ...core.tree import Tree
 from ...networks.backbone import NetworkConfig, build
-from ...networks.discrete import INVALID, gumbel
+from ...networks.heads.discrete import INVALID, gumbel
 from ...networks.layers import linear
 from .joint_actions import JointActions
 from .policy import BackbonePolicy

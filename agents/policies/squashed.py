@@ -13,9 +13,9 @@ from ...core.acting import ActResult
 from ...core.errors import shorten
 from ...core.tree import Tree
 from ...networks.backbone import NetworkConfig, build
-from ...networks.distribution import normal
+from ...networks.heads.distribution import normal
+from ...networks.heads.squashed import log_slope
 from ...networks.layers import linear
-from ...networks.squashed import log_slope
 from .policy import BackbonePolicy
 
 Gaussian = tuple[Tensor, Tensor]

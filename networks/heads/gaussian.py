@@ -10,8 +10,8 @@ from gymnasium import spaces
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
+from ..layers import linear
 from .distribution import ActionHead, normal
-from .layers import linear
 
 Params = tuple[Tensor, ...]
 """Mean [...,A], logarithm of the deviation [A] or [...,A], and what else a sample takes."""

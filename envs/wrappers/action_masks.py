@@ -9,12 +9,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ..core.action_mask import NAME, ActionMask, choices, mask_path, without
-from ..core.errors import nearest, shorten
-from .config import EnvConfig
-from .observations import Space
+from ...core.action_mask import NAME, ActionMask, choices, mask_path, without
+from ...core.errors import nearest, shorten
+from ..config import EnvConfig
+from ..observations import Space
+from .single_wrappers import Env
 from .transforms import Transform
-from .wrappers import Env
 
 
 class ActionMasks:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .layers import linear
+from ..layers import linear
 
 P = TypeVar("P")  # the parameters of the distribution
 EPSILON = 2.0**-24  # of uniforms in float32: keeps 0 and a rounded-up 1 from becoming infinite

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.errors import shorten
+from ...core.errors import shorten
 from .distribution import ActionHead
 from .gaussian import Gaussian, Params
 

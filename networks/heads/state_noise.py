@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from .dense import float32_linear
+from ..dense import float32_linear
 from .distribution import normal
 from .gaussian import Gaussian, GaussianConfig, Params, limited
 

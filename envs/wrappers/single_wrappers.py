@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from .observations import Space, map_space, space_leaves
+from ..observations import Space, map_space, space_leaves
 
 Env = gymnasium.Env[Any, Any]
 MINIGRID = "minigrid.minigrid_env"

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ..core.action_mask import NAME, choices
+from ...core.action_mask import NAME, choices
 from .counting import Episode, Reset, Step
 
 

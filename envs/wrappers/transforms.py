@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from ..core.images import ImageSpace
-from ..core.tree import Tree, leaves, map_tree
-from .observations import Space, float32, map_space, space_leaves
-from .vector import Envs, Step
+from ...core.images import ImageSpace
+from ...core.tree import Tree, leaves, map_tree
+from ..observations import Space, float32, map_space, space_leaves
+from ..vector import Envs, Step
 
 Transform = tuple[Space, Callable[[Tree], Tree]]
 """What the agent sees: the space; and how to get there: a function of the batch, a tree [B,*]."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from ..core.tree import Tree
-from .rewards import scaled
+from ...core.tree import Tree
+from ..rewards import scaled
+from ..vector import Envs, Step
 from .transforms import flatten
-from .vector import Envs, Step
 
 
 class LastActionEnvs(Envs):

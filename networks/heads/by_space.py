@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium import Space, spaces
 
-from ..core.errors import shorten
+from ...core.errors import shorten
 from .discrete import Bernoulli, Categorical, MultiCategorical
 from .distribution import ActionHead
 from .gaussian import Gaussian, GaussianConfig

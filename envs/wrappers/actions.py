@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
-from ..core.errors import shorten
-from .observations import Space
+from ...core.errors import shorten
+from ..observations import Space
 from .transforms import Transform, count_from_zero
 
 COUNTED = 2.0**53  # up to here a float64 counts whole numbers

@@ -1,0 +1,1 @@
+"""Small environments of our own, with known optima: for tests, examples and diagnosis."""

@@ -1,0 +1,1 @@
+"""The output layer for each action space, and the distribution of actions that it gives."""
