@@ -56,7 +56,7 @@ train: setup
 	$(BIN)/neuraxis train $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from gymnasium import spaces
@@ -27,6 +27,8 @@ from neuraxis.training.distributed.source import Source
 from neuraxis.training.evaluate import evaluate
 from neuraxis.training.session import open_source
 from neuraxis.training.storage.run import Run
+
+T = TypeVar("T")
 
 ACTIONS = {
     "discrete": spaces.Discrete,
@@ -52,6 +54,21 @@ def action_words(kind: str, size: int = 5) -> tuple[str, ...]:
 REWARDED = [name for name in agent_names() if agent_class(name).rewarded]
 """The agents that learn from rewards alone."""
 WITH_NETWORK = [name for name in agent_names() if agent_class(name).has_network]
+
+
+def some_pairs(
+    learners: Sequence[T], others: Sequence[str], whole: Sequence[T]
+) -> list[tuple[T, str]]:
+    """Pairs whose number grows with the sum, not the product: `benchmarks/matrix.py` has all.
+
+    Those of `whole` meet each of the others, the rest one each, in turn.
+    """
+    return [
+        (learner, other)
+        for number, learner in enumerate(learners)
+        for place, other in enumerate(others)
+        if learner in whole or place == number % len(others)
+    ]
 
 
 def fitting(agent: str, *words: str) -> tuple[str, ...]:

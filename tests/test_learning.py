@@ -28,6 +28,7 @@ from .helpers import (
     claimed,
     epochs,
     fitting,
+    some_pairs,
     training,
 )
 
@@ -112,9 +113,14 @@ def test_identity_with_every_gaussian(words: tuple[str, ...]) -> None:
     assert learned(training(*identity("ppo"), *action_words("box"), *words), 8.0)
 
 
-@pytest.mark.parametrize("agent", [name for name in WITH_NETWORK if name in REWARDED])
-@pytest.mark.parametrize("setting", ["dropout=0.1", "norm=batch", "norm=layer"])
-def test_identity_with_regularisation(setting: str, agent: str) -> None:
+SETTINGS = ["dropout=0.1", "norm=batch", "norm=layer"]
+REGULARISED = some_pairs(
+    [name for name in WITH_NETWORK if name in REWARDED], SETTINGS, whole=("ppo", "dqn", "sac")
+)
+
+
+@pytest.mark.parametrize(("agent", "setting"), REGULARISED)
+def test_identity_with_regularisation(agent: str, setting: str) -> None:
     kind = claimed(agent)[0]
     run = training(*identity(agent), *action_words(kind), f"network.blocks.0.{setting}")
     assert learned(run, 8.0 if kind == "box" else 9.5)
@@ -156,10 +162,13 @@ def remembers(agent: str, kind: str, network: str, *words: str) -> Training:
     return training(*recall(agent, kind), *task, f"network={network}", *words)
 
 
-@pytest.mark.parametrize(("agent", "kind"), REMEMBERING)
-@pytest.mark.parametrize("network", BLOCKS)
-def test_memory(network: str, agent: str, kind: str) -> None:
+WHOLE = [("ppo", "discrete"), ("dqn", "discrete"), ("sac", "box")]
+
+
+@pytest.mark.parametrize(("learner", "network"), some_pairs(REMEMBERING, [*BLOCKS], whole=WHOLE))
+def test_memory(learner: tuple[str, str], network: str) -> None:
     """Every block with memory names the cue that it saw at the start."""
+    agent, kind = learner
     run = remembers(agent, kind, network, *BLOCKS[network], "total_steps=30_000")
     assert learned(run, 0.9)
 

@@ -148,7 +148,7 @@ def test_metrics_md_has_every_metric_that_a_run_logs(
     if "learning_starts" in dict(load(words).agent):
         words.append("agent.learning_starts=100")
     words += ["eval.final_episodes=1", "log_interval_steps=100", "wandb.mode=disabled"]
-    run = train(*words, total_steps=1_100)
+    run = train(*words, total_steps=600)
     lines = (run.dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     logged = {key for line in lines for key in json.loads(line)}
     assert {"final/return", "evaluate/return", "steps"} < logged <= documented()
