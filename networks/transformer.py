@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import twice
 from .backbone import Backbone, BlockConfig
 from .layers import drop, initialise
 
@@ -114,7 +115,7 @@ class Layer(nn.Module):
         key_value = torch.cat((cache.detach(), key_value), 2)
         key, value = key_value.chunk(2)
         bias = self._position_bias(steps).masked_fill(~visible, -torch.inf)
-        y = F.scaled_dot_product_attention(query, key, value, bias)
+        y = twice.attention(query, key, value, bias)
         x = self.join_attention(x, self.drop(self.attended(y.permute(2, 1, 0, 3).flatten(2))))
         x = self.join_feedforward(x, self.feedforward(x))
         return x, key_value[:, :, -memory:].detach()

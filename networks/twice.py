@@ -6,12 +6,16 @@ gradient would be wrong without an error. So it asks first whether one is wanted
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_thread = threading.local()
 
 
 def wanted() -> bool:
@@ -43,13 +47,36 @@ def gradients(
     return tuple(next(found) if need else None for need in needed)
 
 
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention, fused except within `kernels`.
+
+    Args:
+        query: [H, B, T, E].
+        key: [H, B, S, E].
+        value: [H, B, S, E].
+        bias: [H, B, T, S], added to the scores; -inf where nothing is seen.
+
+    Returns:
+        [H, B, T, E].
+    """
+    if not getattr(_thread, "within_kernels", False):
+        return F.scaled_dot_product_attention(query, key, value, bias)
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    return (scores + bias).softmax(-1) @ value
+
+
 @contextmanager
 def kernels(module: nn.Module) -> Iterator[None]:
-    """Within it PyTorch computes a module by kernels whose gradients have gradients.
+    """Within it a module is computed by kernels whose gradients have gradients.
 
-    Its fused attention has none, and neither have cuDNN's recurrent layers.
+    Fused attention has none, and neither have cuDNN's recurrent layers. PyTorch's own switch of
+    attention is one for all threads: two that leave it in the order in which they came turn fused
+    attention off for good, and with it the last bits of everything that the process computes then.
     """
     recurrent = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
-    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
-    with sdpa_kernel(SDPBackend.MATH), cudnn:
-        yield
+    _thread.within_kernels = True
+    try:
+        with torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
+            yield
+    finally:
+        _thread.within_kernels = False

@@ -6,6 +6,7 @@ import copy
 import sys
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium
@@ -210,6 +211,23 @@ def test_gradients_have_gradients(block: Backbone) -> None:
     pairs = ((one, product(two)), (two, product(one)))
     found, other = (sum((a * b).sum() for a, b in zip(*pair, strict=True)) for pair in pairs)
     assert float(found) == pytest.approx(float(other), rel=1e-3) and abs(found) > 1e-3
+
+
+def test_kernels_for_second_gradients_are_those_of_one_thread_only() -> None:
+    """Two threads leave them in the order in which they came; a third one knows nothing of it."""
+    cls = block_class("transformer")
+    block = cls(cls.Config(name="transformer"), in_shape(cls)).eval()
+    x, state, first = inputs(block)
+    expected, _ = block(x, state, first)
+    one, other = twice.kernels(block), twice.kernels(block)
+    with ThreadPoolExecutor(1) as first_thread, ThreadPoolExecutor(1) as second_thread:
+        first_thread.submit(one.__enter__).result()
+        second_thread.submit(other.__enter__).result()
+        assert torch.equal(block(x, state, first)[0], expected)
+        first_thread.submit(one.__exit__, None, None, None).result()
+        second_thread.submit(other.__exit__, None, None, None).result()
+    assert torch.equal(block(x, state, first)[0], expected)
+    assert torch.backends.cuda.flash_sdp_enabled()  # of the CPU, too
 
 
 def test_a_gru_layer_keeps_float32_under_autocast() -> None:
