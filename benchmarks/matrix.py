@@ -1,12 +1,13 @@
-"""Every agent with every network on every kind of environment: it trains, or says why not.
+"""Every agent with every block and every kind of actions: it trains, or says why not.
 
-    python benchmarks/matrix.py                        # all of it, about a quarter of an hour
-    python benchmarks/matrix.py --only Pong ppo        # rows whose name has all of these
+    python benchmarks/matrix.py                        # all of it, about an hour
+    python benchmarks/matrix.py --only Dict rainbow    # rows whose name has all of these
 
-Each pair trains for a few thousand steps in this process. `ok`: it ran to its end, every weight
-changed and every loss was finite. `refused`: a ValueError of one line, and no run folder. Whatever
-else happens is an error of neuraxis: the table shows it and the exit code is 1. The table goes to
-`benchmarks/results/matrix.md`.
+The cells of `neuraxis list`, in an environment whose observation has an image, vectors and numbers;
+then agents of each family in environments of many kinds. Each trains a little in this process.
+`ok`: it ran to its end, every weight changed and every loss was finite. `refused`: a ValueError of
+one line, and no run folder. Whatever else happens is an error of neuraxis: the table shows it and
+the exit code is 1. The table goes to `benchmarks/results/matrix.md`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium import spaces
 
-from neuraxis.agents import agent_class, agent_names
+from neuraxis.agents import agent_class
 from neuraxis.agents.off_policy import OffPolicyAgent
 from neuraxis.configs import load
+from neuraxis.configs.groups import choices, read
 from neuraxis.training import Callback, prepare
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,17 +40,28 @@ REPLAY = (
     *("agent.buffer_size=2_000", "agent.learning_starts=200", "agent.sequence_length=16"),
 )
 FRESH = ("num_envs=4", "agent.n_steps=64")
+KINDS = {
+    "discrete": spaces.Discrete,
+    "multidiscrete": spaces.MultiDiscrete,
+    "multibinary": spaces.MultiBinary,
+    "box": spaces.Box,
+}
+
+
+def class_of(agent: str) -> Any:
+    """The class of an agent or of a preset of its settings."""
+    return agent_class((read("agent", agent) or {"name": agent})["name"])
 
 
 def settings(agent: str) -> tuple[str, ...]:
     """Words with which an agent of any family learns several times."""
-    if issubclass(agent_class(agent), OffPolicyAgent):
+    if issubclass(class_of(agent), OffPolicyAgent):
         return REPLAY
-    has_minibatches = "batch_size" in agent_class(agent).Config.model_fields
+    has_minibatches = "batch_size" in class_of(agent).Config.model_fields
     return (*FRESH, "agent.batch_size=128") if has_minibatches else FRESH
 
 
-AGENTS = {name: settings(name) for name in agent_names() if agent_class(name).rewarded}
+AGENTS = {name: settings(name) for name in choices("agent") if class_of(name).rewarded}
 
 
 class Marks(Callback):
@@ -73,24 +87,34 @@ class Row:
     steps: int = 2_000
     images: dict[str, str] = field(default_factory=dict)
     more: tuple[str, ...] = ()
+    kind: str = ""
 
     @property
     def name(self) -> str:
-        """Environment and agent."""
-        return f"{load([f'env={self.env}']).env.id} {self.agent}"
+        """Environment, kind of actions and agent."""
+        return " ".join(filter(None, (load([f"env={self.env}"]).env.id, self.kind, self.agent)))
 
     def words(self, network: str) -> list[str]:
         """What to train."""
         network = self.images.get(network, network)
         choice = (f"env={self.env}", f"agent={self.agent}", f"network={network}")
+        kind = (f"env.kwargs.action_space={self.kind}",) if self.kind else ()
         steps = (f"total_steps={self.steps}", "log_interval_steps=200")
-        return [*choice, *steps, *COMMON, *AGENTS[self.agent], *self.more]
+        return [*choice, *kind, *steps, *COMMON, *AGENTS[self.agent], *self.more]
 
 
 SMALL = {"cnn": "cnn_small", "lstm": "cnn_small_lstm"}
 NATURE = {"lstm": "cnn_lstm"}
 PONG = ("env.time_limit=200",)
-ROWS = [
+CELLS = [
+    Row("neuraxis/Dict-v0", agent, 600, NATURE, kind=kind)
+    if class_of(agent).has_network
+    else Row("neuraxis/Identity-v0", agent, 600, kind=kind)
+    for agent in AGENTS
+    for kind, space in KINDS.items()
+    if issubclass(space, class_of(agent).action_spaces)
+]
+ROWS = CELLS + [
     Row(env, agent, steps, images, more)
     for env, steps, images, more in (
         ("CartPole-v1", 2_000, {}, ()),
@@ -99,12 +123,11 @@ ROWS = [
         ("FrozenLake-v1", 2_000, {}, ()),
         ("minigrid_doorkey", 2_000, SMALL, ()),
         ("atari", 1_000, NATURE, PONG),
-        ("neuraxis/Dict-v0", 2_000, NATURE, ()),
         ("Pendulum-v1", 2_000, {}, ()),
         ("HalfCheetah-v5", 2_000, {}, ()),
         ("BipedalWalker-v3", 2_000, {}, ()),
     )
-    for agent in AGENTS
+    for agent in ("ppo", "impala", "dqn", "sac")
 ]
 
 
@@ -174,11 +197,13 @@ def report(lines: list[str], notes: list[str]) -> None:
     head = [
         "# Agent x network x environment",
         "",
-        "`ok` and the environment steps per CPU-second of a training of 2,000 steps (Pong: 1,000)",
-        "with four environments and one thread, learning included (few steps: mostly of use to see",
-        "what is dear); the network that was used, where the column's name stands for another one;",
-        "or `refused` and the number of the reason below. Networks without a CNN see images as one",
-        "long vector. Every weight of an `ok` pair changed and every loss was finite.",
+        "First every agent with every block on every kind of actions that it claims, for 600 steps",
+        "(agents with a table in neuraxis/Identity-v0); then some in other environments, for 2,000",
+        "steps (Pong: 1,000). `ok` and the environment steps per CPU-second with four environments",
+        "and one thread, learning included (few steps: mostly of use to see what is dear); the",
+        "network that was used, where the column's name stands for another one; or `refused` and",
+        "the number of the reason below. Networks without a CNN see images as one long vector.",
+        "Every weight of an `ok` pair changed and every loss was finite.",
         "",
         f"| environment, agent | {' | '.join(NETWORKS)} |",
         f"|---|{'---|' * len(NETWORKS)}",

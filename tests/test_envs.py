@@ -746,14 +746,18 @@ def test_memory_rewards_the_cue_and_shows_it_once() -> None:
         assert (reward == expected).all() and terminated.all()
 
 
-def test_dict_is_solved_by_reading_every_part() -> None:
-    envs = build("neuraxis/Dict-v0", kwargs={"length": 6})
+@pytest.mark.parametrize("kind", ["discrete", "multidiscrete", "multibinary", "box"])
+def test_dict_is_solved_by_reading_every_part(kind: str) -> None:
+    envs = build("neuraxis/Dict-v0", kwargs={"length": 6, "action_space": kind})
     obs, total = envs.reset(), 0.0
     for _ in range(6):
         bits = [obs["image"][:, 0, 0, 0] > 0, obs["vector"][:, 0] > 0]
         bits += [obs["number"] > 0, obs["tuple"][0] > 0]
-        action = np.sum([bit.astype(int) << i for i, bit in enumerate(bits)], 0)
-        obs, reward, _, _ = envs.step(action)
+        actions = {
+            "discrete": np.sum([bit.astype(int) << i for i, bit in enumerate(bits)], 0),
+            "box": 2.0 * np.stack(bits, 1) - 1,
+        }
+        obs, reward, _, _ = envs.step(actions.get(kind, np.stack(bits, 1).astype(int)))
         total += reward
     np.testing.assert_allclose(total, 6)
 

@@ -149,14 +149,14 @@ class Dict(Episode):
     Args:
         size: pixels of the image's sides.
         length: steps of an episode.
-        action_space: discrete or box.
+        action_space: discrete (the bits as a number), multidiscrete, multibinary or box.
     """
 
     def __init__(
         self,
         size: int = 36,
         length: int = 10,
-        action_space: Literal["discrete", "box"] = "discrete",
+        action_space: Literal["discrete", "multidiscrete", "multibinary", "box"] = "discrete",
     ) -> None:
         self.observation_space = spaces.Dict(
             {
@@ -168,6 +168,8 @@ class Dict(Episode):
         )
         kinds = {
             "discrete": spaces.Discrete(16),
+            "multidiscrete": spaces.MultiDiscrete([2] * 4),
+            "multibinary": spaces.MultiBinary(4),
             "box": spaces.Box(-1.0, 1.0, (4,), np.float32),
         }
         self.action_space = _chosen(kinds, action_space)
@@ -178,8 +180,10 @@ class Dict(Episode):
         self._count += 1
         if isinstance(self.action_space, spaces.Box):
             guess = (np.asarray(action, np.float64) + 1) / 2
-        else:
+        elif isinstance(self.action_space, spaces.Discrete):
             guess = int(action) >> np.arange(4) & 1
+        else:
+            guess = np.asarray(action, np.float64)
         reward = 1.0 - float(np.mean(np.abs(guess - self._bits)))
         return self._open(), reward, False, self._count >= self._length, {}
 
