@@ -14,6 +14,7 @@ from ..core.stateful import Stateful
 from ..core.tree import map_tree
 from ..networks.batch_norm import BatchStatistics
 from ..networks.layers import decayed_parameters
+from ..networks.weight_norm import followers
 from .claims import Claims
 from .learning.execution import Execution, Update, check_parts, choose, execute, share
 from .learning.optimizer import Optimizer
@@ -105,6 +106,7 @@ class Agent(Claims, Generic[P]):
             weight_decay=config.weight_decay,
             penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(trained),
+            followers=followers(trained),
             peers=self.setup.peers,
         )
 

@@ -25,6 +25,7 @@ from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from ..networks.backbone import Blocks, NetworkConfig, build, may_remember, read_block
 from ..networks.layers import HIDDEN_GAIN, linear
+from ..networks.weight_norm import followers
 from .agent import Metrics
 from .learning.losses import masked_mean, mean_weights
 from .learning.minibatches import cut, minibatches
@@ -71,7 +72,8 @@ class RND:
             for _ in range(2)
         )
         self.target.requires_grad_(False)
-        self.optimizer = Optimizer(self.predictor, learning_rate=config.learning_rate)
+        follow, rate = followers(self.predictor), config.learning_rate
+        self.optimizer = Optimizer(self.predictor, learning_rate=rate, followers=follow)
         self.scale = ReturnScale(setup.num_envs, gamma)
         self.parts = {
             "normalizer": self.normalizer,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..core.tree import Tree, map_tree
 from ..networks import twice
 from ..networks.layers import decayed_parameters
+from ..networks.weight_norm import followers
 from .advantage import AdvantageAgent, AdvantageConfig
 from .agent import Metrics
 from .learning.losses import LARGEST_LOG_RATIO, masked_mean
@@ -76,6 +77,7 @@ class TRPO(AdvantageAgent):
             attempts=config.line_search_max_iter,
             penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(self.actor),
+            followers=followers(self.actor),
             peers=setup.peers,
         )
         rollouts = setup.total_steps / (config.n_steps * setup.num_envs)

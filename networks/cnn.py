@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, BlockConfig, State
 from .layers import Init, Norm, drop, image_norm, initialise, vector_norm
+from .weight_norm import WeightNorm, normed
 
 
 class CNN(Backbone):
@@ -36,6 +37,9 @@ class CNN(Backbone):
         """What follows the convolutions: 2x2 maximum or average, or the average of all pixels."""
         norm: Norm = "none"
         """Normalisation between each layer and its ReLU."""
+        weight_norm: WeightNorm = "none"
+        """Normalisation of each layer's weights: spectral (the largest singular value becomes 1) or
+        weight (direction and length of each row are learned apart)."""
         dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Part of the features set to 0 in the update, never when acting."""
         init: Init = "orthogonal"
@@ -53,7 +57,7 @@ class CNN(Backbone):
         count = self._count(in_shape, config.pooling)
         linear = nn.Linear(count, config.size, bias=not config.norm.startswith("batch"))
         self.head = nn.Sequential(
-            initialise(linear, config.init),
+            normed(initialise(linear, config.init), config.weight_norm),
             *vector_norm(config.norm, config.size),
             nn.ReLU(inplace=True),
             *drop(config.dropout),
@@ -94,8 +98,10 @@ def _convolution(
     config: CNN.Config, in_channels: int, channels: int, kernel: int, stride: int = 1, pad: int = 0
 ) -> list[nn.Module]:
     bias = not config.norm.startswith("batch")
-    layer = nn.Conv2d(in_channels, channels, kernel, stride, pad, bias=bias)
-    return [initialise(layer, config.init), *image_norm(config.norm, channels)]
+    layer = initialise(
+        nn.Conv2d(in_channels, channels, kernel, stride, pad, bias=bias), config.init
+    )
+    return [normed(layer, config.weight_norm), *image_norm(config.norm, channels)]
 
 
 def _nature(channels: int, config: CNN.Config) -> list[nn.Module]:

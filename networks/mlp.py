@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .backbone import Backbone, BlockConfig, State
 from .dense import ACTIVATED, dense
 from .layers import ACTIVATIONS, Activation, Init, Norm, drop, initialise, vector_norm
+from .weight_norm import WeightNorm, normed
 
 
 class MLP(Backbone):
@@ -29,6 +30,9 @@ class MLP(Backbone):
         """Normalisation between a layer and its activation (PQN wants `layer`)."""
         norm_inputs: bool = False
         """Normalise the inputs of each layer and the features instead, as CrossQ does."""
+        weight_norm: WeightNorm = "none"
+        """Normalisation of each layer's weights: spectral (the largest singular value becomes 1) or
+        weight (direction and length of each row are learned apart)."""
         dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Part of each layer's outputs set to 0 in the update, never when acting."""
         init: Init = "orthogonal"
@@ -42,13 +46,13 @@ class MLP(Backbone):
 
     def __init__(self, config: Config, in_shape: tuple[int, ...]) -> None:
         super().__init__(config, in_shape)
-        size, before = in_shape[0], config.norm_inputs
+        size, before, weight_norm = in_shape[0], config.norm_inputs, config.weight_norm
         layers = vector_norm(config.norm, size) if before else []
         for out_size in config.sizes:
             bias = before or not config.norm.startswith("batch")
             norm, activation = vector_norm(config.norm, out_size), ACTIVATIONS[config.activation]()
             layers += [
-                initialise(nn.Linear(size, out_size, bias=bias), config.init),
+                normed(initialise(nn.Linear(size, out_size, bias=bias), config.init), weight_norm),
                 *([activation, *norm] if before else [*norm, activation]),
                 *drop(config.dropout),
             ]
@@ -56,7 +60,7 @@ class MLP(Backbone):
         self.layers = nn.Sequential(*layers)
         self.activation = config.activation
         self.linears = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        bare = config.norm == "none" and not config.dropout
+        bare = config.norm == weight_norm == "none" and not config.dropout
         self.fused = bare and config.activation in ACTIVATED
         self.out_size = size
 

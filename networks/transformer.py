@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from . import twice
 from .backbone import Backbone, BlockConfig
-from .layers import drop, initialise
+from .layers import HIDDEN_GAIN, drop, initialise
+from .weight_norm import WeightNorm, normed
 
 Memory = tuple[Tensor, ...]
 
@@ -48,6 +49,9 @@ class Transformer(Backbone):
         """Width of the feed-forward part, in multiples of `size`."""
         gating: Literal["none", "gru"] = "none"
         """Residual sum, or GTrXL's gate, which starts close to the identity."""
+        weight_norm: WeightNorm = "none"
+        """Normalisation of weights, but for those of gates: spectral (the largest singular value
+        becomes 1) or weight (direction and length of each row are learned apart)."""
         dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Part of each branch's outputs set to 0 in the update, never when acting."""
 
@@ -62,7 +66,8 @@ class Transformer(Backbone):
         self.heads = config.heads
         self.memory = config.memory
         self.out_size = config.size
-        self.embed = initialise(nn.Linear(in_shape[0], config.size), "orthogonal", 1.0)
+        embed = initialise(nn.Linear(in_shape[0], config.size), "orthogonal", 1.0)
+        self.embed = normed(embed, config.weight_norm)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.size)
 
@@ -92,15 +97,20 @@ class Layer(nn.Module):
         super().__init__()
         size, hidden = config.size, config.size * config.feedforward
         self.heads = config.heads
+
+        def linear(inputs: int, outputs: int, gain: float = 1.0, bias: bool = True) -> nn.Linear:
+            layer = initialise(nn.Linear(inputs, outputs, bias=bias), "xavier", gain)
+            return normed(layer, config.weight_norm)
+
         self.norm = nn.LayerNorm(size)
-        self.project = initialise(nn.Linear(size, 3 * size, bias=False), "xavier", 1.0)
+        self.project = linear(size, 3 * size, bias=False)
         self.position = nn.Parameter(torch.zeros(config.heads, config.memory + 1))
-        self.attended = initialise(nn.Linear(size, size), "xavier", 1.0)
+        self.attended = linear(size, size)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(size),
-            initialise(nn.Linear(size, hidden), "xavier"),
+            linear(size, hidden, HIDDEN_GAIN),
             nn.GELU(),
-            initialise(nn.Linear(hidden, size), "xavier", 1.0),
+            linear(hidden, size),
             *drop(config.dropout),
         )
         self.drop = nn.Sequential(*drop(config.dropout))

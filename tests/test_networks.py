@@ -35,18 +35,24 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"norm": "layer", "sizes": (8, 4)},
         {"norm": "batch", "activation": "gelu"},
         {"norm": "batch_renorm", "norm_inputs": True, "sizes": (8, 4)},
+        {"weight_norm": "spectral", "norm": "layer"},
+        {"weight_norm": "weight"},
     ],
     "cnn": [
         {"architecture": "small", "norm": "layer", "pooling": "max"},
         {"architecture": "impala", "norm": "batch", "pooling": "global"},
         {"architecture": "small", "norm": "batch_renorm"},
         {"architecture": "impala", "pooling": "avg", "init": "kaiming"},
+        {"architecture": "small", "weight_norm": "spectral"},
+        {"architecture": "impala", "weight_norm": "weight", "norm": "batch"},
     ],
     "lstm": [{"size": 8, "layers": 2, "norm": "layer"}],
     "gru": [{"size": 8, "layers": 2, "init": "xavier"}],
     "transformer": [
         {"size": 8, "heads": 2, "memory": 3, "layers": 3},
         {"size": 8, "heads": 1, "memory": 20, "gating": "gru"},
+        {"size": 8, "heads": 2, "memory": 3, "weight_norm": "spectral"},
+        {"size": 8, "heads": 2, "memory": 3, "weight_norm": "weight", "gating": "gru"},
     ],
 }  # besides each block's default
 

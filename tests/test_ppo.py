@@ -102,6 +102,10 @@ def test_the_first_ratio_is_1_for_every_gaussian(box: str, network: str, agent: 
         ("lstm", "network.blocks.1.dropout=0.3"),
         ("transformer", "network.blocks.1.dropout=0.3"),
         ("cnn_small", "network.blocks.0.norm=batch"),
+        ("mlp", "network.blocks.0.weight_norm=spectral"),
+        ("mlp", "network.blocks.0.weight_norm=weight"),
+        ("transformer", "network.blocks.1.weight_norm=spectral"),
+        ("cnn_small", "network.blocks.0.weight_norm=spectral"),
     ],
 )
 def test_the_first_ratio_is_1_with_dropout_and_norms(

@@ -54,6 +54,7 @@ class Optimizer(Vector):
         weight_decay: Decoupled (as in AdamW), on the parameters `decayed` only.
         penalty: L1 and L2 as terms of the loss, of the parameters `decayed` only.
         decayed: Parameters that decay, normally the weight matrices of layers.
+        followers: Called after each step: what follows weights that have changed.
         peers: The learners that share each minibatch and whose gradients are summed; see
             `data_parallel` for what a loss must be then. None: there is one learner.
     """
@@ -70,9 +71,10 @@ class Optimizer(Vector):
         weight_decay: float = 0.0,
         penalty: Penalty = NO_PENALTY,
         decayed: Iterable[Tensor] = (),
+        followers: Iterable[Callable[[], None]] = (),
         peers: Peers | None = None,
     ) -> None:
-        super().__init__(trained, penalty, decayed)
+        super().__init__(trained, penalty, decayed, followers)
         self.rule: Rule = rule
         self.max_grad_norm = max_grad_norm
         self.eps = eps
@@ -153,17 +155,22 @@ class Optimizer(Vector):
         if self.weight_decay:
             for parameter, decay in zip(self.decayed, self.decays, strict=True):
                 parameter.mul_(1 - self.rate * decay)
+        self._move(grad)
+        self.follow()
+        return norm
+
+    def _move(self, grad: Tensor) -> None:
+        """Steps by the rule, each group by itself if there are several."""
         step = fused_adam if self.fused and self.rule == "adam" else RULES[self.rule]
         vectors = self.flat, self.mean, self.square
         if not self.groups:
             step((*vectors, self.count, self.rate), grad, self.eps, self.betas)
-            return norm
+            return
         for begin, end, stage, factor in self.groups:
             own, mean, square = (vector[begin:end] for vector in vectors)
             state = own, mean, square, self.count - self.begun[stage], self.rate * factor
             step(state, grad[begin:end], self.eps, self.betas)
         self.count.add_(1)
-        return norm
 
     def tensors(self) -> Terms:
         """Each parameter as `weights/NAME`, and its mean gradient as `gradients/NAME`.

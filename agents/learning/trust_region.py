@@ -37,6 +37,7 @@ class TrustRegion(Vector):
         attempts: Most lengths that are tried; after them the parameters stay as they are.
         penalty: L1 and L2 of the parameters `decayed`, subtracted from the objective.
         decayed: See `Optimizer`.
+        followers: See `Optimizer`.
         peers: The learners that share each minibatch, see `data_parallel`; None: there is one.
     """
 
@@ -51,9 +52,10 @@ class TrustRegion(Vector):
         attempts: int,
         penalty: Penalty = NO_PENALTY,
         decayed: Iterable[Tensor] = (),
+        followers: Iterable[Callable[[], None]] = (),
         peers: Peers | None = None,
     ) -> None:
-        super().__init__(trained, penalty, decayed)
+        super().__init__(trained, penalty, decayed, followers)
         self.limit, self.damping, self.iterations = limit, damping, iterations
         self.shrinking, self.attempts = shrinking, attempts
         self.peers = peers
@@ -87,6 +89,7 @@ class TrustRegion(Vector):
                 found, length = self._sum(found), 0.0
         finally:
             self.trained.eval()
+        self.follow()
         norm = torch.linalg.vector_norm(gradient)
         terms = {"objective": found[0], "divergence": found[1], "grad_norm": norm}
         return terms | {"length": torch.full_like(norm, length)}, start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -34,6 +34,7 @@ class Vector:
         trained: The module, on its device.
         penalty: L1 and L2 of the parameters `decayed` only.
         decayed: Parameters that decay.
+        followers: Called after each step: what follows weights that have changed.
 
     Attributes:
         treatments: Of each parameter.
@@ -48,10 +49,15 @@ class Vector:
     """
 
     def __init__(
-        self, trained: nn.Module, penalty: Penalty = NO_PENALTY, decayed: Iterable[Tensor] = ()
+        self,
+        trained: nn.Module,
+        penalty: Penalty = NO_PENALTY,
+        decayed: Iterable[Tensor] = (),
+        followers: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.trained = trained
         self.penalty = penalty
+        self.followers = list(followers)
         self.stage = 0
         self._named = {name: p for name, p in trained.named_parameters() if p.requires_grad}
         self._decaying = {*decayed}
@@ -80,6 +86,11 @@ class Vector:
         self.trained.train()
         for part in self.still:
             part.eval()
+
+    def follow(self) -> None:
+        """Calls the followers."""
+        for follow in self.followers:
+            follow()
 
     @torch.no_grad()
     def penalties(self) -> Terms:
