@@ -61,7 +61,8 @@ class FreshAgent(Agent[P]):
 
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Takes the updates of all minibatches of all epochs, up to one whose step is forbidden."""
-        primes = self.steps == 0 and self.policy.normalizer is not None
+        normalizer = self.policy.normalizer
+        primes = self.steps == 0 and normalizer is not None and not normalizer.seen
         if primes:  # the first rollout was acted on raw observations, and gives the statistics
             self.see(rollout)
             extras = {name: x for name, x in rollout.extras.items() if name != "features"}

@@ -5,7 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .loader import load, load_file, load_resumed
+from .loader import load, load_file
+from .resumed import load_resumed
 from .text import dump
 
 if TYPE_CHECKING:

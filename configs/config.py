@@ -10,6 +10,7 @@ from ..agents.setup import AgentConfig
 from ..core.secret_values import masked
 from ..envs.config import EnvConfig
 from ..networks import NetworkConfig, block_class
+from ..networks.transfer import InitConfig
 from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
 
 BLOCKS = "blocks", "critic"
@@ -35,6 +36,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Algorithm: `agent=NAME` or a dotted module of one's own."""
     network: NetworkConfig = NetworkConfig()
     """Backbone: `network=NAME`, a list of blocks."""
+    init: InitConfig = InitConfig()
+    """What it starts from."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of everything random: weights, environments, exploration, minibatches."""
     total_steps: int = Field(default=100_000, gt=0)

@@ -5,7 +5,7 @@
 Weakest first: the fields' defaults < W&B's own environment variables < the experiment (or a stored
 config.yaml) < `agent=`, `env=`, `network=` < `KEY=VALUE`. Another choice for a section drops the
 experiment's numbers for it: those of PPO do not suit DQN. Only `network.shared` stays, because it
-belongs to no block.
+belongs to no block. Another `init.from` drops how the one before was loaded.
 """
 
 import copy
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from .config import Config
 
 SECTIONS = ("agent", "env", "network")
-RESUMABLE = (
-    *("total_steps", "device", "threads", "compile", "learner"),
-    *("eval", "checkpoint", "wandb", "ray"),
-)
 OWN = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}
 """The key that says which agent, environment or network a section describes."""
 
@@ -51,6 +47,8 @@ def load(
     origin, lower = _lower(given, base)
     if base is not None and not trust:
         refuse_foreign(base, code_of(lower), [word.key for word in given if _new(word, lower)])
+    if any(word.key == "init.from" for word in given):  # how that is loaded, not another source
+        lower = [word for word in lower if word.section != "init"]
     chosen = {word.key: word.text for word in given if word.key in SECTIONS}
     data: dict[str, Any] = {}
     for section in SECTIONS:
@@ -77,34 +75,6 @@ def load(
 def load_file(path: str | Path, trust: bool = False) -> "Config":
     """Read a resolved config.yaml, strictly; `trust` as in `load`. Raises ValueError."""
     return load(base=Path(path), trust=trust)
-
-
-def load_resumed(path: str | Path, words: Iterable[str], trust: bool = False) -> "Config":
-    """Read the config.yaml of a run that is resumed, with changes to what may change.
-
-    Args:
-        path: The file.
-        words: `KEY=VALUE`.
-        trust: See `load`.
-
-    Raises:
-        ValueError: One line; also for a key that may not change.
-    """
-    words = list(words)
-    for word in map(typed, words):
-        if word.section not in RESUMABLE and not _same_environment(word, Path(path)):
-            raise ValueError(
-                f"{word.key}={word.text}: cannot change in a resumed run"
-                f"{nearest(word.section, RESUMABLE)} (what can: {', '.join(RESUMABLE)})"
-            )
-    return load(words, Path(path), trust)
-
-
-def _same_environment(word: Word, base: Path) -> bool:
-    """Whether the word only names the module that registers the environment of a stored run."""
-    ids = [stored.text for stored in flat(read_file(base, str(base))) if stored.key == "env.id"]
-    same = [word.text.rpartition(":")[2] == known.rpartition(":")[2] for known in ids]
-    return word.key == "env.id" and any(same)
 
 
 def _lower(given: list[Word], base: Path | None) -> tuple[str, list[Word]]:

@@ -51,5 +51,23 @@ def _hint(pattern: str, names: list[str]) -> str:
     for name in (*names, *map(_general, names)):
         parts = name.split(".")
         every += [".".join((*parts[:end], "*")) for end in range(1, len(parts))]
-    first = dict.fromkeys(f"{name.partition('.')[0]}.*" if "." in name else name for name in names)
-    return f"{nearest(pattern, [*every, *names])} (choices: {listed(first)})"
+    return f"{nearest(pattern, [*every, *names])} (choices: {first_parts(names)})"
+
+
+def collapsed(names: Iterable[str], every: Iterable[str]) -> list[str]:
+    """Names for people: `head.*` where all names of `every` that it opens are among them."""
+    names, every = dict.fromkeys(names), list(every)
+    found: list[str] = []
+    for name in names:
+        parts = name.split(".")
+        openings = (".".join(parts[:end]) + "." for end in range(1, len(parts)))
+        whole = (o for o in openings if all(n in names for n in every if n.startswith(o)))
+        opening = next(whole, None)
+        found.append(name if opening is None else f"{opening}*")
+    return list(dict.fromkeys(found))
+
+
+def first_parts(names: Iterable[str]) -> str:
+    """What opens the names, for people: `actor.*, critic.*, cells`."""
+    first = (f"{name.partition('.')[0]}.*" if "." in name else name for name in names)
+    return listed(dict.fromkeys(first)) or "nothing"

@@ -11,7 +11,7 @@ Each layer runs over all T steps at once; columns without resets run apart from 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -45,6 +45,8 @@ class RecurrentConfig(BlockConfig, frozen=True):
 class Recurrent(Backbone):
     """What LSTM and GRU share: layers over all T steps, resets included."""
 
+    packed: ClassVar[tuple[str, ...]] = ("core",)
+    """Layers whose rows are several groups; here gates."""
     parts: int  # tensors in the memory
 
     def __init__(

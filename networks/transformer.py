@@ -8,7 +8,7 @@ Steps stand beside the numbers of one head because attention reads them so, twic
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -93,6 +93,9 @@ class Transformer(Backbone):
 class Layer(nn.Module):
     """Attention and feed-forward, each normalised before and joined to its input after."""
 
+    packed: ClassVar[tuple[str, ...]] = ("project",)
+    """Layers whose rows are several groups: queries, keys and values."""
+
     def __init__(self, config: Transformer.Config) -> None:
         super().__init__()
         size, hidden = config.size, config.size * config.feedforward
@@ -158,6 +161,8 @@ class Gate(nn.Module):
     """GTrXL's GRU-style gate, which lets little of the branch through at the start."""
 
     START_BIAS = 2.0
+    packed: ClassVar[tuple[str, ...]] = ("branch", "input")
+    """Layers whose rows are several groups: gates."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

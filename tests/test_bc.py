@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuraxis.configs import load
-from neuraxis.configs.loader import load_resumed
+from neuraxis.configs import load, load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training import train
 from neuraxis.training.session import prepare

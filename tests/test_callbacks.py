@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from neuraxis.configs.loader import load_resumed
+from neuraxis.configs import load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training import Callback, prepare, train
 from neuraxis.training.analysis.compare import compare

@@ -6,6 +6,7 @@ processes, which the tests at the end start.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from neuraxis.training.distributed.process_group import connect_group
 from neuraxis.training.storage.run import Run
 
 from .helpers import Training, claimed, config, epochs, fitting, training, weights
+from .test_initialization import stored, tensors
 
 CPU = torch.device("cpu")
 c10d: Any = distributed  # its stubs lack the store
@@ -408,6 +410,30 @@ def test_a_run_with_two_learners_is_the_run_with_one(
         for name in row:
             close = math.isclose(row[name], other[name], rel_tol=1e-3, abs_tol=1e-4)
             assert close or name.startswith("time/"), (row["steps"], name)
+
+
+@pytest.mark.usefixtures("ray_runs")
+def test_every_learner_starts_from_the_same_weights(tmp_path: Path) -> None:
+    """By their hash; the targets of a DQN included."""
+    import ray
+
+    more = ("agent=dqn", "agent.learning_starts=9")
+    kept = stored(tmp_path / "source", *more)
+    session = prepare(load(words(tmp_path / "run", 2, *more, f"init.from={kept}")))
+    assert isinstance(session.learner, LearnerGroup)
+
+    def digest(learner: Any) -> str:
+        parts = (learner.agent.policy, learner.agent.target)
+        found = [x.detach().cpu().numpy() for part in parts for x in part.state_dict().values()]
+        return hashlib.sha256(b"".join(x.tobytes() for x in found)).hexdigest()
+
+    others = [follower.__ray_call__.remote(digest) for follower in session.learner.followers]
+    assert ray.get(others) == [digest(session.learner)]
+    own = tensors(kept)["backbone.blocks.0.layers.0.weight"]
+    assert torch.equal(session.agent.policy.state_dict()["backbone.blocks.0.layers.0.weight"], own)
+    session.learner.close()
+    session.source.close()
+    session.current_run.finish("stopped")
 
 
 @pytest.mark.usefixtures("ray_runs")

@@ -5,6 +5,7 @@ One Ray for the whole module; each run has workers of its own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -25,8 +26,7 @@ import pytest
 import torch
 
 from neuraxis.agents.policies.policy import Policy
-from neuraxis.configs import Config, RayConfig, load
-from neuraxis.configs.loader import load_resumed
+from neuraxis.configs import Config, RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training.distributed import ray_cluster, ray_source
 from neuraxis.training.distributed.ray_source import RaySource
@@ -35,6 +35,7 @@ from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run
 
 from .helpers import Counting, OnUpdate, collector, config, training
+from .test_initialization import stored, tensors
 
 SMALL = ("num_envs=4", "network.blocks.0.sizes=[16]")
 PPO = (*SMALL, "agent=ppo", "agent.n_steps=32", "agent.batch_size=64")
@@ -163,6 +164,41 @@ def test_what_is_told_to_end_at_once_is_saved_without_its_workers(tmp_path: Path
     assert (torn / "checkpoints" / f"step_{summary['steps']:09d}").is_dir()
     prepare(load_resumed(torn / "config.yaml", ()), torn).run()
     assert lines(torn) == lines(whole)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_workers_act_with_the_weights_that_a_run_starts_from(mode: str, tmp_path: Path) -> None:
+    """By their hash, statistics and exploration included; and they collect what groups do."""
+    import ray
+
+    words = (*SMALL, "agent=impala", "agent.n_steps=8", "wandb.mode=disabled", "device=cpu")
+    words = (*words, "agent.normalize_observations=true", "eval.interval_steps=0")
+    kept = stored(tmp_path / "source", *words, rollouts=2)
+    words = (*words, f"init.from={kept}", "agent.normalize_rewards=true")
+    session = prepare(
+        load([*words, "ray.workers=2", f"ray.mode={mode}", f"run_dir={tmp_path}/ray"])
+    )
+    local = prepare(load([*words, "groups=2", f"run_dir={tmp_path}/local"]))
+    source, policy = session.source, session.agent.policy
+    assert isinstance(source, RaySource)
+    rollout, other = source.next(), local.source.next()
+
+    def digest(worker: Any) -> str:
+        return hashlib.sha256(pack(worker.policy).tobytes()).hexdigest()
+
+    asked = [actor.__ray_call__.remote(digest) for actor in source.pool._actors]
+    expected = hashlib.sha256(pack(policy).tobytes()).hexdigest()
+    assert ray.get(asked) == [expected] * 2
+    own, started = tensors(kept), policy.state_dict()
+    assert {*own} == {*started} and all(torch.equal(own[name], started[name]) for name in own)
+    for column, place in enumerate(rollout.columns):
+        assert np.array_equal(rollout.action[:, column], other.action[:, place])
+        assert np.array_equal(
+            rollout.extras["log_prob"][:, column], other.extras["log_prob"][:, place]
+        )
+    for one in (session, local):
+        one.source.close()
+        one.current_run.finish("stopped")
 
 
 def test_a_checkpoint_of_other_groups_is_refused() -> None:

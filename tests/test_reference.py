@@ -30,6 +30,7 @@ from neuraxis.configs.schema import schema_of
 from neuraxis.configs.text import brief, plain
 from neuraxis.envs import AtariConfig, EnvConfig
 from neuraxis.networks import GaussianConfig, NetworkConfig, block_class, block_names
+from neuraxis.networks.transfer import InitConfig
 from neuraxis.training import train
 from neuraxis.training.cli.listing import matrix
 from neuraxis.training.sweeps.ranges import Range, SweepConfig
@@ -54,6 +55,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
         yield f"agent={name}", "agent.", agent_class(name).Config
     yield "agent.gaussian (of actor-critics on policy)", "agent.gaussian.", GaussianConfig
     yield "agent.rnd (of agents on policy)", "agent.rnd.", RNDConfig
+    yield "init", "init.", InitConfig
     yield "network", "network.", NetworkConfig
     for name in block_names():
         yield f"A block {{name: {name}}}", "network.blocks.N.", block_class(name).Config
@@ -73,7 +75,7 @@ def reference() -> str:
         properties = schema_of(model)["properties"]
         rows = [
             (f"`{prefix}{name}`", _default(field), expected(properties[name]), _line(field))
-            for name, field in model.model_fields.items()
+            for name, field in fields(model)
             if name != "name" and not isinstance(_value(field), BaseModel)
         ]
         heading = ("key", "default", "takes", "meaning")
@@ -81,6 +83,11 @@ def reference() -> str:
         lines.insert(1, "--- | --- | --- | ---")
         parts.append("\n".join([f"### {title}", "", *(f"| {line} |" for line in lines), ""]))
     return "\n".join(parts)
+
+
+def fields(model: type[BaseModel]) -> list[tuple[str, Any]]:
+    """The fields by the names of their keys."""
+    return [(field.alias or name, field) for name, field in model.model_fields.items()]
 
 
 def _value(field: Any) -> Any:

@@ -15,8 +15,7 @@ import gymnasium
 import pytest
 import torch
 
-from neuraxis.configs import dump, load
-from neuraxis.configs.loader import load_resumed
+from neuraxis.configs import dump, load, load_resumed
 from neuraxis.envs.builtin.diagnostic import Identity
 from neuraxis.training import api, evaluator
 from neuraxis.training.loop import Session

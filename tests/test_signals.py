@@ -23,8 +23,7 @@ from typing import Any
 import gymnasium
 import pytest
 
-from neuraxis.configs import load
-from neuraxis.configs.loader import load_resumed
+from neuraxis.configs import load, load_resumed
 from neuraxis.envs.builtin.diagnostic import Identity
 from neuraxis.training import signals
 from neuraxis.training.session import prepare

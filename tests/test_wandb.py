@@ -12,9 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 import wandb
 
-from neuraxis.training import train
+from neuraxis.configs import load
+from neuraxis.training import prepare, train
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.storage import checkpoint_folder
 from neuraxis.training.storage.run import Run
@@ -337,3 +339,48 @@ def test_a_sweep_of_wandb_runs_the_command_line(server: Server) -> None:
         assert run.config["agent"]["normalize_observations"] is True, "W&B writes True"
         assert "evaluate/return" in run.summary
         assert any(name in file.read_text() for file in Path("runs").rglob("meta.json"))
+
+
+def test_a_run_starts_from_an_artifact(server: Server) -> None:
+    """Its best checkpoint, which is gone here."""
+    run = train(*ONLINE, "wandb.artifacts=true")
+    expected = run.read("best", "agent", "policy")
+    (stored,) = server.runs
+    name = f"wandb:tester/tests/checkpoint-{stored}:best"
+    shutil.rmtree(run.dir)
+    words = [word for word in SMALL if word != "run_dir=run"]
+    session = prepare(load([*words, "wandb.mode=disabled", f"init.from={name}", "run_dir=next"]))
+    session.source.close()
+    session.current_run.finish("stopped")
+    found = session.agent.policy.state_dict()
+    assert all(torch.equal(found[key], x) for key, x in expected.items())
+    about = json.loads(Path("next/meta.json").read_text())["init"]
+    assert (about["from"], about["share"]) == (name, 1)
+
+
+def test_an_artifact_that_cannot_be_read_is_refused_in_one_line(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_client, "TIMEOUT_SECONDS", 3)
+    words = ("train", *SMALL, "init.from=wandb:tester/tests/model:best")
+    assert neuraxis(*words) == 2
+    assert "init.from=wandb:tester/tests/model:best: " in (said := capsys.readouterr().err)
+    assert "not found" in said and said.count("\n") == 1
+    artifact = wandb.Artifact("model", type="model")
+    with artifact.new_file("readme.txt") as file:
+        file.write("nothing")
+    with wandb.init(project="tests", settings=wandb.Settings(silent=True, console="off")) as run:
+        run.log_artifact(artifact, aliases=["best"])
+    assert neuraxis(*words) == 2
+    assert "best: expected a checkpoint or one .safetensors file in it" in capsys.readouterr().err
+    server.fail("stop")
+    try:
+        assert neuraxis(*words) == 2
+    finally:
+        server.mend()
+    assert "model:best: W&B: " in (said := capsys.readouterr().err) and said.count("\n") == 1
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("NETRC", "nowhere")
+    assert neuraxis(*words) == 2
+    assert "model:best: no W&B API key found" in capsys.readouterr().err
+    assert not Path("run").exists()

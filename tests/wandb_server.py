@@ -43,6 +43,7 @@ Fault = Literal["", "stop", "error", "hang", "refuse", "slow"]
 ENTITY, KEY = "tester", "local-" + "0" * 40
 CREATED = "2026-01-01T00:00:00Z"
 SLOW_SECONDS = 0.5
+MANIFEST = "wandb_manifest.json"
 HISTORY, EVENTS, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "wandb-summary.json"
 
 
@@ -126,6 +127,42 @@ class StoredArtifact:
     def aliases(self) -> list[str]:
         """The names that point to it."""
         return [alias["alias"] for alias in self.input.get("aliases") or []]
+
+    def describe(self, sequence: dict[str, Any]) -> dict[str, Any]:
+        """Every field that a query for it may ask for."""
+        aliases = [
+            {"__typename": "ArtifactAlias", "id": alias, "alias": alias} for alias in self.aliases
+        ]
+        artifact = {
+            "__typename": "Artifact",
+            "id": self.id,
+            "artifactSequence": sequence,
+            "versionIndex": int(self.id),
+            "artifactType": {"name": "model"},
+            "description": None,
+            "metadata": "{}",
+            "ttlDurationSeconds": -2,
+            "ttlIsInherited": False,
+            "tags": [],
+            "historyStep": None,
+            "state": "COMMITTED",
+            "size": sum(map(len, self.files.values())),
+            "digest": "digest",
+            "digestAlgorithm": "MANIFEST_MD5",
+            "commitHash": "commit",
+            "fileCount": len(self.files),
+            "createdAt": CREATED,
+            "updatedAt": CREATED,
+        }
+        return {
+            "__typename": "ArtifactCollectionMembership",
+            "id": self.id,
+            "versionIndex": int(self.id),
+            "createdAt": CREATED,
+            "aliases": aliases,
+            "artifactCollection": sequence,
+            "artifact": artifact,
+        }
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -234,10 +271,19 @@ class Server:
             if path.endswith("/file_stream"):
                 return self._stream(path.split("/")[-2], json.loads(body))
             if path.startswith("/storage/"):
-                _, _, kind, name, file = path.split("/", 4)
-                owner = self.runs[name] if kind == "run" else self.artifacts[int(name)]
-                owner.files[unquote(file)] = body
+                owner, file = self._place(path)
+                owner.files[file] = body
             return {}
+
+    def stored(self, path: str) -> bytes:
+        """What was uploaded to a path."""
+        with self._lock:
+            owner, file = self._place(path)
+            return owner.files[file]
+
+    def _place(self, path: str) -> tuple[StoredRun | StoredArtifact, str]:
+        _, _, kind, name, file = path.split("/", 4)
+        return self.runs[name] if kind == "run" else self.artifacts[int(name)], unquote(file)
 
     def _stream(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         run = self.runs[name]
@@ -296,7 +342,7 @@ class Server:
 
     def on_CreateArtifact(self, input: dict[str, Any]) -> Any:
         for older in self.artifacts:  # an alias belongs to one version
-            if older.input["artifactCollectionNames"] == input["artifactCollectionNames"]:
+            if older.input["artifactCollectionName"] == input["artifactCollectionName"]:
                 names = {alias["alias"] for alias in input.get("aliases") or []}
                 kept = [a for a in older.input.get("aliases") or [] if a["alias"] not in names]
                 older.input["aliases"] = kept
@@ -310,7 +356,7 @@ class Server:
         return {"createArtifactManifest": {"artifactManifest": {"id": artifactID, "file": file}}}
 
     def on_UpdateArtifactManifest(self, artifactManifestID: str, **_: Any) -> Any:
-        file = self._file(artifactManifestID, "wandb_manifest.json")
+        file = self._file(artifactManifestID, MANIFEST)
         manifest = {"id": artifactManifestID, "file": file}
         return {"updateArtifactManifest": {"artifactManifest": manifest}}
 
@@ -324,16 +370,48 @@ class Server:
         return {"commitArtifact": {"artifact": {"id": artifactID, "digest": "digest"}}}
 
     def _file(self, artifact: str, name: str) -> dict[str, Any]:
+        place = f"{self.url}/storage/artifact/{artifact}/{quote(name)}"
         return {
+            "__typename": "File",
             "id": name,
             "name": name,
             "displayName": name,
             "storagePath": None,
-            "uploadUrl": f"{self.url}/storage/artifact/{artifact}/{quote(name)}",
+            "directUrl": place,
+            "uploadUrl": place,
             "uploadHeaders": [],
             "uploadMultipartUrls": None,
             "artifact": {"id": artifact},
         }
+
+    def on_ArtifactMembershipByName(self, project: str, name: str, **_: Any) -> Any:
+        """The version of an artifact that `COLLECTION:ALIAS` names."""
+        collection, alias = name.split(":")
+        found = next((a for a in self._versions(collection) if alias in a.aliases), None)
+        sequence: dict[str, Any] = {
+            "__typename": "ArtifactSequence",
+            "name": collection,
+            "project": describe(project) | {"internalId": "1"},
+        }
+        return {"project": {"artifactCollectionMembership": found and found.describe(sequence)}}
+
+    def on_FetchArtifactManifest(self, id: str, **_: Any) -> Any:
+        file = self._file(id, MANIFEST)
+        return {"artifact": {"currentManifest": {"file": file}}}
+
+    def on_GetArtifactMembershipFileUrls(self, collection: str, alias: str, **_: Any) -> Any:
+        """The files of a version, which the client calls `vNUMBER`."""
+        number = int(alias.removeprefix("v"))
+        artifact = next(a for a in self._versions(collection) if int(a.id) == number)
+        names = [name for name in artifact.files if name != MANIFEST]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        edges = [{"node": self._file(artifact.id, name)} for name in names]
+        membership = {"files": {"edges": edges, "pageInfo": page}}
+        found = {"__typename": "ArtifactSequence", "artifactMembership": membership}
+        return {"project": {"artifactCollection": found}}
+
+    def _versions(self, collection: str) -> list[StoredArtifact]:
+        return [a for a in self.artifacts if a.input["artifactCollectionName"] == collection]
 
     # --- wandb.Api()
 
@@ -485,12 +563,17 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         status = self.state.misbehave()
+        if self.command == "GET" and self.path.startswith("/storage/") and not status:
+            self.reply(200, self.state.stored(self.path), "application/octet-stream")
+            return
         content = {"error": "as it was told to"} if status else self.state.answer(self.path, body)
-        reply = json.dumps(content).encode()
-        self.send_response(status or 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(reply)))
+        self.reply(status or 200, json.dumps(content).encode(), "application/json")
+
+    def reply(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(reply)
+        self.wfile.write(content)
 
     do_PUT = do_GET = do_POST

@@ -10,6 +10,7 @@ import logging
 from contextlib import ExitStack
 from pathlib import Path
 
+from ..agents.agent import Agent
 from ..agents.learning.data_parallel import Peers
 from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
@@ -23,8 +24,10 @@ from .distributed.learner_group import LearnerGroup
 from .distributed.local_source import LocalSource
 from .distributed.process import configure_process
 from .distributed.source import Source
+from .initialization import Start, initialise
 from .loop import Session
-from .storage import layout
+from .storage import layout, provenance
+from .storage.checkpoint_folder import begun
 from .storage.run import Run
 from .tracking.wandb_tracker import WandbTracker
 
@@ -53,6 +56,7 @@ def prepare(
             f"agent={agent.name}: learns from what others did; expected agent.dataset=DIR, which "
             "`neuraxis record RUN --out DIR` writes"
         )
+    start = _start(cfg, agent, resume_from)
     if cfg.eval.video_interval_steps:
         preflight.try_film(cfg)
     if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
@@ -66,6 +70,8 @@ def prepare(
         preflight.try_evaluation(cfg)
         if resume_from is None:
             run = Run.create(cfg)
+            if start is not None:
+                provenance.note(run.dir, "init", start.facts())
         else:
             run = Run.open(resume_from, cfg)
             for said in run.load(agent, source, checkpoint):
@@ -75,6 +81,16 @@ def prepare(
         undo.pop_all()
     tracked = cfg.wandb.mode != "disabled"
     return Session(run, learner, source, [WandbTracker()] if tracked else [])
+
+
+def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start | None:
+    """Gives the agent of a run without a checkpoint what `init` says, and its notes."""
+    if resume_from is not None and begun(resume_from):
+        return None
+    start = initialise(cfg, agent)
+    if start is not None:
+        agent.notes = (*agent.notes, *start.notes())
+    return start
 
 
 def dataset_of(cfg: Config) -> str | None:

@@ -33,12 +33,16 @@ class TargetNetwork(nn.Module, Generic[M]):
 
     def __init__(self, network: M, optimizer: Optimizer, tau: float = 1.0) -> None:
         super().__init__()
-        network.load_state_dict(optimizer.trained.state_dict())  # what is not trained, too
         self.network = network.requires_grad_(False)
         self.tau = tau
         self._optimizer = optimizer
+        self.copy()
         self.align()
         self.train()
+
+    def copy(self) -> None:
+        """Takes over the weights as they are now, those that are not trained as well."""
+        self.network.load_state_dict(self._optimizer.trained.state_dict())
 
     def align(self) -> None:
         """Puts the weights in the order in which the optimizer has those that they follow."""

@@ -72,6 +72,13 @@ class Normalizer(nn.Module):
             self.register_buffer("scale", torch.ones(shape))
             self.register_buffer("shift", torch.zeros(shape))
 
+    @property
+    def seen(self) -> bool:
+        """Whether all parts that it normalises have statistics: of a rollout, or carried on."""
+        return all(part.seen for part in self.parts.values()) and (
+            not self.active or bool(self.count > 0)
+        )
+
     def forward(self, obs: Tree) -> Tree:
         """Normalises `obs` [..., *obs]."""
         if isinstance(obs, dict):

@@ -10,9 +10,10 @@ from ...core.errors import nearest
 
 Settings = Mapping[str, Any]
 
-# Repetition, places and bookkeeping: none makes another experiment. W&B has a `code` besides.
+# Repetition, places and bookkeeping: none makes another experiment. W&B has two more of these,
+# `code` and what was `loaded`.
 IGNORED = (
-    *("seed", "run_dir", "wandb", "code", "checkpoint"),
+    *("seed", "run_dir", "wandb", "code", "loaded", "checkpoint"),
     *("log_interval_steps", "profile", "eval.video_interval_steps"),
 )
 # What an agent makes of its environment: returns are counted before it, so they stay comparable.

@@ -62,7 +62,7 @@ def evaluate(
         if video is not None and video.suffix != ".mp4":
             raise ValueError(f"--video {video}: expected a file that ends in .mp4")
         options.only_another_module(words)
-        config = load_resumed(layout.find(run) / layout.CONFIG, (*words, "ray={}"), trust)
+        config = load_resumed(layout.find(run) / layout.CONFIG, words, trust, ray={})
         configure_process(config.threads)
         policy = load_policy(run, checkpoint, trust)
         seed = opening_seed(config, seed, 3)  # 1 and 2 are the keys of the run's own evaluations

@@ -1,8 +1,9 @@
 """The command line: all commands under one name.
 
-    neuraxis train, resume, export     one run              run.py
+    neuraxis train, resume             one run              run.py
     neuraxis evaluate                  episodes of a run    evaluate.py
     neuraxis record                    and keep them        record.py
+    neuraxis export                    a run for others     export.py
     neuraxis compare, watch            several runs         compare.py
     neuraxis sweep                     a search             sweep.py
     neuraxis list                      what there is        listing.py
@@ -21,9 +22,10 @@ from ...core.printable import printable
 from .compare import compare, watch
 from .evaluate import evaluate
 from .exit_codes import exit_code
+from .export import export
 from .listing import list_choices
 from .record import record
-from .run import export, resume, train
+from .run import resume, train
 from .sweep import sweep
 
 

@@ -62,7 +62,7 @@ def record(
         out = expanded(out)
         dataset.check_free(out)
         folder = layout.find(run)
-        config = load_resumed(folder / layout.CONFIG, (*words, "ray={}"), trust)
+        config = load_resumed(folder / layout.CONFIG, words, trust, ray={})
         configure_process(config.threads)
         chosen = checkpoint_folder.chosen(folder / layout.CHECKPOINTS, checkpoint).name
         policy = load_policy(folder, chosen, trust)

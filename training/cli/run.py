@@ -1,4 +1,4 @@
-"""The commands of one run: train, resume and export; `evaluate` has its own file."""
+"""The commands that train a run: train and resume."""
 
 from __future__ import annotations
 
@@ -98,33 +98,6 @@ def resume(run: Path, words: tuple[str, ...], checkpoint: str, trust: bool, quie
     if not quiet and session.current_run.steps == 0:
         say("note: no checkpoint was saved; the run starts from its beginning", err=True)
     return _run(session, config.total_steps, quiet)
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  neuraxis export runs/CartPole-v1/ppo-mlp/20260101-120000-s0 --wandb
-  neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
-"""
-)
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
-@click.option("--wandb", is_flag=True, help="Upload to Weights & Biases what it lacks of the run.")
-@options.trust
-def export(run: Path, words: tuple[str, ...], wandb: bool, trust: bool) -> int:
-    """Give RUN to another program.
-
-    An upload repeats what the folder says, whatever wandb.mode the run had, under the id of before:
-    what W&B has already is not sent again.
-    """
-    with usage_errors():
-        from ..tracking.wandb_upload import upload
-
-        if not wandb:
-            raise ValueError("export: expected where to, --wandb")
-        uploaded = upload(run, words, trust)
-    say(f"{uploaded.sent:,} of {uploaded.rows:,} rows were missing: {uploaded.url}")
-    return 0
 
 
 def _run(session: Session, total_steps: int, quiet: bool) -> int:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,11 @@ def read(folder: Path, *keys: str) -> Tree:
     return read_branches(folder, keys)[0]
 
 
-def read_branches(folder: Path, *paths: Sequence[str]) -> list[Tree]:
-    """Returns several branches, see `read`; None for one that is not there. Raises RunError."""
+def read_branches(folder: Path, *paths: Sequence[str], without: Collection[str] = ()) -> list[Tree]:
+    """Returns several branches, see `read`; None for one that is not there. Raises RunError.
+
+    What `without` names directly below them is not loaded into memory.
+    """
     structure, storage = folder / STRUCTURE, folder / ARRAYS
     for path in (structure, storage):
         if not path.is_file():
@@ -99,7 +102,7 @@ def read_branches(folder: Path, *paths: Sequence[str]) -> list[Tree]:
         if digests.get("safetensors") != _sha256(storage):
             raise _unusable(storage, "damaged, its SHA-256 differs")
         with safe_open(storage, framework="np") as arrays, strange(damaged):
-            return [_decode(_branch(body, keys), arrays.get_tensor) for keys in paths]
+            return [_decode(_branch(body, keys, without), arrays.get_tensor) for keys in paths]
 
 
 def digest(folder: Path) -> str:
@@ -162,10 +165,12 @@ def _encode_array(
     return form if plain else form | {"dtype": dtype, "shape": list(leaf.shape)}
 
 
-def _branch(form: Any, keys: Sequence[str]) -> Any:
+def _branch(form: Any, keys: Sequence[str], without: Collection[str]) -> Any:
     """The JSON form of the branch of a dict of dicts; None if there is none."""
     for key in keys:
         form = form and dict(form["dict"]).get(key)
+    if form and without:
+        return {"dict": [pair for pair in form["dict"] if pair[0] not in without]}
     return form
 
 

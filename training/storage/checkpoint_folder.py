@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from ...core.errors import RunError, similar
+from . import layout
 from .atomic_files import disk, write_text
 from .checkpoint import STRUCTURE
 from .layout import BEST, LAST, STEPS_PATTERN
@@ -71,6 +72,11 @@ def chosen(checkpoints: Path, which: str) -> Path:
     best = pointed(checkpoints, BEST) if which == BEST else None
     # Without `last` it was killed after the first write.
     return best or pointed(checkpoints, LAST) or checkpoints / names[-1]
+
+
+def begun(run: str | Path) -> bool:
+    """Whether a run has a checkpoint to go on from; one that was killed before has none."""
+    return bool(steps(layout.find(run) / layout.CHECKPOINTS))
 
 
 def steps(checkpoints: Path) -> list[Path]:

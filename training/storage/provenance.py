@@ -8,6 +8,7 @@ import secrets
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -59,6 +60,11 @@ def describe() -> dict[str, Any]:
             "gpus": gpus,
         },
     }
+
+
+def note(folder: Path, key: str, facts: Mapping[str, Any]) -> None:
+    """Adds to the content of a run's meta.json. Raises RunError."""
+    write_json(folder / META, read_json(folder / META) | {key: facts})
 
 
 def identified(folder: Path) -> dict[str, Any]:

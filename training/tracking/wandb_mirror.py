@@ -191,6 +191,9 @@ def _begin(folder: Path, cfg: Config, mode: Literal["online", "offline"]) -> wan
         finish_timeout_raises=True,
     )
     stored = cfg.stored()
+    extra = {"code": {"version": version, **git}}
+    if "init" in about:  # what was loaded; `init` says how
+        extra["loaded"] = about["init"]
     shown = type(cfg.wandb).model_validate(stored["wandb"])  # without secrets
     return wandb.init(
         entity=shown.entity,
@@ -202,7 +205,7 @@ def _begin(folder: Path, cfg: Config, mode: Literal["online", "offline"]) -> wan
         dir=wandb_client.place(folder),  # wandb-core stays in the folder where it was started
         id=about["wandb_id"],
         name=shown.name or "-".join((*layout.label(cfg), f"s{cfg.seed}")),
-        config=stored | {"code": {"version": version, **git}},
+        config=stored | extra,
         mode=mode,
         resume="allow",
         settings=settings,

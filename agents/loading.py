@@ -1,0 +1,106 @@
+"""What of a new agent may be loaded from another one, and how it takes that over.
+
+Not loaded are moments of optimizers, a replay, schedules, random numbers and exploration: these are
+the new run's own. Target networks follow what they are targets of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from ..networks.noisy import NoisyLinear
+from .agent import Agent
+from .learning.target import TargetNetwork
+from .policies.normalize import ReturnScale
+from .policies.policy import Policy
+from .rnd import RND
+
+OUTPUTS = "head.", "advantage.", "value.layers.", "cells", "critics.heads."
+"""Open the names of what has outputs for actions."""
+READERS = "critics."
+"""Opens the names of what may read actions."""
+
+
+def loadable(agent: Agent) -> dict[str, Tensor]:
+    """The tensors themselves of an agent that may be loaded, by name; see `networks.transfer`."""
+    found: dict[str, Tensor] = {}
+    for opening, module in _modules(agent):
+        drawn = [layer for layer in module.modules() if isinstance(layer, Policy | NoisyLinear)]
+        own = {id(buffer) for layer in drawn for buffer in layer.buffers(recurse=False)}
+        state = module.state_dict(keep_vars=True).items()
+        found |= {opening + name: tensor for name, tensor in state if id(tensor) not in own}
+    return found
+
+
+def packed(agent: Agent) -> set[str]:
+    """Names of the layers whose first rows alone are of no use.
+
+    Rows of gates are several groups (the `packed` of their modules), those of outputs belong to
+    actions, and how many there are for each differs between agents.
+    """
+    openings = tuple(
+        f"{opening}{path}{'.' if path else ''}{child}."
+        for opening, module in _modules(agent)
+        for path, inner in module.named_modules()
+        for child in getattr(inner, "packed", ())
+    )
+    return {name for name in loadable(agent) if name.startswith((*openings, *OUTPUTS))}
+
+
+def unlike(agent: Agent, others: Sequence[gymnasium.Space] | None) -> set[str]:
+    """Names of what is for other actions than in another run.
+
+    Args:
+        agent: The agent.
+        others: The other run's spaces of observations and actions; None: they are not known.
+    """
+    own = agent.setup.action_space
+    if others is None or others[1] == own:
+        return set()
+    other = others[1]
+    alike = type(other) is type(own) and isinstance(own, spaces.Discrete | spaces.Box)
+    if not alike:
+        openings = (*OUTPUTS, READERS)
+    else:
+        openings = () if other.shape == own.shape else (READERS,)
+    return {name for name in loadable(agent) if name.startswith(openings)}
+
+
+def return_scales(agent: Agent) -> dict[str, ReturnScale]:
+    """By name, what an agent divides rewards by."""
+    parts = dict(agent.parts)
+    for name, part in agent.parts.items():
+        if isinstance(part, RND):
+            parts |= {f"{name}.{inner}": own for inner, own in part.parts.items()}
+    return {name: part for name, part in parts.items() if isinstance(part, ReturnScale)}
+
+
+@torch.no_grad()
+def take_over(agent: Agent, values: Mapping[str, Tensor]) -> None:
+    """Writes values into the tensors of these names; target networks follow at once."""
+    tensors = loadable(agent)
+    for name, value in values.items():
+        tensors[name].copy_(value)
+    for part in agent.parts.values():
+        if isinstance(part, TargetNetwork):
+            part.copy()
+
+
+def _modules(agent: Agent) -> Iterator[tuple[str, nn.Module]]:
+    """The policy and what else is trained, each with what opens the names of its tensors."""
+    yield "", agent.policy
+    optimizers = agent.optimizers.values()
+    trained = {id(weight) for own in optimizers for weight in own.trained.parameters()}
+    for name, part in agent.parts.items():
+        if isinstance(part, RND):
+            for inner, own in part.parts.items():
+                if isinstance(own, nn.Module):
+                    yield f"{name}.{inner}.", own
+        elif isinstance(part, nn.Module) and part is not agent.policy:
+            if any(id(weight) in trained for weight in part.parameters()):
+                yield f"{name}.", part

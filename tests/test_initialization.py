@@ -1,0 +1,273 @@
+"""What an agent starts from: weights, copies of them and statistics, for every agent."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neuraxis.agents import Agent, agent_class
+from neuraxis.agents.fresh import FreshAgent
+from neuraxis.agents.learning.optimizer import Optimizer
+from neuraxis.agents.learning.target import TargetNetwork
+from neuraxis.agents.loading import loadable, return_scales
+from neuraxis.training.distributed.build import build_agent
+from neuraxis.training.initialization import Start, initialise
+from neuraxis.training.session import open_source, prepare
+from neuraxis.training.storage import weights
+
+from .helpers import REWARDED, WITH_NETWORK, action_words, claimed, config, fitting, quick, training
+
+SMALL = ("num_envs=2", "total_steps=400", "env.time_limit=20", "wandb.mode=disabled")
+SHORT = ("eval.final_episodes=1", "eval.interval_steps=0")
+STATISTICS = "agent.normalize_observations=true", "agent.normalize_rewards=true"
+
+
+def environment(agent: str) -> str:
+    if not agent_class(agent).has_network:
+        return "env=CliffWalking-v1"
+    return "env=CartPole-v1" if "discrete" in claimed(agent) else "env=Pendulum-v1"
+
+
+def words_of(agent: str, *words: str) -> tuple[str, ...]:
+    settings = fitting(agent, "network.blocks.0.sizes=[8,8]", *words)
+    return f"agent={agent}", environment(agent), *SMALL, *quick(agent), *settings
+
+
+def stored(folder: Path, *words: str, rollouts: int = 0) -> Path:
+    """A run that has a checkpoint after some rollouts."""
+    session = prepare(config(f"run_dir={folder}", "seed=7", *words))
+    for _ in range(rollouts):
+        rollout = session.source.next()
+        metrics = session.learner.learn(rollout)
+        session.source.publish(session.agent.policy)
+        session.current_run.add(rollout, metrics)
+    session.current_run.save(session.agent, session.source)
+    session.current_run.finish("stopped")
+    session.source.close()
+    return folder
+
+
+def started(source: object, *words: str) -> tuple[Agent, Start]:
+    agent = build_agent(cfg := config(*words, f"init.from={source}"))
+    start = initialise(cfg, agent)
+    assert start is not None
+    return agent, start
+
+
+def tensors(source: Path) -> dict[str, Tensor]:
+    return dict(weights.read(source).tensors)
+
+
+def check_copies(agent: Agent) -> None:
+    """Optimizers hold the weights, and targets are what they follow."""
+    for part in agent.parts.values():
+        if isinstance(part, Optimizer):
+            flat = torch.cat([weight.detach().flatten() for weight in part.parameters])
+            assert torch.equal(flat, part.flat)
+            assert not part.count.any() and not part.mean.any(), "moments are fresh"
+        elif isinstance(part, TargetNetwork):
+            followed, target = part._optimizer.trained.state_dict(), part.network.state_dict()
+            assert all(torch.equal(followed[name], x) for name, x in target.items())
+            assert not part.training
+
+
+@pytest.mark.parametrize("agent", REWARDED)
+def test_an_agent_starts_as_the_one_that_was_stored(agent: str, tmp_path: Path) -> None:
+    """All weights and statistics, and no random number, moment or exploration of it."""
+    words = words_of(agent, *STATISTICS, "agent.rnd.coef=0.5")
+    source = stored(tmp_path / "source", *words, rollouts=12)
+    fresh, drawn = build_agent(config(*words)), torch.get_rng_state()
+    found, start = started(source, *words)
+    assert torch.equal(torch.get_rng_state(), drawn), "no random number is drawn"
+    assert found.rng.bit_generator.state == fresh.rng.bit_generator.state
+    own, expected = loadable(found), tensors(source)
+    assert all(torch.equal(own[name], expected[name]) for name in own)
+    assert not start.report.new and start.report.parameters == start.report.total
+    changed = {name for name, x in loadable(fresh).items() if not torch.equal(x, own[name])}
+    assert {name.partition(".")[0] for name in changed} == {n.partition(".")[0] for n in own}
+    check_copies(found)
+    assert all(
+        torch.equal(x, dict(fresh.policy.named_buffers())[name])
+        for name, x in found.policy.named_buffers(recurse=False)
+    ), "exploration begins anew"
+    assert (found.steps, len(start.scales or ())) == (0, len(return_scales(fresh)))
+
+
+SOURCES = {
+    "dqn": ("agent=dqn", "agent.learning_starts=9"),
+    "rainbow": ("agent=rainbow", "agent.learning_starts=9"),
+    "ppo": ("agent=ppo",),
+    "ppo, shared": ("agent=ppo", "network.shared=true"),
+    "sac": ("agent=sac", "agent.learning_starts=9"),
+}
+BACKBONES = {
+    "backbone": ("backbone", "actor"),
+    "actor": ("actor", "backbone"),
+    "critic": ("critic", "actor", "backbone"),
+}
+"""Those there that one here may start from, the first that there is."""
+
+
+@pytest.fixture(scope="module")
+def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Makes the run of a source in an environment, once."""
+
+    @functools.cache
+    def make(name: str, env: str) -> Path:
+        words = *SOURCES[name], env, *SMALL, "network.blocks.0.sizes=[8,8]"
+        return stored(tmp_path_factory.mktemp("source") / "run", *words)
+
+    return make
+
+
+PAIRS = [
+    (agent, shared, source)
+    for agent in WITH_NETWORK
+    for shared in ((False, True) if agent_class(agent).has_critic else (False,))
+    for source in SOURCES
+    if environment(agent) == "env=CartPole-v1" or not SOURCES[source][0].endswith(("dqn", "bow"))
+]
+
+
+@pytest.mark.parametrize(("agent", "shared", "source"), PAIRS)
+def test_every_agent_starts_from_the_backbone_of_every_other(
+    agent: str, shared: bool, source: str, source_of: Callable[[str, str], Path]
+) -> None:
+    path = source_of(source, environment(agent))
+    there = tensors(path)
+    words = words_of(agent, f"network.shared={str(shared).lower()}")
+    found, start = started(path, *words, "init.parts=[backbone.*]")
+    own = loadable(found)
+    backbones = [name for name in own if name.partition(".")[0] in BACKBONES]
+    assert [*start.report.loaded] == backbones and backbones
+    assert ({"critic"} <= {name.partition(".")[0] for name in own}) <= (not shared)
+    for name in backbones:
+        root, _, rest = name.partition(".")
+        origin = next(f"{r}.{rest}" for r in BACKBONES[root] if f"{r}.{rest}" in there)
+        assert torch.equal(own[name], there[origin])
+    check_copies(found)
+
+
+ACROBOT = ("env=Acrobot-v1", *SMALL, "network.blocks.0.sizes=[8,8]")
+
+
+@pytest.mark.parametrize(
+    ("agent", "new"),
+    [
+        ("dqn", ["backbone.blocks.0.layers.0", "advantage.layers.0"]),
+        ("ppo", ["actor.blocks.0.layers.0", "critic.blocks.0.layers.0", "head.linear", "value"]),
+    ],
+)
+def test_other_observations_and_actions_have_new_layers(
+    agent: str, new: list[str], source_of: Callable[[str, str], Path]
+) -> None:
+    path = source_of("dqn", "env=CartPole-v1")
+    words = (f"agent={agent}", *ACROBOT, *quick(agent))
+    with pytest.raises(ValueError, match=r"has the shape \[8, 4\] there and \[8, 6\] here"):
+        started(path, *words)
+    found, start = started(path, *words, "init.shapes=new")
+    assert start.report.new == [f"{name}.{kind}" for name in new for kind in ("weight", "bias")]
+    fresh = loadable(build_agent(config(*words)))
+    assert all(torch.equal(loadable(found)[name], fresh[name]) for name in start.report.new)
+    check_copies(found)
+    source = open_source(config(*words), found.policy, found.rollout_length)
+    before = {name: x.detach().clone() for name, x in loadable(found).items()}
+    for _ in range(12):
+        found.learn(source.next().to("cpu"))
+    assert any(not torch.equal(before[name], x) for name, x in loadable(found).items())
+
+
+def test_outputs_of_another_kind_of_action_are_new(tmp_path: Path) -> None:
+    """Two choices and a Box of two numbers have heads of one shape."""
+    block = "network.blocks.0.sizes=[8,8]"
+    kinds = [(*action_words(kind, 2), *SMALL, block) for kind in ("multibinary", "box")]
+    path = stored(tmp_path / "source", "agent=ppo", *kinds[0])
+    with pytest.raises(ValueError, match=r"head\.linear\.weight is of other actions there, and 1"):
+        started(path, "agent=ppo", *kinds[1])
+    _, start = started(path, "agent=ppo", *kinds[1], "init.shapes=slice")
+    assert start.report.new == ["head.log_std", "head.linear.weight", "head.linear.bias"]
+
+
+def test_critics_of_other_actions_are_new(tmp_path: Path) -> None:
+    """Their first layer reads actions before observations."""
+    words = ("agent=sac", *SMALL, "agent.learning_starts=9", "network.blocks.0.sizes=[8,8]")
+    path = stored(tmp_path / "source", *words, *action_words("box", 2))
+    _, start = started(path, *words, *action_words("box", 3), "init.shapes=slice")
+    new = {name.partition(".")[0] for name in start.report.new}
+    assert new == {"critics", "head"}
+    assert start.report.sliced == ["backbone.blocks.0.layers.0.weight"]
+
+
+@pytest.mark.parametrize("network", ["gru", "lstm"])
+def test_gates_are_sliced_by_columns_only(network: str, tmp_path: Path) -> None:
+    words = ("agent=ppo", *SMALL, f"network={network}", "network.shared=true")
+    sizes = "network.blocks.0.sizes=[8]", "network.blocks.1.size=8"
+    path = stored(tmp_path / "source", *words, *sizes)
+    core = "actor.blocks.1.core.weight_ih_l0"
+    wide = "network.blocks.0.sizes=[9]", sizes[1], "init.shapes=slice"
+    assert core in started(path, *words, *wide)[1].report.sliced
+    long = sizes[0], "network.blocks.1.size=9", "init.shapes=slice"
+    assert core in started(path, *words, *long)[1].report.new
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_the_first_rollout_is_learned_from_under_the_statistics_that_it_was_acted_on(
+    carry: bool, tmp_path: Path
+) -> None:
+    words = words_of("ppo", *STATISTICS)
+    path = stored(tmp_path / "source", *words, rollouts=2)
+    run = training(*words)
+    if carry:
+        initialise(config(*words, f"init.from={path}"), run.agent)
+    agent: FreshAgent[Any] = run.agent
+    assert agent.policy.normalizer is not None and agent.return_scale is not None
+    rollout = run.rollout()
+    seen: list[float] = []
+    inner = agent.batch_of
+
+    def watched(rollout: Any) -> Any:
+        seen.append(float(agent.policy.normalizer.count))
+        return inner(rollout)
+
+    agent.batch_of = watched
+    agent.learn(rollout)
+    steps = rollout.first[1:].numel()
+    assert seen == [2 * steps if carry else steps]
+    assert float(agent.policy.normalizer.count) == (3 if carry else 1) * steps
+
+
+def test_statistics_and_scale_of_rewards_may_be_fresh(tmp_path: Path) -> None:
+    words = words_of("ppo", *STATISTICS)
+    path = stored(tmp_path / "source", *words, rollouts=2)
+    for kept in ("", "init.statistics=fresh", "init.reward_scale=fresh"):
+        agent: Any = started(path, *words, *([kept] if kept else []))[0]
+        assert bool(agent.policy.normalizer.count) == (kept != "init.statistics=fresh")
+        assert bool(agent.return_scale.moments[0]) == (kept != "init.reward_scale=fresh")
+        assert not agent.return_scale.running.any(), "no return is under way"
+
+
+def test_what_differs_is_said(tmp_path: Path) -> None:
+    words = words_of("ppo", *STATISTICS)
+    path = stored(tmp_path / "source", *words, rollouts=2)
+    other = ("network.blocks.0.activation=relu", "agent.normalize_observations=false")
+    _, start = started(path, *words, *other, "init.parts=[actor.*]", "init.reward_scale=fresh")
+    first, *notes = start.notes()
+    total = start.report.total
+    assert first == (
+        f"init: 112 of {total} parameters ({112 / total:.0%}) are from "
+        f"{path}/checkpoints/step_000000031, agent=ppo on CartPole-v1 after 31 steps: actor.*"
+    )
+    assert notes == [
+        "init: new: critic.*, head.*, value.*",
+        "init: not used: critic.*, head.*, value.*",
+        "init: statistics: none here, but there observations were normalised "
+        "(agent.normalize_observations=true)",
+        "init: reward scale: fresh",
+        "init: network.blocks.0.activation is relu here, it was tanh there",
+    ]

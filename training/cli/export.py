@@ -1,0 +1,78 @@
+"""The command that gives a run to other programs and other runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...core.files import expanded
+from . import options
+from .exit_codes import usage_errors
+from .output import say
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  neuraxis export runs/CartPole-v1/ppo-mlp/20260101-120000-s0 --wandb
+  neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
+  neuraxis export RUN --backbone backbone.safetensors
+"""
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
+@click.option("--wandb", is_flag=True, help="Upload to Weights & Biases what it lacks of the run.")
+@click.option(
+    "--backbone",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the backbone, for init.from=FILE: a .safetensors file.",
+)
+@click.option(
+    "--checkpoint",
+    default="best",
+    show_default=True,
+    help="Whose backbone: best, last or step_...",
+)
+@options.trust
+def export(
+    run: Path,
+    words: tuple[str, ...],
+    wandb: bool,
+    backbone: Path | None,
+    checkpoint: str,
+    trust: bool,
+) -> int:
+    """Give RUN to another program, or its backbone to other runs.
+
+    An upload repeats what the folder says, whatever wandb.mode the run had, under the id of before:
+    what W&B has already is not sent again.
+
+    A backbone comes with the statistics of observations that it was trained under. An actor-critic
+    gives its actor's.
+    """
+    with usage_errors():
+        if not wandb and backbone is None:
+            raise ValueError("export: expected where to, --wandb or --backbone FILE")
+        if words and not wandb:
+            raise ValueError(f"{words[0]}: expected no words without --wandb")
+        if backbone is not None:
+            _write_backbone(run, checkpoint, expanded(backbone))
+        if wandb:
+            _upload(run, words, trust)
+    return 0
+
+
+def _write_backbone(run: Path, checkpoint: str, file: Path) -> None:
+    from ..storage.weights import write_backbone
+
+    count = write_backbone(run, checkpoint, file)
+    say(f"{count:,} parameters: {file}")
+
+
+def _upload(run: Path, words: tuple[str, ...], trust: bool) -> None:
+    from ..tracking.wandb_upload import upload
+
+    uploaded = upload(run, words, trust)
+    say(f"{uploaded.sent:,} of {uploaded.rows:,} rows were missing: {uploaded.url}")
