@@ -26,16 +26,23 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     max_episode_steps: Annotated[int, Field(gt=0)] | Literal["auto"] | None = "auto"
     """Steps after which an evaluation cuts an episode and counts it in `evaluate/cut`; auto: 10,000
     where the id names no limit; null: none."""
+    patience: int = Field(default=0, ge=0)
+    """Evaluations without a return above the best so far after which the run is stopped; 0: any
+    number."""
     video_interval_steps: int = Field(default=0, ge=0)
     """Steps between videos of one more episode, made with the next evaluation. 0: none."""
 
     @model_validator(mode="after")
-    def _films_come_with_evaluations(self) -> Self:
-        if self.video_interval_steps and not self.interval_steps:
-            raise ValueError(
-                f"video_interval_steps={self.video_interval_steps}: expected 0, because films come "
-                "with evaluations and interval_steps=0 has none"
-            )
+    def _evaluates(self) -> Self:
+        needing = {
+            "video_interval_steps": (self.video_interval_steps, "films come with evaluations"),
+            "patience": (self.patience, "it counts evaluations"),
+        }
+        for key, (value, why) in needing.items():
+            if value and not self.interval_steps:
+                raise ValueError(
+                    f"{key}={value}: expected 0, because {why} and interval_steps=0 has none"
+                )
         return self
 
 

@@ -16,6 +16,7 @@ from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
 from ..configs import Config
 from . import preflight
+from .callbacks import Callback
 from .datasets.dataset_source import DatasetSource
 from .distributed import ray_cluster
 from .distributed.build import build_agent
@@ -24,6 +25,7 @@ from .distributed.learner_group import LearnerGroup
 from .distributed.local_source import LocalSource
 from .distributed.process import configure_process
 from .distributed.source import Source
+from .early_stopping import EarlyStopping
 from .initialization import Start, initialise
 from .loop import Session
 from .storage import layout, provenance
@@ -79,8 +81,10 @@ def prepare(
             learner.align()
             source.copy(agent.policy)
         undo.pop_all()
-    tracked = cfg.wandb.mode != "disabled"
-    return Session(run, learner, source, [WandbTracker()] if tracked else [])
+    callbacks: list[Callback] = [] if cfg.wandb.mode == "disabled" else [WandbTracker()]
+    if cfg.eval.patience:
+        callbacks.append(EarlyStopping(cfg.eval.patience))
+    return Session(run, learner, source, callbacks)
 
 
 def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start | None:

@@ -52,13 +52,13 @@ def advance(trial: Trial, sweep: Sweep, milestone: int) -> float:
 def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
     """Starts the run, or goes on with it from its last checkpoint, up to the milestone.
 
-    One that has reached it already stays as it is.
+    One that has reached it already, or was stopped (`eval.patience`), stays as it is.
     """
     _wait_for_leftover(folder)
     started = layout.is_run(folder)
     if started:
         stored = stored_run.read(folder)
-        if stored.status == "finished":
+        if stored.status in ("finished", "stopped"):
             return
         if stored.status == "interrupted" and stored.summary["steps"] >= milestone:
             return
@@ -67,7 +67,7 @@ def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     session = prepare(cfg, folder if started else None)
     run = session.run([_PauseAt(milestone, session)])
-    if run.steps < milestone:
+    if run.steps < milestone and run.summary["status"] != "stopped":
         raise RunError(f"{folder}: interrupted at {run.steps:,} steps")
 
 
