@@ -11,9 +11,9 @@ Each document runs from top to bottom in its own folder. The language of a block
 
 A Python or YAML block below a line that is only a file's name (`my_package/my_agent.py`) is written
 to that file. `neuraxis ...` runs its entry point in this process, but shortened: total_steps is
-SHORT_STEPS, also where the command does not set it; episodes end after SHORT_EPISODE_STEPS and
-evaluations play SHORT_EPISODES, unless the command sets them; W&B is disabled unless the command
-sets `wandb.*`. `wandb` and `wandb.mode=online` use the server of `wandb_server`; ENTITY and SWEEP
+SHORT_STEPS, also where the command does not set it; agents with a replay learn after 100 steps,
+episodes end after SHORT_EPISODE_STEPS and evaluations play SHORT_EPISODES, unless the command sets
+them; W&B is disabled unless the command sets `wandb.*`. `wandb` and `wandb.mode=online` use the server of `wandb_server`; ENTITY and SWEEP
 in a command are replaced by its entity and its newest sweep. What cannot run here is only checked:
 `make` (a dry run), `pip install` (its extras), `python FILE` (compiles), `ray` (its options, and
 the words for `neuraxis`).
@@ -186,12 +186,20 @@ def short(words: list[str]) -> list[str]:
         },
         "evaluate": {"--episodes": ["--episodes", SHORT_EPISODES]},
     }
+    if learns_late(words):
+        missing["train"]["agent.learning_starts="] = ["agent.learning_starts=100"]
     if name == "sweep" and "--resume" not in words:
         missing["sweep"] = missing["train"]
     for opening, more in missing.get(name, {}).items():
         if not any(word.startswith(opening) for word in words):
             words += more
     return [name, *words]
+
+
+def learns_late(words: list[str]) -> bool:
+    """Whether the agent of a command collects steps before it learns."""
+    chosen = [word for word in words if re.fullmatch(r"(agent|experiment)=\w+", word)]
+    return "learning_starts" in dict(load(chosen).agent)
 
 
 def form(text: str) -> list[list[str]]:
