@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..core.rollout import Rollout
+from ..core.rollout import BATCHED, Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Metrics
 from .learning.losses import masked_normalize
@@ -17,6 +18,8 @@ from .learning.minibatches import cut, minibatches
 from .learning.returns import gae
 from .on_policy import OnPolicyAgent, OnPolicyConfig, explained_variance
 from .setup import Setup
+
+TENSORS = (*BATCHED, "columns")
 
 
 class AdvantageConfig(OnPolicyConfig, frozen=True):
@@ -60,9 +63,18 @@ class AdvantageAgent(OnPolicyAgent):
         steps = config.n_steps * setup.num_envs
         self.batches = -(-steps // (config.batch_size or steps))
 
-    @torch.no_grad()
+    def execute(self, updates: float, reason: str | None = None) -> None:
+        """See `Agent.execute`; without memory the sequences are made as updates are."""
+        super().execute(updates, reason)
+        self._run_sequences = self.repeated(self._sequences)
+
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
         """See `FreshAgent.batch_of`: sequences of length L, of which there are T * B / L."""
+        return self._run_sequences({name: getattr(rollout, name) for name in TENSORS})
+
+    @torch.no_grad()
+    def _sequences(self, tensors: dict[str, Any]) -> tuple[dict[str, Tree], Metrics]:
+        rollout = Rollout(**tensors, version=0, episodes=np.empty((0, 4)))
         value, log_prob, state = self.policy.unroll(rollout, self.sequence_length)
         error, estimates, metrics = self.estimate(rollout, value, log_prob)
         target = error + value[:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..networks.batch_norm import BatchStatistics
 from ..networks.layers import decayed_parameters
 from ..networks.weight_norm import followers
 from .claims import Claims
-from .learning.execution import Execution, Update, check_parts, choose, execute, share
+from .learning.execution import Execution, Update, check_parts, choose, execute, record, share
 from .learning.optimizer import Optimizer
 from .learning.penalty import Penalty
 from .learning.schedules import scheduled
@@ -144,6 +145,16 @@ class Agent(Claims, Generic[P]):
             self.run_update = execute(
                 lambda batch: self.update(self.weigh(batch)), parts, self.execution, self
             )
+
+    def repeated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of trees of tensors, recorded if `run_update` is no plain call.
+
+        Args:
+            function: It may read what `update` may read, and changes nothing.
+        """
+        if self.execution == "plain":
+            return function
+        return record(function, self.parts.values(), self)
 
     def set_learning_rate(self, config: GradientConfig) -> None:
         """Sets the learning rate of all optimizers to that of the schedule at this step."""

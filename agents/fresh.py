@@ -59,6 +59,11 @@ class FreshAgent(Agent[P]):
         if config.rnd.coef:
             self.rnd = self.parts["rnd"] = RND(config.rnd, setup, config.gamma)
 
+    def execute(self, updates: float, reason: str | None = None) -> None:
+        """See `Agent.execute`; the metrics are computed as updates are."""
+        super().execute(updates, reason)
+        self._run_metrics = self.repeated(torch.no_grad()(self.metrics))
+
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Takes the updates of all minibatches of all epochs, up to one whose step is forbidden."""
         normalizer = self.policy.normalizer
@@ -89,7 +94,7 @@ class FreshAgent(Agent[P]):
         if "grad_norm" in terms:
             metrics["train/grad_norm"] = terms["grad_norm"].mean()
         metrics["train/learning_rate"] = self.optimizer.rate.clone()
-        return metrics | self.metrics(terms, coefficients) | penalty.logged(self.penalties())
+        return metrics | self._run_metrics(terms, coefficients) | penalty.logged(self.penalties())
 
     def penalties(self) -> list[Terms]:
         """L1 and L2 of the present weights, of each part that trains some; see `Penalty.sums`."""

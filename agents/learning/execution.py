@@ -68,9 +68,9 @@ def execute(update: Update, parts: Iterable[object], execution: Execution, owner
     parts = list(parts)
     if execution == "plain":
         return update
-    places = Places(parts)
     if execution == "recorded":
-        return Recorded(update, places.tensors, Watched(owner))
+        return record(update, parts, owner)
+    places = Places(parts)
 
     def functional(tensors: Sequence[Tensor], batch: Any) -> Terms:
         with places.filled(tensors), torch.enable_grad():
@@ -78,6 +78,11 @@ def execute(update: Update, parts: Iterable[object], execution: Execution, owner
 
     watched = Watched(owner, patience=1)  # to compile again takes longer than it gains
     return Compiled(functional, (tuple(places.bases),), instead=update, watched=watched)
+
+
+def record(function: Callable[..., Any], parts: Iterable[object], owner: object) -> Recorded:
+    """Records a function of trees of tensors; arguments as those of `execute`."""
+    return Recorded(function, Places(parts).tensors, Watched(owner))
 
 
 def share(
