@@ -13,10 +13,10 @@ A Python or YAML block below a line that is only a file's name (`my_package/my_a
 to that file. `neuraxis ...` runs its entry point in this process, but shortened: total_steps is
 SHORT_STEPS, also where the command does not set it; agents with a replay learn after 100 steps,
 episodes end after SHORT_EPISODE_STEPS and evaluations play SHORT_EPISODES, unless the command sets
-them; W&B is disabled unless the command sets `wandb.*`. `wandb` and `wandb.mode=online` use the server of `wandb_server`; ENTITY and SWEEP
-in a command are replaced by its entity and its newest sweep. What cannot run here is only checked:
-`make` (a dry run), `pip install` (its extras), `python FILE` (compiles), `ray` (its options, and
-the words for `neuraxis`).
+them; W&B is disabled unless the command sets `wandb.*`. `wandb` and `wandb.mode=online` use the
+server of `wandb_server`; ENTITY and SWEEP in a command are replaced by its entity and its newest
+sweep. What cannot run here is only checked: `make` (a dry run), `pip install` (its extras), `python
+FILE` (compiles), `ray` (its options, and the words for `neuraxis`).
 """
 
 import itertools
