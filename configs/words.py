@@ -13,6 +13,7 @@ from .text import brief, parse_value, plain
 ENVIRONMENT_ID = re.compile(r".*(-v\d+$|:|/)")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_PART = re.compile(r"\w+")
 
 
 class Word(NamedTuple):
@@ -105,9 +106,9 @@ def unique(words: Iterable[Word]) -> list[Word]:
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> Iterable[Word]:
-    """The leaves of a mapping as words."""
+    """The leaves of a mapping as words; one with keys that no dotted key can have is a leaf."""
     for key, value in data.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and all(map(_PART.fullmatch, value)):
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield _word(f"{prefix}{key}", value, brief(value))
