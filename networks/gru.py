@@ -36,7 +36,7 @@ class GRU(Recurrent):
         if x.device.type == "cpu":
             y = GRULayer.apply(x, state[0][0], *weights)
             return y, (y[-1:],)
-        y, h = torch.gru(x, state[0], weights, True, 1, 0.0, self.training, False, False)
+        y, h = torch.gru(x, state[0], weights, True, 1, 0.0, self.differentiated, False, False)
         return y, (h,)
 
     def shutters(self, bias: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ class LSTM(Recurrent):
         """See `Recurrent.kernel`."""
         with torch.autocast("cpu", enabled=False):  # some CPUs have no such kernel in bfloat16
             x = x.float()
-            y, *after = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+            y, *after = torch.lstm(
+                x, state, weights, True, 1, 0.0, self.differentiated, False, False
+            )
         return y, tuple(after)
 
     def shutters(self, bias: Tensor) -> Tensor:

@@ -118,6 +118,14 @@ class Recurrent(Backbone):
             after.append(layer)
         return x, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
 
+    @property
+    def differentiated(self) -> bool:
+        """Whether PyTorch's kernels are to keep what their backward takes.
+
+        They do not in eval mode, and a frozen layer is in eval mode above layers that learn.
+        """
+        return self.training or torch.is_grad_enabled()
+
     def kernel(self, x: Tensor, state: Memory, weights: list[Tensor]) -> tuple[Tensor, Memory]:
         """Runs x [T,B,*] through one layer with the weights given; state [1,B,H]."""
         raise NotImplementedError
