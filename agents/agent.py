@@ -13,15 +13,17 @@ from ..core.rollout import Rollout
 from ..core.space_trees import to_tree
 from ..core.stateful import Stateful
 from ..core.tree import map_tree
-from ..networks.batch_norm import BatchStatistics
+from ..networks.batch_norm import share_statistics
 from ..networks.layers import decayed_parameters
 from ..networks.weight_norm import followers
 from .claims import Claims
+from .freezing import Freezing
 from .learning.execution import Execution, Update, check_parts, choose, execute, record, share
 from .learning.optimizer import Optimizer
 from .learning.penalty import Penalty
 from .learning.schedules import scheduled
 from .learning.terms import Terms
+from .learning.vector import Vector
 from .policies.policy import Policy, is_recordable
 from .setup import AgentConfig, GradientConfig, Setup
 
@@ -58,9 +60,11 @@ class Agent(Claims, Generic[P]):
     """How `run_update` runs `update`."""
     run_update: Update
     """`update` as `execute` wrapped it; from a whole minibatch to the terms of its losses."""
+    freezing: Freezing | None = None
+    """What is frozen, or learns slower; None: nothing ever."""
 
     def __init__(self, config: AgentConfig, setup: Setup) -> None:
-        self.name = config.name
+        self.name, self._base = config.name, config
         self.setup = setup
         self.device = setup.device
         self.steps = 0
@@ -122,12 +126,17 @@ class Agent(Claims, Generic[P]):
                 an update is neither recorded nor compiled.
 
         Raises:
-            ValueError: Compiling was wished and is impossible, or `parts` lack a module that is
-                trained.
+            ValueError: Compiling was wished and is impossible, `parts` lack a module that is
+                trained, or see `Freezing`.
         """
-        setup, parts = self.setup, self.parts.values()
+        setup, parts, base = self.setup, self.parts.values(), self._base
         peers = setup.peers if self.optimizers else None  # without gradients nothing is shared
         check_parts(self.parts)
+        if self.freezing is None and isinstance(base, GradientConfig) and base.treats_parts:
+            whole = self.parts, self.vectors(), setup.total_steps
+            self.freezing = Freezing(base, *whole, changed=self._wrap)
+            if base.freeze:  # loaded before the optimizers
+                self.parts = {"freezing": self.freezing, **self.parts}
         modules = [part for part in parts if isinstance(part, nn.Module)]
         if self.has_memory:
             reason = reason or "a network with memory"
@@ -135,11 +144,15 @@ class Agent(Claims, Generic[P]):
             reason = f"agent={self.name} with dropout or batch normalisation"
         if peers is not None:
             reason = f"an update shared by several learners (learner.count={peers.count})"
-            for layer in (layer for module in modules for layer in module.modules()):
-                if isinstance(layer, BatchStatistics):
-                    layer.total = peers.sum
+            share_statistics(modules, peers.sum)
         self.execution = choose(setup.compile, updates, reason, self.device)
-        if peers is not None:
+        self._wrap()
+        if self.freezing is not None:
+            self.notes += (*self.freezing.notes(self.execution == "compiled"),)
+
+    def _wrap(self) -> None:
+        parts, peers = self.parts.values(), self.setup.peers
+        if peers is not None and self.optimizers:
             self.run_update = share(self.update, self.weigh, peers, parts)
         else:
             self.run_update = execute(
@@ -155,6 +168,10 @@ class Agent(Claims, Generic[P]):
         if self.execution == "plain":
             return function
         return record(function, self.parts.values(), self)
+
+    def thaw(self) -> Metrics:
+        """Thaws what is due at this step, before anything is learned; says what is still frozen."""
+        return {} if self.freezing is None else self.freezing.thaw(self.steps)
 
     def set_learning_rate(self, config: GradientConfig) -> None:
         """Sets the learning rate of all optimizers to that of the schedule at this step."""
@@ -179,6 +196,10 @@ class Agent(Claims, Generic[P]):
         parts = self.parts.items()
         return {name: part for name, part in parts if isinstance(part, Optimizer)}
 
+    def vectors(self) -> list[Vector]:
+        """All that trains parameters: the optimizers, unless a subclass has more."""
+        return [*self.optimizers.values()]
+
     @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]."""
@@ -192,12 +213,11 @@ class Agent(Claims, Generic[P]):
             NAME begins with the optimizer's part, as in `weights/actor_optimizer.head.weight`.
         """
         several = len(self.optimizers) > 1
-        named: dict[str, Tensor] = {}
-        for part, optimizer in self.optimizers.items():
-            for name, tensor in optimizer.tensors().items():
-                kind, _, rest = name.partition("/")
-                named[f"{kind}/{part}.{rest}" if several else name] = tensor
-        return named
+        return {
+            name: tensor
+            for part, optimizer in self.optimizers.items()
+            for name, tensor in optimizer.tensors(f"{part}." if several else "").items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next `learn` depends on, and the spaces: a tree that a checkpoint holds."""

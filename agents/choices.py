@@ -12,7 +12,7 @@ from ..core.errors import shorten
 from ..core.registry import find_class, summaries
 from ..networks.backbone import NetworkConfig, may_remember
 from .agent import Agent
-from .setup import AgentConfig, Setup
+from .setup import AgentConfig, GradientConfig, Setup
 
 _PACKAGE = "neuraxis.agents"
 
@@ -68,6 +68,11 @@ def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
             f"{others}"
         )
     agent = chosen(config, setup)
+    if isinstance(config, GradientConfig) and config.treats_parts and agent.freezing is None:
+        raise ValueError(
+            f"agent.freeze, agent.learning_rate_factors and agent.layer_decay: agent={config.name} "
+            "does not call `execute`, and has neither"
+        )
     critic = setup.network.critic or ()
     if not chosen.memory and (agent.has_memory or any(map(may_remember, critic))):
         blocks = (*setup.network.blocks, *critic)

@@ -66,6 +66,7 @@ class FreshAgent(Agent[P]):
 
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Takes the updates of all minibatches of all epochs, up to one whose step is forbidden."""
+        found = self.thaw()
         normalizer = self.policy.normalizer
         primes = self.steps == 0 and normalizer is not None and not normalizer.seen
         if primes:  # the first rollout was acted on raw observations, and gives the statistics
@@ -75,9 +76,9 @@ class FreshAgent(Agent[P]):
         if self.return_scale is not None:
             reward = self.return_scale(rollout.reward, rollout.first, rollout.columns)
             rollout = replace(rollout, reward=reward)
-        found: Metrics = {}
         if self.rnd is not None:
-            rollout, found = self.rnd(rollout, self.rng)
+            rollout, novelty = self.rnd(rollout, self.rng)
+            found |= novelty
         self.set_learning_rate(self.settings)
         batch, metrics = self.batch_of(rollout)
         metrics |= found
@@ -94,11 +95,11 @@ class FreshAgent(Agent[P]):
         if "grad_norm" in terms:
             metrics["train/grad_norm"] = terms["grad_norm"].mean()
         metrics["train/learning_rate"] = self.optimizer.rate.clone()
-        return metrics | self._run_metrics(terms, coefficients) | penalty.logged(self.penalties())
-
-    def penalties(self) -> list[Terms]:
-        """L1 and L2 of the present weights, of each part that trains some; see `Penalty.sums`."""
-        return [optimizer.penalties() for optimizer in self.optimizers.values()]
+        return (
+            metrics
+            | self._run_metrics(terms, coefficients)
+            | penalty.logged(v.penalties() for v in self.vectors())
+        )
 
     def update(self, batch: Any) -> Terms:
         """See `Agent.update`: one step that reduces the loss."""

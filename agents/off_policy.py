@@ -116,6 +116,7 @@ class OffPolicyAgent(Agent[P]):
 
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Puts the rollout into the replay and takes the updates that are due."""
+        found = self.thaw()
         self.see(rollout)
         self.set_learning_rate(self.settings)
         due = self._due()
@@ -126,10 +127,10 @@ class OffPolicyAgent(Agent[P]):
         metrics: Metrics = {}
         if count and self.steps >= self.settings.learning_starts and self.replay.ready:
             metrics = self.metrics(joined(list(self._updates(count))))
-            metrics |= penalty.logged(o.penalties() for o in self.optimizers.values())
+            metrics |= penalty.logged(vector.penalties() for vector in self.vectors())
         metrics["train/learning_rate"] = next(iter(self.optimizers.values())).rate.clone()
         metrics["replay/size"] = torch.tensor(float(len(self.replay)))
-        return metrics
+        return metrics | found
 
     def _due(self) -> int:
         """Updates that were due so far, since the run began, whether taken or not."""

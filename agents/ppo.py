@@ -26,6 +26,7 @@ from .agent import Metrics
 from .learning.losses import approx_kl, clipped_surrogate, masked_mean, value_loss
 from .learning.schedules import Shape
 from .learning.terms import Terms
+from .learning.vector import in_train_mode
 from .policies.actor_critic import ActorCritic
 from .policies.policy import differs_in_training
 from .setup import Setup
@@ -93,7 +94,7 @@ class PPO(AdvantageAgent):
 
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
         """See `AdvantageAgent.batch_of`; keeps the policy that acted, where masks change it."""
-        self.old = copy.deepcopy(self.policy).train() if self.differs else None
+        self.old = in_train_mode(copy.deepcopy(self.policy)) if self.differs else None
         return super().batch_of(rollout)
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:

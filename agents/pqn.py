@@ -121,7 +121,7 @@ class PQN(FreshAgent[QPolicy]):
         bare = [n for n, b in enumerate(setup.network.blocks) if getattr(b, "norm", "") == "none"]
         if bare:
             words = " ".join(f"network.blocks.{number}.norm=layer" for number in bare)
-            self.notes = (f"agent=pqn has no target network and is steadier with {words}",)
+            self.notes += (f"agent=pqn has no target network and is steadier with {words}",)
 
     def explore(self) -> None:
         """Sets epsilon for the next rollout."""

@@ -7,13 +7,24 @@ from dataclasses import dataclass
 
 import gymnasium
 import torch
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    field_validator,
+)
 
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
 from .learning.data_parallel import Peers
 from .learning.schedules import Shape
 from .learning.update_rules import Rule
+
+Until = NonNegativeInt | NonNegativeFloat | None
+"""Environment steps or, below 1, the share of the run until which something is frozen; None: it
+never thaws."""
 
 
 class AgentConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -51,6 +62,32 @@ class GradientConfig(AgentConfig, frozen=True):
     """Weight in the loss of half the sum of w^2 over the weight matrices."""
     normalize_observations: bool = False
     """Running mean and deviation of vector observations, kept in the policy."""
+    freeze: dict[str, Until] = {}
+    """What does not learn, `{PATTERN: UNTIL}`, and until when: a number of steps, below 1 a share
+    of the run, null for ever. Of patterns that match the same the last one counts."""
+    learning_rate_factors: dict[str, PositiveFloat] = {}
+    """Factors on the learning rate, `{PATTERN: FACTOR}`; the last pattern that matches counts."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate for each layer further below the output layers."""
+
+    @field_validator("freeze")
+    @classmethod
+    def _times(cls, freeze: dict[str, Until]) -> dict[str, Until]:
+        for pattern, until in freeze.items():
+            if until is not None and until >= 1 and (until == 1 or until % 1):
+                raise ValueError(
+                    f"{pattern}={until}: expected a number of steps, or below 1 a share of the "
+                    "run, or null for ever"
+                )
+        times = [until for until in freeze.values() if until]
+        if min(times, default=0) < 1 <= max(times, default=0):
+            raise ValueError("expected either numbers of steps or, below 1, shares of the run")
+        return freeze
+
+    @property
+    def treats_parts(self) -> bool:
+        """Whether some parts of the agent are trained in another way than others."""
+        return bool(self.freeze or self.learning_rate_factors or self.layer_decay != 1)
 
 
 class DatasetConfig(AgentConfig, frozen=True):

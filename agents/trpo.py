@@ -29,6 +29,7 @@ from .learning.losses import LARGEST_LOG_RATIO, masked_mean
 from .learning.penalty import Penalty
 from .learning.terms import Terms
 from .learning.trust_region import TrustRegion
+from .learning.vector import Vector
 from .policies.policy import differs_in_training
 from .setup import Setup
 
@@ -138,9 +139,9 @@ class TRPO(AdvantageAgent):
         error = (batch["target"] - value).square()
         return (batch["weight"] * error).sum(), {"error": error.detach(), "valid": batch["valid"]}
 
-    def penalties(self) -> list[Terms]:
-        """See `FreshAgent.penalties`: of the actor, too."""
-        return [self.region.penalties(), *super().penalties()]
+    def vectors(self) -> list[Vector]:
+        """See `Agent.vectors`: the actor's, too."""
+        return [self.region, *super().vectors()]
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:
         """See `FreshAgent.metrics`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -136,6 +136,18 @@ def counting(module: nn.Module, rows: Tensor) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.counted = None
+
+
+def share_statistics(modules: Iterable[nn.Module], total: Callable[[Tensor], Tensor]) -> None:
+    """Lets the batch statistics of all layers of modules be those of several learners' shares.
+
+    Args:
+        modules: These.
+        total: See `BatchStatistics.total`.
+    """
+    for layer in (layer for module in modules for layer in module.modules()):
+        if isinstance(layer, BatchStatistics):
+            layer.total = total
 
 
 def _beside(channels: Tensor, input: Tensor) -> Tensor:

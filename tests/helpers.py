@@ -167,8 +167,8 @@ class Late:
 
 
 def weights(agent: Agent) -> torch.Tensor:
-    """A copy of all that is trained, of all optimizers or of a table, as one vector."""
-    trained = [optimizer.flat for optimizer in agent.optimizers.values()]
+    """A copy of all that is ever trained, of all optimizers or of a table, as one vector."""
+    trained = [optimizer.whole for optimizer in agent.optimizers.values()]
     return torch.cat(trained) if trained else agent.policy.cells.flatten().clone()
 
 

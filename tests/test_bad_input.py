@@ -342,6 +342,27 @@ USAGE = {
     ),
     "train env=Acrobot-v1 env.kwargs.max_episode_steps=20": "did you mean env.time_limit=20?",
     "train env=BipedalWalker-v3 env.mask_velocity=true": "env.mask_velocity=true: not known for",
+    # parts that are frozen or slower
+    "train 'agent.freeze={encoder.*: 0.5}'": (
+        "agent.freeze: encoder.*: matches no name; did you mean actor.*? | actor.*, critic.*"
+    ),
+    "train 'agent.freeze={head.*: 200_000}'": (
+        "agent.freeze: head.*=200000: expected less than total_steps=64, or null for ever"
+    ),
+    "train 'agent.freeze={head.*: 1.5}'": "agent.freeze: head.*=1.5: expected a number of steps",
+    "train 'agent.freeze={head.*: 0.5, actor.*: 900}'": "agent.freeze: expected either numbers of",
+    "train 'agent.freeze={head.*: soon}'": "agent.freeze.head.*=soon: expected an integer",
+    "train agent.freeze=head.*": "agent.freeze=head.*: expected a mapping {KEY: VALUE}",
+    "train 'agent.learning_rate_factors={head.*: 0}'": "head.*=0: expected a number greater than 0",
+    f"train {DQN} 'agent.learning_rate_factors={{heads.*: 2}}'": (
+        "agent.learning_rate_factors: heads.*: matches no name | backbone.*, advantage.*"
+    ),
+    "train agent=trpo 'agent.learning_rate_factors={actor.*: 2}'": (
+        "agent.learning_rate_factors: actor.*: matches no name | critic.*, value.*"
+    ),
+    "train agent=trpo network.shared=true agent.layer_decay=0.9": (
+        "agent.layer_decay=0.9: agent=trpo trains no layer below an output by a learning rate"
+    ),
     # other people's modules
     "train agent=bad_user.nothing": "agent=bad_user.nothing: | No module named",
     "train agent=bad_user.syntax": "agent=bad_user.syntax: SyntaxError: | (syntax.py, line 1)",

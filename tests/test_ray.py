@@ -47,6 +47,7 @@ CASES = {
     "ppo-lstm": (*PPO, "network=lstm", "env.last_action=true"),
     "ppo-transformer": (*PPO, "network=transformer", "network.blocks.1.memory=8"),
     "ppo-sde": (*PPO, "env=Pendulum-v1", *SDE),
+    "ppo-thaw": (*PPO, "agent.freeze={backbone.*: 300, head.*: null}", "agent.layer_decay=0.5"),
     "trpo": (*SMALL, "agent=trpo", "agent.n_steps=32"),
     "reinforce-lstm": (*SMALL, "agent=reinforce", "agent.n_steps=16", "network=lstm"),
     "dqn-prioritized": (*DQN, "agent.prioritized=true", "agent.n_step=3"),

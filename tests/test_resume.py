@@ -52,6 +52,13 @@ CASES = {
         *("agent.gaussian.sde_sample_freq=5", "agent.gaussian.squashed=true", "groups=2"),
     ),
     "ppo-rnd": (*PPO, "agent.rnd.coef=0.5", "agent.rnd.batch_size=16", "groups=2"),
+    "ppo-thaw": (
+        *(*PPO, "network.blocks.0.norm=batch", "agent.layer_decay=0.5", "network.shared=true"),
+        'agent.freeze={backbone.*: 0.4, "*.bias": 0.8, normalizer.*: 0.4}',
+        "agent.normalize_observations=true",
+    ),
+    "sac-thaw": (*SAC, "agent.freeze={critics.*: 150, temperature.*: 260, head.*: 320}"),
+    "trpo-thaw": ("agent=trpo", "agent.n_steps=16", "agent.freeze={actor.*: 0.45, value.*: null}"),
     "ppo-images": (*PPO, "env=minigrid_doorkey", "network=cnn_small"),
     "trpo-lstm": ("agent=trpo", "agent.n_steps=16", "agent.batch_size=32", "network=lstm"),
     "reinforce": ("agent=reinforce", "agent.n_steps=16", "agent.normalize_rewards=true"),

@@ -172,14 +172,16 @@ class Optimizer(Vector):
             step(state, grad[begin:end], self.eps, self.betas)
         self.count.add_(1)
 
-    def tensors(self) -> Terms:
+    def tensors(self, prefix: str = "") -> Terms:
         """Each parameter as `weights/NAME`, and its mean gradient as `gradients/NAME`.
+
+        NAME begins with the prefix.
 
         The mean is the first moment, over about ten updates: a compiled update does not show each
         gradient.
         """
         return {
-            f"{kind}/{name}": part
+            f"{kind}/{prefix}{name}": part
             for kind, vector in (("weights", self.flat), ("gradients", self.mean))
             for name, part in zip(self.names, self.split(vector), strict=True)
         }

@@ -39,10 +39,12 @@ class Normalizer(nn.Module):
 
     Attributes:
         space: Of one normalised observation.
+        frozen: Whether its own statistics stay as they are.
     """
 
     def __init__(self, space: gymnasium.Space, limit: float = 10.0) -> None:
         super().__init__()
+        self.frozen = False
         self.limit = limit
         self.parts: dict[str | int, Normalizer] = {}
         self.space = space
@@ -98,7 +100,7 @@ class Normalizer(nn.Module):
         elif isinstance(obs, tuple):
             for i, leaf in enumerate(obs):
                 self.parts[i].update(leaf)
-        elif self.active:
+        elif self.active and not self.frozen:
             flat = obs.flatten(0, 1).double()
             new = (float(len(flat)), flat.mean(0), flat.var(0, correction=0))
             count, mean, variance = merge((float(self.count), self.mean, self.variance), new)
