@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from ..networks.noisy import NoisyLinear
+from ..networks.weight_norm import NormedConv2d, NormedLinear
 from .agent import Agent
 from .learning.target import TargetNetwork
 from .policies.normalize import ReturnScale
@@ -82,10 +83,19 @@ def return_scales(agent: Agent) -> dict[str, ReturnScale]:
 
 @torch.no_grad()
 def take_over(agent: Agent, values: Mapping[str, Tensor]) -> None:
-    """Writes values into the tensors of these names; target networks follow at once."""
+    """Writes values into the tensors of these names; target networks follow at once.
+
+    So do norms of weights whose own numbers are not among the values.
+    """
     tensors = loadable(agent)
     for name, value in values.items():
         tensors[name].copy_(value)
+    for opening, module in _modules(agent):
+        for path, layer in module.named_modules():
+            own = f"{opening}{path}."
+            if isinstance(layer, NormedLinear | NormedConv2d) and f"{own}weight" in values:
+                if not any(name.startswith(f"{own}norm.") for name in values):
+                    layer.norm.begin(layer.weight)
     for part in agent.parts.values():
         if isinstance(part, TargetNetwork):
             part.copy()

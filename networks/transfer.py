@@ -102,7 +102,7 @@ def transfer(
         for name in (name for name in differing if name not in unlike):
             sliced |= _sliced(name, given[name], here[name], name in packed)
     fresh = [name for name in differing if name not in sliced]
-    if config.shapes == "skip":  # but the statistics of a layer belong together
+    if config.shapes == "skip":  # but statistics of a layer belong together
         fresh = [name for name in fresh if not isinstance(here[name], nn.Parameter)]
     layers = {_layer(name) for name in fresh}
     values = {n: x for n, x in (values | sliced).items() if _layer(n) not in layers}
@@ -148,7 +148,8 @@ def _refuse(differing: list[str], given: Named, here: Named, unlike: Collection[
 def _sliced(name: str, given: Tensor, built: Tensor, packed: bool) -> dict[str, Tensor]:
     """The tensor as it was built, with what both have of `given`; nothing if that is no part."""
     other_rows = given.shape[:1] != built.shape[:1]
-    if given.ndim != built.ndim or (packed and other_rows) or name.startswith(STATISTICS):
+    counted = not isinstance(built, nn.Parameter)  # statistics are of a whole layer
+    if counted or given.ndim != built.ndim or (packed and other_rows):
         return {}
     part = tuple(slice(size) for size in common(given, built))
     value = built.detach().clone()

@@ -40,8 +40,12 @@ class Spectral(nn.Module):
         self.v: Tensor
         self.register_buffer("u", torch.randn(rows.shape[0]))
         self.register_buffer("v", torch.zeros(rows.shape[1]))
+        self.begin(rows)
+
+    def begin(self, weight: Tensor) -> None:
+        """Finds the singular vectors of a weight [out,*] that is another one."""
         for _ in range(ITERATIONS):
-            self.follow(rows)
+            self.follow(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Maps a weight [out,*] to the same shape."""
@@ -66,6 +70,11 @@ class Scaled(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.scale = nn.Parameter(weight.detach().flatten(1).norm(dim=1))
+
+    @torch.no_grad()
+    def begin(self, weight: Tensor) -> None:
+        """Takes the lengths of a weight [out,*] that is another one."""
+        self.scale.copy_(weight.flatten(1).norm(dim=1))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Maps a weight [out,*] to the same shape."""

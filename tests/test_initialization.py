@@ -16,6 +16,7 @@ from neuraxis.agents.fresh import FreshAgent
 from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.agents.learning.target import TargetNetwork
 from neuraxis.agents.loading import loadable, return_scales
+from neuraxis.networks.weight_norm import NormedLinear
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.initialization import Start, initialise
 from neuraxis.training.session import open_source, prepare
@@ -271,3 +272,21 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
         "init: reward scale: fresh",
         "init: network.blocks.0.activation is relu here, it was tanh there",
     ]
+
+
+@pytest.mark.parametrize("norm", ["spectral", "weight"])
+def test_norms_of_weights_begin_with_the_weights_that_were_loaded(
+    norm: str, source_of: Callable[[str, str], Path]
+) -> None:
+    """Where there were no such norms there: those of the first weights would be of no use."""
+    path = source_of("dqn", "env=CartPole-v1")
+    words = (*words_of("dqn"), f"network.blocks.0.weight_norm={norm}")
+    with pytest.raises(ValueError, match=r"have other layers: .*norm.* is not there"):
+        started(path, *words)
+    found, _ = started(path, *words, "init.shapes=skip")
+    for layer in found.policy.modules():
+        if isinstance(layer, NormedLinear):
+            weight, given = layer.weight.detach(), layer.norm(layer.weight).detach()
+            size = 1.0 if norm == "weight" else torch.linalg.matrix_norm(weight, 2)
+            torch.testing.assert_close(given, weight / size, rtol=1e-3, atol=1e-4)
+    check_copies(found)
