@@ -290,3 +290,19 @@ def test_norms_of_weights_begin_with_the_weights_that_were_loaded(
             size = 1.0 if norm == "weight" else torch.linalg.matrix_norm(weight, 2)
             torch.testing.assert_close(given, weight / size, rtol=1e-3, atol=1e-4)
     check_copies(found)
+
+
+@pytest.mark.parametrize("agent", [name for name in REWARDED if name in WITH_NETWORK])
+def test_a_backbone_that_is_frozen_stays_as_it_was_loaded(
+    agent: str, source_of: Callable[[str, str], Path]
+) -> None:
+    freeze = "agent.freeze={backbone.*: null}"
+    path = source_of("ppo", environment(agent))
+    found, start = started(path, *words_of(agent), freeze, "init.parts=[backbone.*]")
+    before = {name: x.detach().clone() for name, x in loadable(found).items()}
+    source = open_source(config(*words_of(agent)), found.policy, found.rollout_length)
+    for _ in range(12):
+        found.learn(source.next().to("cpu"))
+    after = loadable(found)
+    assert all(torch.equal(after[name], before[name]) for name in start.report.loaded)
+    assert any(not torch.equal(after[name], before[name]) for name in start.report.new)
