@@ -221,6 +221,17 @@ def test_what_does_not_count_makes_no_group(tmp_path: Path) -> None:
     assert (row.group, row.seeds) == ("ppo mlp", 2)
 
 
+def test_runs_that_start_from_the_run_of_their_own_seed_are_one_group(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"tuned/{seed}", 2.0, f"seed={seed}", f"init.from=pre/dqn-s{seed}")
+        write_run(tmp_path / f"other/{seed}", 3.0, f"seed={seed}", f"init.from=pre/ppo-s{seed}")
+        write_run(tmp_path / f"plain/{seed}", 1.0, f"seed={seed}")
+    found = {row.group: row.seeds for row in compare([tmp_path]).rows}
+    assert found == {"from=pre/ppo-s*": 2, "from=pre/dqn-s*": 2, "from=null": 2}
+    write_run(tmp_path / "tuned/2", 2.0, "seed=2", "init.from=pre/dqn-s1")
+    assert len(compare([tmp_path]).rows) == 4, "of another seed"
+
+
 @pytest.mark.parametrize(
     ("words", "label"),
     [

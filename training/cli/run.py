@@ -29,6 +29,7 @@ Examples:
   neuraxis train env=Pendulum-v1 env.kwargs.g=9.8 agent.learning_rate=1e-3 agent.gamma=0.9
   neuraxis train network=mlp 'network.blocks.0.sizes=[128,128]' wandb.mode=online
   neuraxis train --from runs/.../config.yaml seed=4
+  neuraxis train agent=dqn env=Acrobot-v1 init.from=runs/... init.shapes=new
 
 \b
 Common keys:
