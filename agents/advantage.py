@@ -18,6 +18,7 @@ from .learning.minibatches import cut, minibatches
 from .learning.returns import gae
 from .on_policy import OnPolicyAgent, OnPolicyConfig, explained_variance
 from .setup import Setup
+from .teacher import ADVICE
 
 TENSORS = (*BATCHED, "columns")
 
@@ -86,6 +87,8 @@ class AdvantageAgent(OnPolicyAgent):
             "target": target,
             "valid": rollout.valid.float(),
         }
+        if self.teacher is not None:
+            steps[ADVICE] = rollout.extras[ADVICE]
         metrics["value/explained_variance"] = explained_variance(error, target, rollout.valid)
         cuts = map_tree(lambda x: cut(x, self.sequence_length), steps | estimates)
         return cuts | {"state": state}, metrics

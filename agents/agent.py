@@ -26,6 +26,7 @@ from .learning.terms import Terms
 from .learning.vector import Vector
 from .policies.policy import Policy, is_recordable
 from .setup import AgentConfig, GradientConfig, Setup
+from .teacher import Teacher
 
 P = TypeVar("P", bound=Policy)
 Metrics = dict[str, Tensor]
@@ -56,6 +57,8 @@ class Agent(Claims, Generic[P]):
     """T of the rollouts that it learns from."""
     notes: tuple[str, ...] = ()
     """What `neuraxis train` says of it at the start."""
+    teacher: Teacher | None = None
+    """Who advises it; None: nobody."""
     execution: Execution = "plain"
     """How `run_update` runs `update`."""
     run_update: Update

@@ -27,6 +27,8 @@ from .learning.minibatches import cut, minibatches
 from .learning.terms import Terms
 from .on_policy import OnPolicyAgent, OnPolicyConfig
 from .setup import DatasetConfig, Setup
+from .teacher import ADVICE, given_teacher
+from .teacher_config import ImitationConfig, TaughtConfig
 
 
 class BC(OnPolicyAgent):
@@ -35,7 +37,7 @@ class BC(OnPolicyAgent):
     rewarded: ClassVar[bool] = False
     has_critic: ClassVar[bool] = False
 
-    class Config(DatasetConfig, OnPolicyConfig, frozen=True):
+    class Config(DatasetConfig, TaughtConfig, OnPolicyConfig, frozen=True):
         """Settings of behaviour cloning."""
 
         name: str = "bc"
@@ -47,6 +49,9 @@ class BC(OnPolicyAgent):
         least one."""
         n_epochs: int = Field(default=1, gt=0)
         """Passes over each rollout; the dataset itself is read again until `total_steps`."""
+        teacher: ImitationConfig = ImitationConfig()
+        """A policy that says what it would do, in the states of the dataset or, without one, in
+        those that the agent comes to."""
         loss: Literal["nll", "mse"] = "nll"
         """nll: negative log-likelihood of the actions; mse: squared error of the most likely
         action of a Box, which leaves its deviation as it is."""
@@ -63,6 +68,8 @@ class BC(OnPolicyAgent):
                 f"agent.loss=mse: is for Box actions, got {shorten(setup.action_space)}; expected "
                 "nll"
             )
+        self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
+        self.cloned = config.dataset is not None or self.teacher is None
         self.sequence_length = config.n_steps if self.has_memory else 1
         steps = config.n_steps * setup.num_envs
         updates = setup.total_steps / steps * config.n_epochs
@@ -82,6 +89,8 @@ class BC(OnPolicyAgent):
             "action": rollout.action,
             "valid": rollout.valid.float(),
         }
+        if self.teacher is not None:
+            steps[ADVICE] = rollout.extras[ADVICE]
         cuts = map_tree(lambda leaf: cut(leaf, self.sequence_length), steps)
         return cuts | {"state": rollout.state}, {}
 
@@ -92,20 +101,24 @@ class BC(OnPolicyAgent):
         return minibatches(batch, count, size, self.config.n_epochs, self.rng)
 
     def loss(self, batch: dict[str, Tree]) -> tuple[Tensor, Terms]:
-        """The distance from the actions taken, and the entropy bonus."""
+        """The distances from the actions taken and from the teacher, and the entropy bonus."""
         head, action = self.policy.head, batch["action"]
         params = self.policy.distribution(batch["obs"], batch["state"], batch["first"])
         mode, entropy = head.mode(params), head.entropy(params)
-        if self.config.loss == "mse":
-            distance = (mode - action).square().mean(-1)
-        else:
-            distance = -head.log_prob(params, action)
-        total = distance - batch["ent_coef"] * entropy
-        terms = {"distance": distance.detach(), "entropy": entropy.detach()}
-        if self.discrete:
-            same = mode == action
-            terms["same"] = (same.all(-1) if same.ndim > distance.ndim else same).float()
-        return (total * batch["weight"]).sum(), terms | {"valid": batch["valid"]}
+        total = -batch["ent_coef"] * entropy
+        terms = {"entropy": entropy.detach(), "valid": batch["valid"]}
+        if self.cloned:
+            if self.config.loss == "mse":
+                distance = (mode - action).square().mean(-1)
+            else:
+                distance = -head.log_prob(params, action)
+            total, terms["distance"] = total + distance, distance.detach()
+            if self.discrete:
+                same = mode == action
+                terms["same"] = (same.all(-1) if same.ndim > entropy.ndim else same).float()
+        if self.teacher is not None:
+            total = self.teacher.teach(total, params, batch, terms)
+        return (total * batch["weight"]).sum(), terms
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:
         """See `FreshAgent.metrics`."""

@@ -13,7 +13,7 @@ between rounds of updates. Noise is drawn anew for each update and, for acting, 
 
 from __future__ import annotations
 
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -34,9 +34,11 @@ from .policies.q_values import QPolicy
 from .policies.return_distribution import ReturnConfig
 from .replay.sample import Sample, warmed
 from .setup import Setup
+from .teacher import Lesson, given_teacher
+from .teacher_config import TaughtConfig, ValueTeacherConfig
 
 
-class Batch(TypedDict):
+class Batch(Lesson):
     """N sequences of L steps, as the loss takes them."""
 
     obs: Tree  # [L, N, *obs]
@@ -62,7 +64,7 @@ class DQN(OffPolicyAgent[QPolicy]):
         "a target is the maximum over actions, and over a Box that is no finite search"
     )
 
-    class Config(ExplorationConfig, ReturnConfig, OffPolicyConfig, frozen=True):
+    class Config(TaughtConfig, ExplorationConfig, ReturnConfig, OffPolicyConfig, frozen=True):
         """DQN's settings; names as in Stable-Baselines3 where it has them."""
 
         name: str = "dqn"
@@ -79,6 +81,8 @@ class DQN(OffPolicyAgent[QPolicy]):
         """Environment steps after which the target network follows."""
         tau: float = Field(default=1.0, gt=0, le=1)
         """Share of the newest weights that the target network takes then; 1 copies them."""
+        teacher: ValueTeacherConfig = ValueTeacherConfig()
+        """A policy that says what it would do."""
         noisy: bool = False
         """Noisy output layers instead of epsilon-greedy exploration."""
 
@@ -88,6 +92,7 @@ class DQN(OffPolicyAgent[QPolicy]):
         self.policy, twin = (self._network().to(self.device).eval() for _ in range(2))
         twin.normalizer = self.policy.normalizer  # both see the same inputs
         self.optimizer = self.build_optimizer(self.policy, config)
+        self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         self.target = TargetNetwork(twin, self.optimizer, config.tau)
         self.replay = self.build_replay()
         self.parts.update(policy=self.policy, target=self.target, optimizer=self.optimizer)
@@ -175,7 +180,10 @@ class DQN(OffPolicyAgent[QPolicy]):
         loss, error = returns.loss(taken, batch["target"], tau)
         value = returns.mean(taken).detach()
         terms = {"loss": loss.detach(), "error": error.detach(), "q": value}
-        return (batch["weight"] * loss).sum(), terms | {"valid": batch["valid"]}
+        terms["valid"] = batch["valid"]
+        if self.teacher is not None:
+            loss = self.teacher.teach(loss, self.policy.values(q, batch["obs"]), batch, terms)
+        return (batch["weight"] * loss).sum(), terms
 
     def priority(self, terms: Terms) -> np.ndarray:
         """See `OffPolicyAgent.priority`; of distributions, the loss takes the TD error's place."""

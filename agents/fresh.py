@@ -67,6 +67,8 @@ class FreshAgent(Agent[P]):
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Takes the updates of all minibatches of all epochs, up to one whose step is forbidden."""
         found = self.thaw()
+        if self.teacher is not None:
+            rollout = self.teacher.advise(rollout)
         normalizer = self.policy.normalizer
         primes = self.steps == 0 and normalizer is not None and not normalizer.seen
         if primes:  # the first rollout was acted on raw observations, and gives the statistics
@@ -95,6 +97,8 @@ class FreshAgent(Agent[P]):
         if "grad_norm" in terms:
             metrics["train/grad_norm"] = terms["grad_norm"].mean()
         metrics["train/learning_rate"] = self.optimizer.rate.clone()
+        if self.teacher is not None:
+            metrics |= self.teacher.metrics(terms, self.progress)
         return (
             metrics
             | self._run_metrics(terms, coefficients)
@@ -127,7 +131,10 @@ class FreshAgent(Agent[P]):
 
     def coefficients(self) -> Terms:
         """The present values of settings with a schedule, as scalars on the learner's device."""
-        return {}
+        if self.teacher is None:
+            return {}
+        coef = self.teacher.coef(self.progress)
+        return {"teacher_coef": torch.tensor(coef, device=self.device)}
 
     def scheduled(self, value: float, shape: Shape) -> Tensor:
         """The present value of a setting with a schedule, a scalar."""

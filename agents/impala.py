@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -29,11 +29,13 @@ from .learning.returns import vtrace
 from .learning.terms import Terms
 from .on_policy import OnPolicyAgent, OnPolicyConfig, explained_variance
 from .setup import Setup
+from .teacher import ADVICE, Lesson, given_teacher
+from .teacher_config import TaughtConfig
 
 COLUMNWISE = ("obs", "first", "action", "reward", "discount", "extras", "state")
 
 
-class Batch(TypedDict):
+class Batch(Lesson):
     """N columns of L steps, as the loss takes them."""
 
     obs: Tree  # [L, N, *obs]
@@ -53,7 +55,7 @@ class IMPALA(OnPolicyAgent):
 
     asynchronous: ClassVar[bool] = True
 
-    class Config(OnPolicyConfig, frozen=True):
+    class Config(TaughtConfig, OnPolicyConfig, frozen=True):
         """IMPALA's settings."""
 
         name: str = "impala"
@@ -78,6 +80,7 @@ class IMPALA(OnPolicyAgent):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
+        self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         minibatches = config.n_epochs * -(-setup.num_envs // self._columns(setup.num_envs))
         self.execute(setup.total_steps / (config.n_steps * setup.num_envs) * minibatches)
 
@@ -108,7 +111,8 @@ class IMPALA(OnPolicyAgent):
             log_prob - rollout.extras["log_prob"],
             *(cfg.gamma, cfg.gae_lambda, cfg.rho_bar, cfg.c_bar),
         )
-        return {
+        advice = {} if self.teacher is None else {ADVICE: rollout.extras[ADVICE]}
+        return advice | {
             "obs": map_tree(lambda leaf: leaf[:-1], rollout.obs),
             "first": rollout.first[:-1],
             "state": rollout.state,
@@ -130,6 +134,8 @@ class IMPALA(OnPolicyAgent):
         terms = {"gain": gain, "error": error, "entropy": entropy}
         terms = {name: term.detach() for name, term in terms.items()}
         kept: Terms = {"target": batch["target"], "rho": batch["rho"], "valid": batch["valid"]}
+        if self.teacher is not None:
+            total = self.teacher.teach(total, params, batch, terms)
         return (total * batch["weight"]).sum(), terms | kept
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:

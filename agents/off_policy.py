@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import shorten
-from ..core.goals import has_goals
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Agent, Metrics
@@ -21,7 +18,7 @@ from .learning.schedules import scheduled
 from .learning.terms import Terms, joined
 from .off_policy_config import OffPolicyConfig
 from .policies.policy import Policy
-from .replay.hindsight import HindsightReplay
+from .replay.hindsight import kind_of_replay
 from .replay.replay import Replay
 from .replay.sample import Sample
 from .setup import AgentConfig, Setup
@@ -68,7 +65,13 @@ class OffPolicyAgent(Agent[P]):
                 f"agent.train_freq={cfg.train_freq}: sequences begin where rollouts begin, and "
                 "each step must be in as many of them as any other"
             )
-        self.parts["replay"] = replay = self._kind_of_replay()(
+        if self.teacher is not None and cfg.hindsight != "none":
+            raise ValueError(
+                f"agent.hindsight={cfg.hindsight}: a teacher speaks of the goals of the time; "
+                "expected none with agent.teacher.from"
+            )
+        given = cfg.hindsight, cfg.n_sampled_goal, self.setup.observation_space
+        self.parts["replay"] = replay = kind_of_replay(*given, self.setup.goal_rewards)(
             cfg.buffer_size,
             self.setup.num_envs,
             window=self.burn_in + self.sequence_length + cfg.n_step - 1,
@@ -81,20 +84,6 @@ class OffPolicyAgent(Agent[P]):
         )
         self._check_that_updates_come()
         return replay
-
-    def _kind_of_replay(self) -> Callable[..., Replay]:
-        """Raises ValueError for hindsight where observations have no goals."""
-        cfg, space = self.settings, self.setup.observation_space
-        if cfg.hindsight == "none":
-            return Replay
-        if not has_goals(space):
-            raise ValueError(
-                f"agent.hindsight={cfg.hindsight}: expected observations with achieved_goal and "
-                f"desired_goal of one shape, neither joined nor nested, got {shorten(space)}"
-            )
-        make = self.setup.goal_rewards
-        rewards = make() if make is not None else None
-        return partial(HindsightReplay, rewards, cfg.hindsight, cfg.n_sampled_goal)
 
     def _check_that_updates_come(self) -> None:
         """Raises ValueError if the settings mean that no update is ever taken."""
@@ -118,6 +107,8 @@ class OffPolicyAgent(Agent[P]):
         """Puts the rollout into the replay and takes the updates that are due."""
         found = self.thaw()
         self.see(rollout)
+        if self.teacher is not None:
+            rollout = self.teacher.advise(rollout)
         self.set_learning_rate(self.settings)
         due = self._due()
         self.replay.add(rollout)
@@ -126,7 +117,10 @@ class OffPolicyAgent(Agent[P]):
         self.before_updates(rollout.steps)
         metrics: Metrics = {}
         if count and self.steps >= self.settings.learning_starts and self.replay.ready:
-            metrics = self.metrics(joined(list(self._updates(count))))
+            terms = joined(list(self._updates(count)))
+            metrics = self.metrics(terms)
+            if self.teacher is not None:
+                metrics |= self.teacher.metrics(terms, self.progress)
             metrics |= penalty.logged(vector.penalties() for vector in self.vectors())
         metrics["train/learning_rate"] = next(iter(self.optimizers.values())).rate.clone()
         metrics["replay/size"] = torch.tensor(float(len(self.replay)))
@@ -200,11 +194,20 @@ class OffPolicyAgent(Agent[P]):
         """
         cfg = self.settings
         if len(starts) == cfg.batch_size or cfg.hindsight != "none":
-            return self.batch_of(self.replay.gather(starts, weight))
+            return self._minibatch(starts, weight)
         once, first, places = np.unique(starts, return_index=True, return_inverse=True)
-        batch = self.batch_of(self.replay.gather(once, weight[first]))
+        batch = self._minibatch(once, weight[first])
         picked = torch.from_numpy(places).to(self.device)
         return map_tree(lambda leaf: leaf.index_select(1, picked), batch)
+
+    def _minibatch(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:
+        """What `batch_of` makes of these windows, with a teacher's advice if there is one."""
+        sample = self.replay.gather(starts, weight)
+        batch = self.batch_of(sample)
+        if self.teacher is not None:
+            rows = slice(self.burn_in, self.burn_in + self.sequence_length)
+            batch |= self.teacher.recall(sample, rows, self.progress)
+        return batch
 
     def weigh(self, batch: Any) -> Any:
         """See `Agent.weigh`: weights [L, N] of the steps, from importance weights [1, N]."""

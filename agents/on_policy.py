@@ -64,7 +64,8 @@ class OnPolicyAgent(FreshAgent[ActorCritic]):
     def coefficients(self) -> Terms:
         """See `FreshAgent.coefficients`: the weight of the entropy."""
         cfg = self.settings
-        return {"ent_coef": self.scheduled(cfg.ent_coef, cfg.ent_coef_schedule)}
+        own = {"ent_coef": self.scheduled(cfg.ent_coef, cfg.ent_coef_schedule)}
+        return super().coefficients() | own
 
 
 def explained_variance(error: Tensor, target: Tensor, mask: Tensor) -> Tensor:

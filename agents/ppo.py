@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import NotRequired, TypedDict
+from typing import NotRequired
 
 import torch
 from pydantic import Field
@@ -30,9 +30,11 @@ from .learning.vector import in_train_mode
 from .policies.actor_critic import ActorCritic
 from .policies.policy import differs_in_training
 from .setup import Setup
+from .teacher import Lesson, given_teacher
+from .teacher_config import TaughtConfig
 
 
-class Batch(TypedDict):
+class Batch(Lesson):
     """N sequences of L steps, as the loss takes them."""
 
     obs: Tree  # [L, N, *obs]
@@ -53,7 +55,7 @@ class Batch(TypedDict):
 class PPO(AdvantageAgent):
     """Proximal policy optimisation, discrete and continuous."""
 
-    class Config(AdvantageConfig, frozen=True):
+    class Config(TaughtConfig, AdvantageConfig, frozen=True):
         """PPO's settings; names as in Stable-Baselines3."""
 
         name: str = "ppo"
@@ -82,6 +84,7 @@ class PPO(AdvantageAgent):
             raised = "either" if steps == 1 else "it"
             advice = f"raise {raised}, or set agent.normalize_advantage=false"
             raise ValueError(f"agent.{place}: a minibatch of one step has no deviation; {advice}")
+        self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         self.old: ActorCritic | None = None
         self.veto = self.too_far if config.target_kl else None
         looks = "agent.target_kl, which looks at each update before it is done,"
@@ -126,6 +129,8 @@ class PPO(AdvantageAgent):
             total = total - batch["ent_coef"] * entropy
         terms = {"log_ratio": log_ratio, "surrogate": surrogate, "error": error, "entropy": entropy}
         terms = {name: term.detach() for name, term in terms.items()} | {"valid": batch["valid"]}
+        if self.teacher is not None:
+            total = self.teacher.teach(total, params, batch, terms)
         if cfg.target_kl is not None:
             terms["weight"] = batch["weight"]
         return (total * batch["weight"]).sum(), terms

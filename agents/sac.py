@@ -40,6 +40,8 @@ from .off_policy_config import ActorCriticConfig
 from .policies.softmax import SoftmaxPolicy
 from .policies.squashed import SquashedGaussian, squashed_sample
 from .setup import Setup
+from .teacher import given_teacher
+from .teacher_config import TaughtConfig
 
 
 class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
@@ -47,7 +49,7 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
 
     action_spaces = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
 
-    class Config(ActorCriticConfig, frozen=True):
+    class Config(TaughtConfig, ActorCriticConfig, frozen=True):
         """SAC's settings; names as in Stable-Baselines3."""
 
         name: str = "sac"
@@ -97,13 +99,12 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         self.discrete = not isinstance(setup.action_space, spaces.Box)
         self.distributional = config.n_quantiles > 1
         policy = self._policy()
+        self.teacher = given_teacher(config.teacher, setup, policy, self.parts)
         self.build_parts(config, policy, config.n_quantiles)
         normed = any(isinstance(layer, BatchStatistics) for layer in self.critics.modules())
         if config.tau is None and not normed:
-            self.notes = (
-                "agent.tau=null (CrossQ) needs a batch norm in place of the target network; "
-                "take network=crossq",
-            )
+            advice = "needs a batch norm in place of the target network; take network=crossq"
+            self.notes = (f"agent.tau=null (CrossQ) {advice}",)
         start = config.ent_coef_init if config.ent_coef == "auto" else config.ent_coef
         entropy = config.target_entropy
         if entropy == "auto" and isinstance(policy, SoftmaxPolicy):
@@ -203,8 +204,11 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
             if self.policy.mask_path and self.config.target_entropy == "auto":
                 allowed = (params > INVALID / 2).sum(-1).log() - math.log(params.shape[-1])
                 terms["forbidden"] = self.config.target_entropy_share * allowed
-        loss = (batch["weight"] * (self.temperature() * log_prob - gain)).sum()
-        return loss, terms | {"log_prob": log_prob.detach(), "gain": gain.detach()}
+        loss = self.temperature() * log_prob - gain
+        terms |= {"log_prob": log_prob.detach(), "gain": gain.detach()}
+        if self.teacher is not None:
+            loss = self.teacher.teach(loss, params, batch, terms)
+        return (batch["weight"] * loss).sum(), terms
 
     def metrics(self, terms: Terms) -> Metrics:
         """See `OffPolicyAgent.metrics`."""

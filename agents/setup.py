@@ -21,6 +21,7 @@ from ..networks.backbone import NetworkConfig
 from .learning.data_parallel import Peers
 from .learning.schedules import Shape
 from .learning.update_rules import Rule
+from .policies.policy import Policy
 
 Until = NonNegativeInt | NonNegativeFloat | None
 """Environment steps or, below 1, the share of the run until which something is frozen; None: it
@@ -120,5 +121,7 @@ class Setup:
     """Whether to run updates as one compiled graph; None leaves that to the agent."""
     peers: Peers | None = None
     """The learners that share each minibatch; None: there is one."""
+    teacher: Policy | None = None
+    """The policy that teaches; None: there is none, or only the policy is wanted."""
     goal_rewards: Callable[[], GoalRewards] | None = None
     """Makes what judges other goals than those of the time; None: only the policy is wanted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -131,3 +131,40 @@ def put(arrays: Tree, index: int, obs: Any) -> None:
 def checksum(arrays: Tree, index: int) -> int:
     """A sum of the observation in row `index` of arrays [num,*]."""
     return zlib.crc32(b"".join(leaf[index].tobytes() for leaf in leaves(arrays)))
+
+
+class Spaces(Protocol):
+    """What has observations and actions: environments, a policy, a dataset."""
+
+    @property
+    def observation_space(self) -> Space:
+        """Of one observation."""
+        ...
+
+    @property
+    def action_space(self) -> Space:
+        """Of one action."""
+        ...
+
+
+def check_fit(wanted: Spaces, other: Spaces, place: str) -> None:
+    """Raises ValueError if the spaces of `other` are not those of a policy, but for their bounds.
+
+    Args:
+        wanted: The policy.
+        other: Environments, a dataset or another policy.
+        place: Opens the message.
+    """
+    for name in ("observation_space", "action_space"):
+        found, expected = getattr(other, name), getattr(wanted, name)
+        if map_space(_form, found) != map_space(_form, expected):
+            raise ValueError(
+                f"{place}: {name} {shorten(found)}, the policy was made for {shorten(expected)}"
+            )
+
+
+def _form(space: Space) -> Space:
+    """A Box without its bounds: two forms of an environment may tell them differently."""
+    return (
+        spaces.Box(0, 1, space.shape, space.dtype.type) if isinstance(space, spaces.Box) else space
+    )

@@ -32,7 +32,7 @@ class FakeRun:
 
 
 class FakeLoop(types.ModuleType):
-    """Stands in for training.session and training.api: counts to total_steps, ends as told."""
+    """Stands in for training.session and others: counts to total_steps, ends as told."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("neuraxis.training.session")
@@ -51,7 +51,11 @@ class FakeLoop(types.ModuleType):
         return types.SimpleNamespace(setup=setup, execution=self.execution, notes=())
 
     def prepare(
-        self, cfg: Config, resume_from: Path | None = None, checkpoint: str = "last"
+        self,
+        cfg: Config,
+        resume_from: Path | None = None,
+        checkpoint: str = "last",
+        trust: bool = False,
     ) -> "FakeLoop":
         self.prepared.append((cfg, resume_from))
         return self
@@ -87,7 +91,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     fake = FakeLoop(tmp_path / "my run")
     fake.folder.mkdir()
     (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
-    for name in ("session", "api"):
+    for name in ("session", "saved_policy"):
         monkeypatch.setitem(sys.modules, f"neuraxis.training.{name}", fake)
     monkeypatch.chdir(tmp_path)
     return fake

@@ -6,6 +6,7 @@ processes, which the tests at the end start.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -111,7 +112,10 @@ class Team:
 
     def __init__(self, run: Training, count: int, seconds: float = 20) -> None:
         self.peers = [Peers(rank, count) for rank in range(count)]
-        self.agents: list[Any] = [build_agent(run.cfg, peers) for peers in self.peers]
+        teacher = run.agent.setup.teacher
+        self.agents: list[Any] = [
+            build_agent(run.cfg, peers, teacher=copy.deepcopy(teacher)) for peers in self.peers
+        ]
         self.pool = ThreadPoolExecutor(count)
         store: Any = c10d.HashStore()
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from neuraxis.agents import agent_class, agent_names
 from neuraxis.agents.rnd import RNDConfig
+from neuraxis.agents.teacher_config import TeacherConfig, ValueTeacherConfig
 from neuraxis.configs import (
     CheckpointConfig,
     Config,
@@ -43,7 +44,7 @@ METRICS = ROOT / "docs" / "metrics.md"
 README = ROOT / "README.md"
 AGENTS = re.compile(r"^\| agent \|.*?\n(?=\n)", re.MULTILINE | re.DOTALL)  # README's table
 MARK = "<!-- What follows is written by `python -m tests.test_reference`. -->\n"
-KIND = r"(?:episode|evaluate|final|loss|policy|q|ray|replay|time|train|value)"
+KIND = r"(?:episode|evaluate|final|loss|policy|q|ray|replay|teacher|time|train|value)"
 
 
 def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
@@ -55,6 +56,8 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
         yield f"agent={name}", "agent.", agent_class(name).Config
     yield "agent.gaussian (of actor-critics on policy)", "agent.gaussian.", GaussianConfig
     yield "agent.rnd (of agents on policy)", "agent.rnd.", RNDConfig
+    yield "agent.teacher (of ppo, appo, impala, sac; of bc)", "agent.teacher.", TeacherConfig
+    yield "agent.teacher (of dqn)", "agent.teacher.", ValueTeacherConfig
     yield "init", "init.", InitConfig
     yield "network", "network.", NetworkConfig
     for name in block_names():

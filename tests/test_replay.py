@@ -327,7 +327,7 @@ def test_a_replay_lies_where_its_agent_learns() -> None:
     devices: list[str] = []
     for ring in (replay.steps, replay.memories):
         map_tree(lambda leaf: devices.append(leaf.device.type), ring.trees)
-    assert set(devices) == {"meta"} and len(devices) == 6
+    assert set(devices) == {"meta"} and len(devices) == 8  # two of them extras
 
 
 @pytest.mark.parametrize("ring", ["steps", "memories"])

@@ -18,6 +18,7 @@ import torch
 from neuraxis.configs import dump, load, load_resumed
 from neuraxis.envs.builtin.diagnostic import Identity
 from neuraxis.training import api, evaluator
+from neuraxis.training import load as load_policy
 from neuraxis.training.loop import Session
 from neuraxis.training.session import prepare
 from neuraxis.training.storage import checkpoint_folder
@@ -341,7 +342,7 @@ def test_from_python_ctrl_c_is_raised_and_load_draws_nothing(tmp_path: Path) -> 
     torch.manual_seed(3)
     expected = torch.rand(())
     torch.manual_seed(3)
-    api.load(tmp_path, "last")
+    load_policy(tmp_path, "last")
     assert torch.rand(()) == expected
 
 

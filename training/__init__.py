@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import load, train
+    from .api import train
     from .callbacks import Callback
     from .distributed.build import build_agent
     from .loop import Session
+    from .saved_policy import load
     from .session import prepare
 
 __all__ = ["Callback", "Session", "build_agent", "load", "prepare", "train"]
@@ -15,7 +16,7 @@ _MODULES = {
     "Callback": "callbacks",
     "Session": "loop",
     "build_agent": "distributed.build",
-    "load": "api",
+    "load": "saved_policy",
     "prepare": "session",
     "train": "api",
 }

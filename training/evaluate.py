@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from gymnasium import spaces
 
 from ..agents.policies.policy import Policy
-from ..core.errors import shorten
 from ..core.rollout import Rollout
 from ..envs import EnvConfig, make
 from ..envs.collector import Collector
-from ..envs.observations import Space, map_space
+from ..envs.observations import check_fit
 from .film import filming
 
 _CHUNK_STEPS = 64  # length of a rollout: decides only memory, and the steps too many at the end
@@ -170,37 +167,6 @@ def summarize(episodes: np.ndarray, limit: int | None = None) -> dict[str, float
         **success,
         **cut,
     }
-
-
-class _Spaces(Protocol):
-    @property
-    def observation_space(self) -> Space: ...
-
-    @property
-    def action_space(self) -> Space: ...
-
-
-def check_fit(policy: Policy, other: _Spaces, place: str) -> None:
-    """Raises ValueError if the spaces of `other` are not the policy's but for their bounds.
-
-    Args:
-        policy: Acts.
-        other: Environments, a dataset or another policy.
-        place: Opens the message.
-    """
-    for name in ("observation_space", "action_space"):
-        found, wanted = getattr(other, name), getattr(policy, name)
-        if map_space(_form, found) != map_space(_form, wanted):
-            raise ValueError(
-                f"{place}: {name} {shorten(found)}, the policy was made for {shorten(wanted)}"
-            )
-
-
-def _form(space: Space) -> Space:
-    """A Box without its bounds: two forms of an environment may tell them differently."""
-    return (
-        spaces.Box(0, 1, space.shape, space.dtype.type) if isinstance(space, spaces.Box) else space
-    )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ..agents.agent import Agent
 from ..agents.learning.data_parallel import Peers
 from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
+from ..agents.teacher_config import TaughtConfig
 from ..configs import Config
 from . import preflight
 from .callbacks import Callback
@@ -28,6 +29,7 @@ from .distributed.source import Source
 from .early_stopping import EarlyStopping
 from .initialization import Start, initialise
 from .loop import Session
+from .saved_policy import load
 from .storage import layout, provenance
 from .storage.checkpoint_folder import begun
 from .storage.run import Run
@@ -37,7 +39,10 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(
-    cfg: Config, resume_from: str | Path | None = None, checkpoint: str = layout.LAST
+    cfg: Config,
+    resume_from: str | Path | None = None,
+    checkpoint: str = layout.LAST,
+    trust: bool = False,
 ) -> Session:
     """Builds all that a run needs; writes nothing before everything fits together.
 
@@ -45,6 +50,7 @@ def prepare(
         cfg: The configuration.
         resume_from: Folder of the run to go on with.
         checkpoint: From which of its checkpoints: `last`, `best` or `step_...`.
+        trust: Whether a run that teaches may import the modules that it names, see `load`.
 
     Raises:
         ValueError: The configuration cannot be run; names the key, the value and what is possible.
@@ -52,12 +58,8 @@ def prepare(
     """
     configure_process(cfg.threads)
     several = cfg.learner.count > 1
-    agent = build_agent(cfg, Peers(0, cfg.learner.count) if several else None)
-    if not agent.rewarded and dataset_of(cfg) is None:
-        raise ValueError(
-            f"agent={agent.name}: learns from what others did; expected agent.dataset=DIR, which "
-            "`neuraxis record RUN --out DIR` writes"
-        )
+    peers = Peers(0, cfg.learner.count) if several else None
+    agent = _check_learns(cfg, build_agent(cfg, peers, teacher=teacher_of(cfg, trust)))
     start = _start(cfg, agent, resume_from)
     if cfg.eval.video_interval_steps:
         preflight.try_film(cfg)
@@ -74,6 +76,8 @@ def prepare(
             run = Run.create(cfg)
             if start is not None:
                 provenance.note(run.dir, "init", start.facts())
+            if agent.teacher is not None:
+                provenance.note(run.dir, "teacher", agent.teacher.facts())
         else:
             run = Run.open(resume_from, cfg)
             for said in run.load(agent, source, checkpoint):
@@ -85,6 +89,16 @@ def prepare(
     if cfg.eval.patience:
         callbacks.append(EarlyStopping(cfg.eval.patience))
     return Session(run, learner, source, callbacks)
+
+
+def _check_learns(cfg: Config, agent: Agent) -> Agent:
+    """The agent. Raises ValueError if it learns from no rewards, and nothing else is given."""
+    if not agent.rewarded and dataset_of(cfg) is None and agent.teacher is None:
+        raise ValueError(
+            f"agent={agent.name}: learns from others; expected agent.dataset=DIR, which `neuraxis "
+            "record RUN --out DIR` writes, or agent.teacher.from=RUN"
+        )
+    return agent
 
 
 def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start | None:
@@ -100,6 +114,17 @@ def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start |
 def dataset_of(cfg: Config) -> str | None:
     """The folder of the episodes that the agent learns from, if it does."""
     return cfg.agent.dataset if isinstance(cfg.agent, DatasetConfig) else None
+
+
+def teacher_of(cfg: Config, trust: bool) -> Policy | None:
+    """The policy that teaches the agent, if one does. Raises ValueError or RunError."""
+    chosen = cfg.agent.teacher if isinstance(cfg.agent, TaughtConfig) else None
+    if chosen is None or chosen.source is None:
+        return None
+    try:
+        return load(chosen.source, chosen.checkpoint, trust)
+    except ValueError as error:
+        raise ValueError(f"agent.teacher.from={chosen.source}: {error}") from error
 
 
 def open_source(cfg: Config, policy: Policy, length: int) -> Source:

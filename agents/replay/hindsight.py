@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.goals import GoalRewards
+from ...core.errors import shorten
+from ...core.goals import GoalRewards, has_goals
 from ...core.rollout import Rollout
 from .episodes import Episodes
 from .replay import Replay
@@ -114,6 +118,34 @@ class HindsightReplay(Replay):
             length = int(newest[column] - oldest[column]) + 1
             rows = self.steps.read(("first",), *place, length)["first"]
             self.episodes.add(*place, rows.cpu().numpy())
+
+
+def kind_of_replay(
+    strategy: Strategy | Literal["none"],
+    n_sampled_goal: int,
+    space: gymnasium.Space,
+    make: Callable[[], GoalRewards] | None,
+) -> Callable[..., Replay]:
+    """The replay with or without hindsight, to be called with the settings of `Replay`.
+
+    Args:
+        strategy: See `HindsightReplay`; none: without.
+        n_sampled_goal: See there.
+        space: Of observations.
+        make: Makes what judges the new goals; None: nothing is ever gathered.
+
+    Raises:
+        ValueError: Observations have no goals.
+    """
+    if strategy == "none":
+        return Replay
+    if not has_goals(space):
+        raise ValueError(
+            f"agent.hindsight={strategy}: expected observations with achieved_goal and "
+            f"desired_goal of one shape, neither joined nor nested, got {shorten(space)}"
+        )
+    rewards = make() if make is not None else None
+    return partial(HindsightReplay, rewards, strategy, n_sampled_goal)
 
 
 def _like(flag: Tensor, leaf: Tensor) -> Tensor:

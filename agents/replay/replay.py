@@ -20,7 +20,7 @@ from .sumtree import SumTree
 from .windows import Windows
 
 STATES = ("obs", "first")  # one row more than
-TRANSITIONS = ("action", "reward", "discount")
+TRANSITIONS = ("action", "reward", "discount", "extras")
 
 
 class Replay:
@@ -162,7 +162,9 @@ class Replay:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where `state_dict` stood."""
         self.windows.written[:], self.highest = state["written"], state["highest"]
-        self.steps.load_state_dict(state["steps"])
+        steps = state["steps"]
+        older = {"extras": {}} if steps and "extras" not in steps else {}
+        self.steps.load_state_dict(steps | older)
         self.memories.load_state_dict(state["memories"])
         if self.tree is not None:
             self.tree.set(np.arange(len(state["priorities"])), state["priorities"])

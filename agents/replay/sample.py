@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Sample:
     """[N]: which start each window has, for `update_priorities`."""
     weight: Tensor
     """[N]: importance weights, at most 1; ones when uniform."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """[W, N, *]: what else was known of each step, for instance the advice of a teacher."""
 
     @property
     def valid(self) -> Tensor:

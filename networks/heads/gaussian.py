@@ -105,11 +105,19 @@ class Gaussian(ActionHead[Params]):
         return (log_std.sum(-1) + constant).expand(mean.shape[:-1])
 
     def kl(self, params: Params, other: Params) -> Tensor:
-        """The sum of (s^2 + d^2 - 1) / 2 - log s: ratio s of deviations, distance d of means."""
-        (mean, log_std), (other_mean, other_log_std) = params[:2], other[:2]
-        distance = (mean - other_mean) * (-other_log_std).exp()
-        log_ratio = log_std - other_log_std
-        return ((2 * log_ratio).expm1() / 2 + distance.square() / 2 - log_ratio).sum(-1)
+        """See `gaussian_kl`."""
+        return gaussian_kl(params, other)
+
+
+def gaussian_kl(params: Params, other: Params) -> Tensor:
+    """KL(params || other): the sum of (s^2 + d^2 - 1) / 2 - log s.
+
+    s are the ratios of the deviations, d the distances of the means in deviations of `other`.
+    """
+    (mean, log_std), (other_mean, other_log_std) = params[:2], other[:2]
+    distance = (mean - other_mean) * (-other_log_std).exp()
+    log_ratio = log_std - other_log_std
+    return ((2 * log_ratio).expm1() / 2 + distance.square() / 2 - log_ratio).sum(-1)
 
 
 def limited(x: Tensor, low: float | None, high: float | None) -> Tensor:

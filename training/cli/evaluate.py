@@ -51,11 +51,11 @@ def evaluate(
     the environment of RUN, if a script has done so while RUN was trained.
     """
     with usage_errors():
-        from ..api import load as load_policy
         from ..distributed.process import configure_process
         from ..evaluate import Budget
         from ..evaluate import evaluate as play
         from ..evaluator import cut_note, episode_limit, opening_seed
+        from ..saved_policy import load as load_policy
         from ..storage import layout
         from .progress_display import EvaluationDisplay
 

@@ -49,12 +49,12 @@ def record(
     the policy saw them, rewards as the environment gave them.
     """
     with usage_errors():
-        from ..api import load as load_policy
         from ..datasets import dataset
         from ..datasets.record import record as play
         from ..distributed.process import configure_process
         from ..evaluate import Budget, summarize
         from ..evaluator import cut_note, episode_limit, opening_seed
+        from ..saved_policy import load as load_policy
         from ..storage import checkpoint_folder, layout, provenance
         from .progress_display import EvaluationDisplay
 

@@ -60,7 +60,7 @@ def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool)
         if source is not None and not any(word.startswith("run_dir=") for word in words):
             words = (*words, "run_dir=null")  # a repeated run gets a folder of its own
         config = load(words, source, trust)
-        session = prepare(config)
+        session = prepare(config, trust=trust)
     if not quiet:
         agent = session.agent
         for note in (*agent.notes, *image_notes(agent.setup.observation_space, config)):
@@ -95,7 +95,7 @@ def resume(run: Path, words: tuple[str, ...], checkpoint: str, trust: bool, quie
         from ..storage import layout
 
         config = load_resumed(layout.find(run) / layout.CONFIG, words, trust)
-        session = prepare(config, run, checkpoint)
+        session = prepare(config, run, checkpoint, trust)
     if not quiet and session.current_run.steps == 0:
         say("note: no checkpoint was saved; the run starts from its beginning", err=True)
     return _run(session, config.total_steps, quiet)

@@ -19,8 +19,8 @@ from ...core.errors import RunError
 from ...core.memory import lower
 from ...core.rollout import Rollout
 from ...core.tree import Tree, map_tree
+from ...envs.observations import check_fit
 from ...envs.rewards import scaled
-from ..evaluate import check_fit
 from .dataset import read
 
 

@@ -11,6 +11,7 @@ import torch
 from ... import agents
 from ...agents.agent import Agent
 from ...agents.learning.data_parallel import Peers
+from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.memory import lower
 from ...envs import make
@@ -18,7 +19,10 @@ from ...envs.goal_rewards import goal_rewards
 
 
 def build_agent(
-    cfg: Config, peers: Peers | None = None, spaces: Sequence[gymnasium.Space] = ()
+    cfg: Config,
+    peers: Peers | None = None,
+    spaces: Sequence[gymnasium.Space] = (),
+    teacher: Policy | None = None,
 ) -> Agent:
     """Builds the agent of a configuration, with fresh weights.
 
@@ -26,6 +30,8 @@ def build_agent(
         cfg: The configuration.
         peers: The learners that it learns with; None: there are no others.
         spaces: Of observations and of actions; those of the environment if they are not given.
+        teacher: Advises it, as `agent.teacher` says; None: nobody does, or only the policy is
+            wanted.
 
     Raises:
         ValueError: Agent, network, environment, settings and machine do not go together.
@@ -44,6 +50,7 @@ def build_agent(
         device=choose_device(cfg.device, peers),
         compile=None if cfg.compile == "auto" else cfg.compile,
         peers=peers,
+        teacher=teacher,
         goal_rewards=goals,
     )
     with lower(cfg.named("network.blocks")):

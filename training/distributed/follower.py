@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...agents.learning.data_parallel import PeerError, Peers
+from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.rollout import Rollout
 from . import process_group, ray_cluster
@@ -25,13 +26,14 @@ class Follower(Learner):
     Args:
         cfg: The run's configuration.
         rank: Which learner it is, from 1.
+        teacher: Of the first learner's agent.
     """
 
-    def __init__(self, cfg: Config, rank: int) -> None:
+    def __init__(self, cfg: Config, rank: int, teacher: Policy | None) -> None:
         ray_cluster.set_secrets(cfg.ray)
         configure_process(cfg.threads)
         self.peers = Peers(rank, cfg.learner.count)
-        super().__init__(cfg, build_agent(cfg, self.peers))
+        super().__init__(cfg, build_agent(cfg, self.peers, teacher=teacher))
 
     def node_id(self) -> str:
         """The machine that it runs on; the answer comes once it is ready."""

@@ -58,7 +58,7 @@ class LearnerGroup(Learner):
 
         actor = ray.remote(max_restarts=0, max_task_retries=0)(Follower)
         self.followers = [
-            actor.options(**options).remote(cfg, rank)
+            actor.options(**options).remote(cfg, rank, self.agent.setup.teacher)
             for rank, options in enumerate(self._options(), start=1)
         ]
         nodes = self._together([f.node_id.remote() for f in self.followers])
