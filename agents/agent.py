@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.rollout import Rollout
 from ..core.space_trees import to_tree
-from ..core.stateful import Stateful
 from ..core.tree import map_tree
-from ..networks.batch_norm import share_statistics
-from ..networks.layers import decayed_parameters
-from ..networks.weight_norm import followers
-from .claims import Claims
-from .freezing import Freezing
-from .learning.execution import Execution, Update, check_parts, choose, execute, record, share
-from .learning.optimizer import Optimizer
-from .learning.penalty import Penalty
-from .learning.schedules import scheduled
-from .learning.terms import Terms
-from .learning.vector import Vector
-from .policies.policy import Policy, is_recordable
-from .setup import AgentConfig, GradientConfig, Setup
+from .policies.policy import Policy
+from .setup import AgentConfig, Setup
 from .teacher import Teacher
+from .updates import Metrics, Updates
 
 P = TypeVar("P", bound=Policy)
-Metrics = dict[str, Tensor]
-"""Scalars by their names in metrics.jsonl."""
 
 
-class Agent(Claims, Generic[P]):
+class Agent(Updates, Generic[P]):
     """A policy and how it learns. It decides what it keeps of the data: nothing, or a replay.
 
     A subclass builds its policy, its other parts and its optimizers, puts them all into `parts`,
@@ -50,137 +36,19 @@ class Agent(Claims, Generic[P]):
 
     Config: ClassVar[type[AgentConfig]]
     policy: P
-    parts: dict[str, Stateful]
-    """By name, everything that a checkpoint must hold and that `update` may change: the policy,
-    other modules, optimizers, a replay."""
     rollout_length: int
     """T of the rollouts that it learns from."""
-    notes: tuple[str, ...] = ()
-    """What `neuraxis train` says of it at the start."""
     teacher: Teacher | None = None
     """Who advises it; None: nobody."""
-    execution: Execution = "plain"
-    """How `run_update` runs `update`."""
-    run_update: Update
-    """`update` as `execute` wrapped it; from a whole minibatch to the terms of its losses."""
-    freezing: Freezing | None = None
-    """What is frozen, or learns slower; None: nothing ever."""
 
     def __init__(self, config: AgentConfig, setup: Setup) -> None:
-        self.name, self._base = config.name, config
-        self.setup = setup
-        self.device = setup.device
-        self.steps = 0
-        self.parts = {}
+        super().__init__(config, setup)
         self.rng = np.random.default_rng(setup.seed)
         torch.manual_seed(setup.seed)
 
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
         """Learns from a rollout on the agent's device; returns metrics as 0-dim tensors."""
         raise NotImplementedError
-
-    def update(self, batch: Any) -> Terms:
-        """Takes the steps of all optimizers for a minibatch; returns the terms of their losses.
-
-        It may read the minibatch and the tensors of `parts`, and change the tensors of `parts` in
-        place, but have no other effect: it may be recorded or compiled.
-
-        Args:
-            batch: What `weigh` returned, or this learner's share of it.
-        """
-        raise NotImplementedError
-
-    def weigh(self, batch: Any) -> Any:
-        """Computes what depends on the whole minibatch, before each learner takes its share of it.
-
-        Args:
-            batch: A minibatch, tree of [*, N, *] and scalars.
-
-        Returns:
-            The minibatch that `update` takes, for instance with the weights of its steps.
-        """
-        return batch
-
-    def build_optimizer(self, trained: nn.Module, config: GradientConfig) -> Optimizer:
-        """Builds the optimizer of a module from the settings that every agent has."""
-        rms = config.optimizer == "rmsprop"
-        return Optimizer(
-            trained,
-            learning_rate=config.learning_rate,
-            rule=config.optimizer,
-            max_grad_norm=config.max_grad_norm,
-            eps=config.optimizer_eps,
-            betas=(0.9, config.rmsprop_alpha) if rms else (config.adam_beta1, 0.999),
-            weight_decay=config.weight_decay,
-            penalty=Penalty(config.l1, config.l2),
-            decayed=decayed_parameters(trained),
-            followers=followers(trained),
-            peers=self.setup.peers,
-        )
-
-    def execute(self, updates: float, reason: str | None = None) -> None:
-        """Makes `run_update`: `update`, compiled as wished or, if left open, where it repays.
-
-        Call it once all `parts` are there.
-
-        Args:
-            updates: How many the run will take.
-            reason: If Python decides in an update what happens next, what it is that decides. Such
-                an update is neither recorded nor compiled.
-
-        Raises:
-            ValueError: Compiling was wished and is impossible, `parts` lack a module that is
-                trained, or see `Freezing`.
-        """
-        setup, parts, base = self.setup, self.parts.values(), self._base
-        peers = setup.peers if self.optimizers else None  # without gradients nothing is shared
-        check_parts(self.parts)
-        if self.freezing is None and isinstance(base, GradientConfig) and base.treats_parts:
-            whole = self.parts, self.vectors(), setup.total_steps
-            self.freezing = Freezing(base, *whole, changed=self._wrap)
-            if base.freeze:  # loaded before the optimizers
-                self.parts = {"freezing": self.freezing, **self.parts}
-        modules = [part for part in parts if isinstance(part, nn.Module)]
-        if self.has_memory:
-            reason = reason or "a network with memory"
-        if not all(is_recordable(module) for module in modules):
-            reason = f"agent={self.name} with dropout or batch normalisation"
-        if peers is not None:
-            reason = f"an update shared by several learners (learner.count={peers.count})"
-            share_statistics(modules, peers.sum)
-        self.execution = choose(setup.compile, updates, reason, self.device)
-        self._wrap()
-        if self.freezing is not None:
-            self.notes += (*self.freezing.notes(self.execution == "compiled"),)
-
-    def _wrap(self) -> None:
-        parts, peers = self.parts.values(), self.setup.peers
-        if peers is not None and self.optimizers:
-            self.run_update = share(self.update, self.weigh, peers, parts)
-        else:
-            self.run_update = execute(
-                lambda batch: self.update(self.weigh(batch)), parts, self.execution, self
-            )
-
-    def repeated(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of trees of tensors, recorded if `run_update` is no plain call.
-
-        Args:
-            function: It may read what `update` may read, and changes nothing.
-        """
-        if self.execution == "plain":
-            return function
-        return record(function, self.parts.values(), self)
-
-    def thaw(self) -> Metrics:
-        """Thaws what is due at this step, before anything is learned; says what is still frozen."""
-        return {} if self.freezing is None else self.freezing.thaw(self.steps)
-
-    def set_learning_rate(self, config: GradientConfig) -> None:
-        """Sets the learning rate of all optimizers to that of the schedule at this step."""
-        rate = scheduled(config.learning_rate, config.learning_rate_schedule, self.progress)
-        for optimizer in self.optimizers.values():
-            optimizer.rate.fill_(rate)
 
     def see(self, rollout: Rollout[Tensor]) -> None:
         """Adds a rollout's observations to the statistics by which the policy normalises them."""
@@ -192,21 +60,6 @@ class Agent(Claims, Generic[P]):
     def has_memory(self) -> bool:
         """Whether the network has memory."""
         return self.policy.initial_state(1) != ()
-
-    @property
-    def optimizers(self) -> dict[str, Optimizer]:
-        """The optimizers among the parts."""
-        parts = self.parts.items()
-        return {name: part for name, part in parts if isinstance(part, Optimizer)}
-
-    def vectors(self) -> list[Vector]:
-        """All that trains parameters: the optimizers, unless a subclass has more."""
-        return [*self.optimizers.values()]
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, in [0, 1]."""
-        return min(self.steps / self.setup.total_steps, 1.0)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that are drawn as histograms: all that is trained, and its gradients.
