@@ -113,7 +113,7 @@ def test_unknown_keys_in_the_nested_parts_of_a_value_are_named() -> None:
 
 def test_what_was_typed_below_an_unknown_key_is_repeated() -> None:
     typed = "agent.gaussian.log_std_init=1"
-    line = f"{typed}: unknown key; agent.gaussian is a setting of agent=appo, agent=impala"
+    line = f"{typed}: unknown key; agent.gaussian is a setting of agent=appo, agent=bc"
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
         load(["agent=sac", typed])
 
