@@ -63,8 +63,8 @@ def test_weight_norm_is_pytorchs_and_begins_as_the_layer(number: int) -> None:
     torch.testing.assert_close(ours(x), theirs(x))
     found = gradients(ours, x, ours.norm.scale, ours.weight)
     expected = gradients(theirs, x, parts.original0, parts.original1)
-    torch.testing.assert_close(found[0], expected[0].flatten())
-    torch.testing.assert_close(found[1], expected[1])
+    torch.testing.assert_close(found[0], expected[0].flatten(), rtol=1e-4, atol=1e-5)  # sums
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
 
 
 def test_singular_vectors_follow_steps_and_stay_where_a_layer_is_frozen() -> None:
