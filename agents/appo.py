@@ -24,7 +24,6 @@ from ..core.rollout import Rollout
 from .agent import Metrics
 from .learning.losses import masked_mean
 from .learning.returns import vtrace
-from .policies.actor_critic import ActorCritic
 from .ppo import PPO
 from .setup import Setup
 
@@ -60,6 +59,6 @@ class APPO(PPO):
         metrics = {"policy/rho": masked_mean(rho, rollout.valid)}
         return target - value[:-1], estimates, metrics
 
-    def log_prob_under_same_masks(self, old: ActorCritic, batch: Any) -> Tensor:
-        """See `PPO.log_prob_under_same_masks`: those of the policy that acted."""
-        return super().log_prob_under_same_masks(old, batch) - batch["moved"]
+    def log_prob_of_old(self, batch: Any) -> Tensor:
+        """See `PPO.log_prob_of_old`: those of the policy that acted."""
+        return super().log_prob_of_old(batch) - batch["moved"]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core.rollout import Rollout
 from .agent import Agent, Metrics
+from .augmentation import Augmentation, augmentation
 from .learning import penalty
 from .learning.losses import mean_weights
 from .learning.optimizer import Optimizer, Veto
@@ -46,6 +47,8 @@ class FreshAgent(Agent[P]):
     optimizer: Optimizer
     veto: Veto | None = None
     """What forbids a step, and with it all further steps of the rollout."""
+    augmentation: Augmentation | None = None
+    """What changes the observations of minibatches."""
 
     def __init__(self, config: FreshConfig, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -62,6 +65,7 @@ class FreshAgent(Agent[P]):
     def execute(self, updates: float, reason: str | None = None) -> None:
         """See `Agent.execute`; the metrics are computed as updates are."""
         super().execute(updates, reason)
+        self.augmentation = augmentation(self.settings.augment, self.policy)
         self._run_metrics = self.repeated(torch.no_grad()(self.metrics))
 
     def learn(self, rollout: Rollout[Tensor]) -> Metrics:
@@ -87,6 +91,8 @@ class FreshAgent(Agent[P]):
         coefficients = self.coefficients()
         updates: list[Terms] = []
         for minibatch in self.minibatches(batch):
+            if self.augmentation is not None:
+                minibatch = self.augmented(minibatch, self.augmentation)
             updates.append(self.run_update({**minibatch, **coefficients}))
             if "grad_norm" not in updates[-1]:
                 break
@@ -104,6 +110,10 @@ class FreshAgent(Agent[P]):
             | self._run_metrics(terms, coefficients)
             | penalty.logged(v.penalties() for v in self.vectors())
         )
+
+    def augmented(self, minibatch: Any, augment: Augmentation) -> Any:
+        """A minibatch with other observations; its targets are those of what was seen."""
+        return {**minibatch, "obs": augment(minibatch["obs"])}
 
     def update(self, batch: Any) -> Terms:
         """See `Agent.update`: one step that reduces the loss."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Agent, Metrics
+from .augmentation import augmentation
 from .learning import penalty
 from .learning.losses import mean_weights
 from .learning.schedules import scheduled
@@ -82,6 +84,7 @@ class OffPolicyAgent(Agent[P]):
             alpha=cfg.prioritized_alpha if cfg.prioritized else 0.0,
             learned=slice(self.burn_in, self.burn_in + self.sequence_length),
         )
+        self.augmentation = augmentation(cfg.augment, self.policy)
         self._check_that_updates_come()
         return replay
 
@@ -190,10 +193,12 @@ class OffPolicyAgent(Agent[P]):
         """Makes minibatches from windows [N]; one that was drawn twice is computed once.
 
         While a replay has few windows, many are drawn twice: 8,192 draws from 5,000 windows take
-        half the work. With hindsight each of them has a goal of its own.
+        half the work. With hindsight each of them has a goal of its own, with augmentation its own
+        observations.
         """
         cfg = self.settings
-        if len(starts) == cfg.batch_size or cfg.hindsight != "none":
+        anew = cfg.hindsight != "none" or self.augmentation is not None
+        if len(starts) == cfg.batch_size or anew:
             return self._minibatch(starts, weight)
         once, first, places = np.unique(starts, return_index=True, return_inverse=True)
         batch = self._minibatch(once, weight[first])
@@ -202,11 +207,13 @@ class OffPolicyAgent(Agent[P]):
 
     def _minibatch(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:
         """What `batch_of` makes of these windows, with a teacher's advice if there is one."""
-        sample = self.replay.gather(starts, weight)
+        sample = seen = self.replay.gather(starts, weight)
+        if self.augmentation is not None:
+            sample = replace(seen, obs=self.augmentation(seen.obs))
         batch = self.batch_of(sample)
         if self.teacher is not None:
             rows = slice(self.burn_in, self.burn_in + self.sequence_length)
-            batch |= self.teacher.recall(sample, rows, self.progress)
+            batch |= self.teacher.recall(seen, rows, self.progress)
         return batch
 
     def weigh(self, batch: Any) -> Any:

@@ -6,14 +6,15 @@ feed-forward networks learn from single steps: their sequences have length 1.
 
 Deviations: values and log-probabilities are computed in `learn` (see `AdvantageAgent`): acting is
 cheaper. With dropout or batch normalisation the old log-probabilities are computed again in each
-update, with its masks and statistics; otherwise the ratios would not begin at 1.
+update, with its masks and statistics, and where observations are augmented, of these; otherwise the
+ratios would not begin at 1.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import NotRequired
+from typing import Any, NotRequired
 
 import torch
 from pydantic import Field
@@ -23,6 +24,7 @@ from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .advantage import AdvantageAgent, AdvantageConfig
 from .agent import Metrics
+from .augmentation import Augmentation
 from .learning.losses import approx_kl, clipped_surrogate, masked_mean, value_loss
 from .learning.schedules import Shape
 from .learning.terms import Terms
@@ -96,13 +98,22 @@ class PPO(AdvantageAgent):
         self.execute(updates, reason)
 
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
-        """See `AdvantageAgent.batch_of`; keeps the policy that acted, where masks change it."""
-        self.old = in_train_mode(copy.deepcopy(self.policy)) if self.differs else None
+        """See `AdvantageAgent.batch_of`; keeps the policy that acted if it is to be asked again."""
+        if self.differs or self.augmentation is not None:
+            old = copy.deepcopy(self.policy)
+            self.old = in_train_mode(old) if self.differs else old
         return super().batch_of(rollout)
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
         """See `FreshAgent.minibatches`: sequences, shuffled anew in each epoch."""
         return self.shuffled(batch, self.config.n_epochs)
+
+    def augmented(self, minibatch: Any, augment: Augmentation) -> Any:
+        """See `FreshAgent.augmented`: the old log-probabilities are of the same observations."""
+        batch = super().augmented(minibatch, augment)
+        if not self.differs:  # else the loss asks
+            batch["log_prob"] = self.log_prob_of_old(batch)
+        return batch
 
     def coefficients(self) -> Terms:
         """See `FreshAgent.coefficients`: the clip ranges as well."""
@@ -116,8 +127,8 @@ class PPO(AdvantageAgent):
     def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """The clipped objective, the value error and the entropy bonus of a minibatch."""
         cfg, policy, old = self.config, self.policy, batch["log_prob"]
-        if self.old is not None:
-            old = self.log_prob_under_same_masks(self.old, batch)
+        if self.differs:
+            old = self.log_prob_of_old(batch)
         params, value, _ = policy(batch["obs"], batch["state"], batch["first"])
         log_ratio = policy.head.log_prob(params, batch["action"]) - old
         surrogate = clipped_surrogate(log_ratio, batch["advantage"], batch["clip_range"])
@@ -136,11 +147,15 @@ class PPO(AdvantageAgent):
         return (total * batch["weight"]).sum(), terms
 
     @torch.no_grad()
-    def log_prob_under_same_masks(self, old: ActorCritic, batch: Batch) -> Tensor:
-        """Log-probabilities [L, N] of `old` under the same masks (Hausknecht & Wagener 2022)."""
+    def log_prob_of_old(self, batch: Batch) -> Tensor:
+        """Log-probabilities [L, N] of the policy that acted, of observations as they are here.
+
+        With dropout they are under the same masks (Hausknecht & Wagener 2022).
+        """
+        assert self.old is not None
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            params, _, _ = old(batch["obs"], batch["state"], batch["first"])
-        return old.head.log_prob(params, batch["action"])
+            params, _, _ = self.old(batch["obs"], batch["state"], batch["first"])
+        return self.old.head.log_prob(params, batch["action"])
 
     def too_far(self, terms: Terms) -> bool:
         """Whether the KL divergence of all learners' steps exceeds 1.5 times `target_kl`."""

@@ -18,6 +18,7 @@ from pydantic import (
 
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
+from .augmentation import AugmentConfig
 from .learning.data_parallel import Peers
 from .learning.schedules import Shape
 from .learning.update_rules import Rule
@@ -63,6 +64,8 @@ class GradientConfig(AgentConfig, frozen=True):
     """Weight in the loss of half the sum of w^2 over the weight matrices."""
     normalize_observations: bool = False
     """Running mean and deviation of vector observations, kept in the policy."""
+    augment: AugmentConfig = AugmentConfig()
+    """Observations are changed at random before they are learned from."""
     freeze: dict[str, Until] = {}
     """What does not learn, `{PATTERN: UNTIL}`, and until when: a number of steps, below 1 a share
     of the run, null for ever. Of patterns that match the same the last one counts."""

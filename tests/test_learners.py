@@ -88,7 +88,11 @@ CASES: list[tuple[str, str, tuple[str, ...]]] = [
     ("ppo", "batch", ("agent.freeze={backbone.*: 70}", "agent.layer_decay=0.5")),
     ("trpo", "mlp", ("agent.freeze={actor.blocks.*: 70, critic.*: null}",)),
     ("sac", "mlp", ("agent.freeze={critics.heads.*: 70, backbone.*: null}", *PENDULUM)),
+    ("ppo", "mlp", ("agent.l1=1e-3", "agent.l2=1e-2", "network.blocks.0.weight_norm=spectral")),
+    ("ppo", "mlp", ("agent.augment.noise=0.1",)),
+    ("trpo", "mlp", ("agent.l1=1e-3", "agent.l2=1e-2", "network.blocks.0.weight_norm=spectral")),
     ("dqn", "mlp", ("agent.prioritized=true", "agent.n_step=3", "env.time_limit=5")),
+    ("dqn", "mlp", ("agent.augment.noise=0.1", "agent.l2=1e-2")),
     ("dqn", "lstm", ("agent.prioritized=true", "agent.sequence_length=8", "agent.burn_in=2")),
     ("dqn", "mlp", ("agent.distribution=categorical", "agent.prioritized=true")),
     ("dqn", "lstm", ("agent.distribution=implicit", "agent.burn_in=8")),
@@ -166,16 +170,22 @@ def states(agent: Any) -> dict[str, Tensor]:
 
 def draw_noise_alike(agent: Any) -> None:
     """What minibatches draw, if anything: processes have a generator each, threads one for all."""
-    generator, batch_of = torch.Generator().manual_seed(0), agent.batch_of
+    generator = torch.Generator().manual_seed(0)
 
-    def drawn(sample: Any) -> Any:
-        with ONE_AT_A_TIME, torch.random.fork_rng():
-            torch.set_rng_state(generator.get_state())
-            batch = batch_of(sample)
-            generator.set_state(torch.get_rng_state())
-        return batch
+    def alike(function: Any) -> Any:
+        def drawn(of: Any) -> Any:
+            with ONE_AT_A_TIME, torch.random.fork_rng():
+                torch.set_rng_state(generator.get_state())
+                found = function(of)
+                generator.set_state(torch.get_rng_state())
+            return found
 
-    agent.batch_of = drawn
+        return drawn
+
+    if isinstance(agent, OffPolicyAgent):
+        agent.batch_of = alike(agent.batch_of)
+    if getattr(agent, "augmentation", None) is not None:
+        agent.augmentation = alike(agent.augmentation)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -206,9 +216,8 @@ def compare(agent: str, network: str, words: tuple[str, ...], count: int) -> Non
     one = run.agent
     start = weights(one)
     with Team(run, count) as team:
-        if issubclass(agent_class(agent), OffPolicyAgent):
-            for each in (one, *team.agents):
-                draw_noise_alike(each)
+        for each in (one, *team.agents):
+            draw_noise_alike(each)
         for _ in range(3):
             rollout = run.rollout()
             metrics = one.learn(rollout)

@@ -115,15 +115,32 @@ def test_the_first_ratio_is_1_with_dropout_and_norms(
     assert_first_ratio_is_1(build(network, setting, f"agent={agent}"))
 
 
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize(
+    ("network", "setting"),
+    [
+        ("mlp", "agent.augment.noise=0.3"),
+        ("lstm", "agent.augment.noise=0.3"),
+        ("cnn_small", "agent.augment.shift=2"),
+    ],
+)
+@pytest.mark.parametrize("dropout", ["0", "0.3"])
+def test_the_first_ratio_is_1_with_augmentation(
+    network: str, setting: str, dropout: str, agent: str
+) -> None:
+    words = (f"network.blocks.0.dropout={dropout}", f"agent={agent}")
+    assert_first_ratio_is_1(build(network, setting, *words))
+
+
 def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
     """The ratio is taken under the masks of the update, which are others in the next one."""
     run = build("mlp", "network.blocks.0.dropout=0.5")
     batch, _ = run.agent.batch_of(run.rollout())
     batch = run.agent.weigh(batch) | run.agent.coefficients()
-    old = copy.deepcopy(run.agent.policy.train())
+    run.agent.old = copy.deepcopy(run.agent.policy.train())
     log_probs = []
     for _ in range(2):
-        batch["log_prob"] = run.agent.log_prob_under_same_masks(old, batch)
+        batch["log_prob"] = run.agent.log_prob_of_old(batch)
         log_probs.append(batch["log_prob"])
         run.agent.policy.train()
         _, found = run.agent.loss(batch)
