@@ -40,8 +40,6 @@ SCHEDULES = ("agent.learning_rate_schedule=linear", "agent.clip_range_schedule=l
     [
         ((*SHORT, *SCHEDULES, "agent.n_steps=24"), 1e-6),
         ((*IMAGES, "agent.n_steps=8"), 1e-6),
-        ((*REPLAYED, "agent.learning_starts=16", "agent.target_update_interval=32"), 1e-6),
-        ((*REPLAYED, "agent.learning_starts=16", "agent.distribution=categorical"), 1e-6),
         ((*REPLAYED, "agent.learning_starts=16", "agent.distribution=implicit"), 1e-6),
         ((*REPLAYED, "agent.learning_starts=16", *SAC), 1e-5),
         ((*SHORT, "agent.n_steps=24", "network.blocks.0.weight_norm=spectral"), 1e-5),

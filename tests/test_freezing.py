@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -213,21 +212,6 @@ def test_recorded_updates_are_the_plain_ones_across_a_thaw(
             assert all(update.recordings.values()) and bool(update.recordings) == (before == 0)
         found.append(tensors(run.agent))
     assert equal(*found)
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_update_is_compiled_again() -> None:
-    small = ("network.blocks=[{name: mlp, sizes: [4]}]", "agent.freeze={backbone.*: 0.25}")
-    found = []
-    for wish in ("true", "false"):
-        run = training(*words("ppo", *small, "total_steps=512", f"compile={wish}"))
-        assert wish == "false" or "where the update is compiled again" in run.agent.notes[0]
-        learn(run.agent, rollouts(run, 6))
-        assert wish == "false" or all(run.agent.run_update.graphs.values())
-        found.append(torch.cat([o.flat for o in run.agent.optimizers.values()]))
-    assert run.agent.freezing.stage == 1
-    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
 
 
 def factors(agent: Agent[Any]) -> dict[str, float]:

@@ -404,7 +404,6 @@ def words(folder: Path, count: int, *more: str) -> list[str]:
     "agent",
     [
         ("agent=dqn", "agent.noisy=true", "agent.prioritized=true", *NETWORKS["lstm"]),
-        ("agent=sac", "env=Pendulum-v1", *NETWORKS["mlp"]),
     ],
 )
 def test_a_run_with_two_learners_is_the_run_with_one(

@@ -10,7 +10,7 @@ import pytest
 from neuraxis.agents import agent_class, agent_names
 from neuraxis.agents.learning.schedules import Shape, scheduled
 
-from .helpers import Training, action_words, claimed, training
+from .helpers import Training, action_words, claimed, some_pairs, training
 
 MIDDLE = {"constant": 1.0, "linear": 0.5, "cosine": 0.5}
 QUARTER = {"constant": 1.0, "linear": 0.75, "cosine": (1 + 2**-0.5) / 2}
@@ -82,8 +82,9 @@ def values(run: Training) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine"])
-@pytest.mark.parametrize("agent", agent_names())
+@pytest.mark.parametrize(
+    ("agent", "shape"), some_pairs(agent_names(), ["linear", "cosine"], whole=("ppo",))
+)
 def test_half_way_rates_are_half_and_a_resumed_run_has_the_same(agent: str, shape: str) -> None:
     run = build(agent, shape)
     starts = values(run)

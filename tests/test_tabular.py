@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -165,24 +164,21 @@ def test_a_column_that_was_opened_anew_forgets_the_step_that_waited() -> None:
     assert cells(run)[4, 1] == 0
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("agent", TABLES)
-def test_recorded_and_compiled_updates_are_the_plain_ones(agent: str) -> None:
+def test_recorded_updates_are_the_plain_ones(agent: str) -> None:
     """While alpha and epsilon fall; 20 updates before the recording, and 10 with it."""
     tables, rates = [], []
-    for execution in ("plain", "recorded", "compiled"):
+    for execution in ("plain", "recorded"):
         words = ("agent.learning_rate_schedule=linear", "total_steps=800", "num_envs=4")
-        compiles = f"compile={str(execution == 'compiled').lower()}"
-        run = built(agent, "env=CliffWalking-v1", "env.time_limit=9", *words, compiles)
+        run = built(agent, "env=CliffWalking-v1", "env.time_limit=9", *words, "compile=false")
         if execution == "plain":
             run.agent.run_update = run.agent.update
         else:
             assert run.agent.execution == execution
         rates.append([run.step()["train/learning_rate"] for _ in range(30)])
         tables.append(cells(run))
-    assert torch.equal(tables[0], tables[1]) and torch.allclose(tables[0], tables[2], atol=1e-6)
-    assert tables[0].any() and rates[0] == rates[1] == rates[2] == sorted(rates[0], reverse=True)
+    assert torch.equal(tables[0], tables[1])
+    assert tables[0].any() and rates[0] == rates[1] == sorted(rates[0], reverse=True)
     assert rates[0][0] == 0.5 > rates[0][-1] > 0.3
 
 

@@ -114,6 +114,13 @@ def test_the_public_api_reads_what_a_client_has_written(server: Server, tmp_path
         list(api.runs("tester/nowhere"))
 
 
+def filled(tree: Any) -> Any:
+    """A tree without its empty mappings, which W&B drops."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: filled(value) for key, value in tree.items() if value != {}}
+
+
 def test_an_online_run_arrives_whole_and_trains_as_without(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,8 +136,7 @@ def test_an_online_run_arrives_whole_and_trains_as_without(
     names = ("displayName", "groupName", "jobType", "tags", "notes")
     told = ["CartPole-v1-ppo-mlp-s0", "mine", "test", ["a", "b"], "why"]
     assert [stored.fields[name] for name in names] == told
-    expected = run.cfg.model_dump(mode="json")
-    del expected["env"]["kwargs"], expected["ray"]["runtime_env"]  # W&B drops empty mappings
+    expected = filled(run.cfg.model_dump(mode="json"))
     config = stored.config
     code = config.pop("code")
     assert (config, code["version"]) == (expected, metadata.version("neuraxis"))
