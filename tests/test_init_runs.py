@@ -192,6 +192,16 @@ def test_tensors_of_others_are_loaded_by_their_names(source: Path) -> None:
     assert torch.equal(found["backbone.blocks.0.layers.2.weight"], layers["net.1.weight"])
 
 
+@pytest.mark.parametrize(
+    "about", ["nonsense", "3", "[]", '{"agent": "dqn"}', '{"agent": 1, "env": 2, "steps": "x"}']
+)
+def test_what_a_file_says_of_itself_is_not_trusted(about: str, source: Path) -> None:
+    neuraxis("export", "source", "--backbone", "backbone.safetensors")
+    save_file(load_file("backbone.safetensors"), "foreign.safetensors", {"neuraxis": about})
+    start(*DQN, "init.from=foreign.safetensors")
+    assert "agent" not in json.loads(Path("started/meta.json").read_text())["init"]
+
+
 def torch_file(path: str) -> None:
     torch.save({"weight": torch.zeros(2)}, path)
 

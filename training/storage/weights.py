@@ -165,10 +165,17 @@ def _of_file(path: Path) -> Weights:
     with disk(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         metadata = file.metadata() or {}
-    about: Any = {}
+    about: Any = None
     with suppress(ValueError):
-        about = json.loads(metadata.get(ABOUT, "{}"))
-    return Weights(str(path), tensors, about=about if isinstance(about, dict) else {})
+        about = json.loads(metadata.get(ABOUT, "null"))
+    kinds = {
+        "agent": str,
+        "env": str,
+        "blocks": list,
+        "steps": int,
+    }  # somebody else may have made it
+    fits = isinstance(about, dict) and all(isinstance(about.get(k), kinds[k]) for k in kinds)
+    return Weights(str(path), tensors, about={key: about[key] for key in kinds} if fits else {})
 
 
 def _kind(path: Path) -> str:
