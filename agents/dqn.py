@@ -94,6 +94,7 @@ class DQN(OffPolicyAgent[QPolicy]):
         self.optimizer = self.build_optimizer(self.policy, config)
         self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         self.target = TargetNetwork(twin, self.optimizer, config.tau)
+        self.makers["optimizer"] = self._network
         self.replay = self.build_replay()
         self.parts.update(policy=self.policy, target=self.target, optimizer=self.optimizer)
         self.independent = not (config.double or config.noisy or self.policy.returns.random)

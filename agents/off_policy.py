@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
@@ -18,7 +18,8 @@ from .learning import penalty
 from .learning.losses import mean_weights
 from .learning.schedules import scheduled
 from .learning.terms import Terms, joined
-from .off_policy_config import OffPolicyConfig
+from .off_policy_config import OffPolicyConfig, check
+from .plasticity import Plasticity
 from .policies.policy import Policy
 from .replay.hindsight import kind_of_replay
 from .replay.replay import Replay
@@ -34,6 +35,9 @@ class OffPolicyAgent(Agent[P]):
 
     A subclass builds the policy and its other parts, and implements `batch_of`, `update` and
     `metrics`. With memory, windows begin where rollouts began, because the memory is stored there.
+
+    Attributes:
+        makers: By the names of optimizers, what makes a fresh network like the one that it trains.
     """
 
     replay: Replay
@@ -45,6 +49,8 @@ class OffPolicyAgent(Agent[P]):
         super().__init__(config, setup)
         self.settings = config
         self.rollout_length = config.train_freq
+        self.makers: dict[str, Callable[[], nn.Module]] = {}
+        self.plasticity: Plasticity | None = None
 
     @classmethod
     def needs_memory(cls, config: AgentConfig) -> bool:
@@ -54,24 +60,9 @@ class OffPolicyAgent(Agent[P]):
     def build_replay(self) -> Replay:
         """Builds the replay and puts it into `parts`; the policy must be there already."""
         cfg, memory = self.settings, self.has_memory
-        if self.needs_memory(cfg) and not memory:
-            raise ValueError(
-                f"agent.burn_in={cfg.burn_in}: the network has no memory to compute; take "
-                "network=lstm, gru or transformer, or agent.burn_in=0"
-            )
+        check(cfg, self.setup, memory, taught=self.teacher is not None)
         self.burn_in = cfg.burn_in
         self.sequence_length = cfg.sequence_length if memory else 1
-        if memory and cfg.sequence_length % cfg.train_freq:
-            raise ValueError(
-                f"agent.sequence_length={cfg.sequence_length}: expected a multiple of "
-                f"agent.train_freq={cfg.train_freq}: sequences begin where rollouts begin, and "
-                "each step must be in as many of them as any other"
-            )
-        if self.teacher is not None and cfg.hindsight != "none":
-            raise ValueError(
-                f"agent.hindsight={cfg.hindsight}: a teacher speaks of the goals of the time; "
-                "expected none with agent.teacher.from"
-            )
         given = cfg.hindsight, cfg.n_sampled_goal, self.setup.observation_space
         self.parts["replay"] = replay = kind_of_replay(*given, self.setup.goal_rewards)(
             cfg.buffer_size,
@@ -85,18 +76,10 @@ class OffPolicyAgent(Agent[P]):
             learned=slice(self.burn_in, self.burn_in + self.sequence_length),
         )
         self.augmentation = augmentation(cfg.augment, self.policy)
-        self._check_that_updates_come()
+        if cfg.plasticity.reset_interval or cfg.plasticity.shrink_interval:
+            when = cfg.learning_starts, self.setup.total_steps
+            self.plasticity = Plasticity(cfg.plasticity, *when, self.parts, self.makers)
         return replay
-
-    def _check_that_updates_come(self) -> None:
-        """Raises ValueError if the settings mean that no update is ever taken."""
-        if self.settings.gradient_steps == 0:
-            raise ValueError("agent.gradient_steps=0: expected 1 or more, or -1; 0 never learns")
-        if self.settings.learning_starts >= self.setup.total_steps:
-            raise ValueError(
-                f"agent.learning_starts={self.settings.learning_starts}: expected less than "
-                f"total_steps={self.setup.total_steps}, or nothing is learned"
-            )
 
     @property
     def updates_per_step(self) -> float:
@@ -118,6 +101,8 @@ class OffPolicyAgent(Agent[P]):
         self.steps += rollout.steps
         count = self._due() - due
         self.before_updates(rollout.steps)
+        if self.plasticity is not None:
+            found |= self.plasticity.renew(self.steps - rollout.steps, self.steps)
         metrics: Metrics = {}
         if count and self.steps >= self.settings.learning_starts and self.replay.ready:
             terms = joined(list(self._updates(count)))

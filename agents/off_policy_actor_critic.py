@@ -15,6 +15,7 @@ Ni et al. (2022), and run through the same burn-in, the target critics' with the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, TypeVar
 
 import gymnasium
@@ -62,9 +63,10 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         """
         self.policy = policy.to(self.device).eval()
         self.next_policy: P = self.policy
-        blocks, seen, space = self.setup.network, policy.input_space, self.setup.action_space
-        given = blocks, seen, space, config.n_critics, n_quantiles
-        self.critics = Critics(*given).to(self.device).eval()
+        given = self.setup.network, policy.input_space, self.setup.action_space
+        make = partial(Critics, *given, config.n_critics, n_quantiles)
+        self.makers["critic_optimizer"] = make
+        self.critics = make().to(self.device).eval()
         self.actor_optimizer = actor = self.build_optimizer(self.policy, config)
         self.critic_optimizer = critic = self.build_optimizer(self.critics, config)
         self.replay = self.build_replay()
@@ -72,7 +74,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         self.parts.update(actor_optimizer=actor, critic_optimizer=critic)
         self.target: TargetNetwork[Critics] | None = None
         if config.tau is not None:
-            twin = Critics(*given).to(self.device).eval()
+            twin = make().to(self.device).eval()
             self.parts["target"] = self.target = TargetNetwork(twin, critic, config.tau)
         self.policy_delay = config.policy_delay
 

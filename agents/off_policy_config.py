@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from .learning.schedules import Shape
-from .setup import GradientConfig
+from .plasticity import PlasticityConfig
+from .setup import GradientConfig, Setup
 
 
 class OffPolicyConfig(GradientConfig, frozen=True):
@@ -50,6 +51,8 @@ class OffPolicyConfig(GradientConfig, frozen=True):
     achieved_goal and desired_goal."""
     n_sampled_goal: int = Field(default=4, gt=0)
     """Windows with such a goal for each one with its own (unused without `hindsight`)."""
+    plasticity: PlasticityConfig = PlasticityConfig()
+    """Fresh weights from time to time."""
 
 
 class ActorCriticConfig(OffPolicyConfig, frozen=True):
@@ -68,3 +71,40 @@ class ActorCriticConfig(OffPolicyConfig, frozen=True):
     noise_repeat: int = Field(default=1, gt=0)
     """Steps of a rollout for which the noise on a Box's actions stays the same: longer noise
     explores further."""
+
+
+def check(cfg: OffPolicyConfig, setup: Setup, memory: bool, taught: bool) -> None:
+    """Looks whether settings go together with a run.
+
+    Args:
+        cfg: The settings.
+        setup: The run.
+        memory: Whether the network has memory.
+        taught: Whether there is a teacher.
+
+    Raises:
+        ValueError: They do not, or no update is ever taken.
+    """
+    if cfg.burn_in and not memory:
+        raise ValueError(
+            f"agent.burn_in={cfg.burn_in}: the network has no memory to compute; take "
+            "network=lstm, gru or transformer, or agent.burn_in=0"
+        )
+    if memory and cfg.sequence_length % cfg.train_freq:
+        raise ValueError(
+            f"agent.sequence_length={cfg.sequence_length}: expected a multiple of "
+            f"agent.train_freq={cfg.train_freq}: sequences begin where rollouts begin, and "
+            "each step must be in as many of them as any other"
+        )
+    if taught and cfg.hindsight != "none":
+        raise ValueError(
+            f"agent.hindsight={cfg.hindsight}: a teacher speaks of the goals of the time; "
+            "expected none with agent.teacher.from"
+        )
+    if cfg.gradient_steps == 0:
+        raise ValueError("agent.gradient_steps=0: expected 1 or more, or -1; 0 never learns")
+    if cfg.learning_starts >= setup.total_steps:
+        raise ValueError(
+            f"agent.learning_starts={cfg.learning_starts}: expected less than "
+            f"total_steps={setup.total_steps}, or nothing is learned"
+        )

@@ -100,6 +100,7 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         self.distributional = config.n_quantiles > 1
         policy = self._policy()
         self.teacher = given_teacher(config.teacher, setup, policy, self.parts)
+        self.makers["actor_optimizer"] = self._policy
         self.build_parts(config, policy, config.n_quantiles)
         normed = any(isinstance(layer, BatchStatistics) for layer in self.critics.modules())
         if config.tau is None and not normed:
@@ -114,8 +115,8 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         self.temperature = Temperature(start, entropy).to(self.device)
         self.parts["temperature"] = self.temperature
         if config.ent_coef == "auto":
-            self.temperature_optimizer = self.build_optimizer(self.temperature, config)
-            self.parts["temperature_optimizer"] = self.temperature_optimizer
+            optimizer = self.build_optimizer(self.temperature, config)
+            self.temperature_optimizer = self.parts["temperature_optimizer"] = optimizer
         self.execute(self.updates_per_step * setup.total_steps)
 
     def _policy(self) -> SquashedGaussian | SoftmaxPolicy:

@@ -58,6 +58,7 @@ class TD3(OffPolicyActorCritic[Deterministic]):
         super().__init__(config, setup)
         self.config = config
         policy, twin = (self._network() for _ in range(2))
+        self.makers["actor_optimizer"] = self._network
         self.build_parts(config, policy)
         twin.normalizer = policy.normalizer  # both see the same inputs
         twin.to(self.device)

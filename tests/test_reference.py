@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from neuraxis.agents import agent_class, agent_names
 from neuraxis.agents.augmentation import AugmentConfig
+from neuraxis.agents.plasticity import PlasticityConfig
 from neuraxis.agents.rnd import RNDConfig
 from neuraxis.agents.teacher_config import TeacherConfig, ValueTeacherConfig
 from neuraxis.configs import (
@@ -57,6 +58,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
         yield f"agent={name}", "agent.", agent_class(name).Config
     yield "agent.gaussian (of actor-critics on policy)", "agent.gaussian.", GaussianConfig
     yield "agent.augment (of agents with a network)", "agent.augment.", AugmentConfig
+    yield "agent.plasticity (of agents with a replay)", "agent.plasticity.", PlasticityConfig
     yield "agent.rnd (of agents on policy)", "agent.rnd.", RNDConfig
     yield "agent.teacher (of ppo, appo, impala, sac; of bc)", "agent.teacher.", TeacherConfig
     yield "agent.teacher (of dqn)", "agent.teacher.", ValueTeacherConfig

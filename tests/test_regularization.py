@@ -58,6 +58,48 @@ def test_penalties_shrink_all_weight_matrices_that_are_trained(agent: str) -> No
     assert all(size < other.abs().sum() for size, other in zip(sizes, plain, strict=True))
 
 
+@pytest.mark.parametrize("agent", WITH_NETWORK)
+def test_only_what_a_loss_trains_is_in_train_mode(agent: str) -> None:
+    """Acting, targets, values, old log-probabilities and what a loss only reads have no masks.
+
+    The one exception is PPO's copy of the policy that acted, see
+    `test_ppo::dropout_draws_the_same_masks_twice_and_others_later`.
+    """
+    run = build(agent, "network.blocks.0.dropout=0.3")
+    training_now: list[Any] = []
+    seen = {True: 0, False: 0}
+    modules = [part for part in run.agent.parts.values() if isinstance(part, nn.Module)]
+    layers = {m for module in modules for m in module.modules() if isinstance(m, nn.Dropout)}
+
+    def look(layer: nn.Module, args: Any) -> None:
+        if layer not in layers:
+            return
+        trained = {module for vector in training_now for module in vector.trained.modules()}
+        assert layer.training == (layer in trained)
+        seen[layer.training] += 1
+
+    def noted(vector: Any) -> None:
+        step = vector.step
+
+        def inner(*args: Any) -> Any:
+            training_now.append(vector)
+            try:
+                return step(*args)
+            finally:
+                training_now.pop()
+
+        vector.step = inner
+
+    for layer in layers:
+        layer.register_forward_pre_hook(look)
+    for vector in run.agent.vectors():
+        noted(vector)
+    for _ in range(4):
+        run.step()
+    assert seen[True]
+    assert seen[False] or agent == "bc"  # which has neither targets nor old probabilities
+
+
 def matrices(run: Training) -> list[torch.Tensor]:
     """All weight matrices of an agent that are trained; those of targets are not."""
     modules = [part for part in run.agent.parts.values() if isinstance(part, nn.Module)]

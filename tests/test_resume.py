@@ -42,6 +42,10 @@ CASES = {
     "appo-lstm": ("agent=appo", *ROLLOUT, "network=lstm", "agent.n_epochs=2"),
     "ppo": (*PPO, "agent.learning_rate_schedule=linear", "agent.normalize_rewards=true"),
     "ppo-dropout": (*PPO, "network.blocks.0.dropout=0.3", "env=Acrobot-v1"),
+    "ppo-regularized": (
+        *(*PPO, "agent.l1=1e-4", "agent.l2=1e-3", "agent.augment.noise=0.1"),
+        *("network.blocks.0.weight_norm=spectral", "network.blocks.0.dropout=0.2"),
+    ),
     "ppo-lstm": (*PPO, "network=lstm", "agent.normalize_observations=true", "env.last_action=true"),
     "ppo-gru-shared": (*PPO, "network=gru", "network.shared=true", "agent.sequence_length=8"),
     "ppo-transformer": (*PPO, "network=transformer", "network.blocks.1.memory=8"),
@@ -77,6 +81,14 @@ CASES = {
     "dqn-iqn-lstm": (*R2D2, "network=lstm", "agent.burn_in=4", "agent.distribution=implicit"),
     "dqn-lstm": (*R2D2, "network=lstm", "agent.burn_in=4", "env.last_action=true"),
     "sac": (*SAC, "agent.prioritized=true", "agent.n_step=2", "agent.normalize_observations=true"),
+    "dqn-regularized": (
+        *(*DQN, "env=minigrid_empty", "network.blocks.0.weight_norm=weight", "agent.l2=1e-3"),
+        *("agent.augment.shift=1", "agent.plasticity.reset_interval=120"),
+    ),
+    "sac-regularized": (
+        *(*SAC, "network.blocks.0.weight_norm=spectral", "agent.plasticity.shrink_interval=150"),
+        *("agent.plasticity.reset_interval=200", "agent.plasticity.reset=all"),
+    ),
     "sac-uniform": (*SAC, "agent.ent_coef=0.1", "network.blocks.0.norm=batch"),
     "sac-discrete": (*DQN[1:], "agent=sac", "agent.policy_delay=2"),
     "tqc": (*SAC, "agent.n_quantiles=5"),

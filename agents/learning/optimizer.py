@@ -172,6 +172,14 @@ class Optimizer(Vector):
             step(state, grad[begin:end], self.eps, self.betas)
         self.count.add_(1)
 
+    def forget(self) -> None:
+        """Begins anew with the moments and the count, for other weights than those of before."""
+        self.mean.zero_()
+        self.square.fill_(float(self.rule == "rmsprop"))
+        self.count.zero_()
+        self.begun.zero_()
+        self.follow()
+
     def tensors(self, prefix: str = "") -> Terms:
         """Each parameter as `weights/NAME`, and its mean gradient as `gradients/NAME`.
 
