@@ -98,7 +98,7 @@ class DatasetConfig(AgentConfig, frozen=True):
     """Settings of an agent that can learn from recorded episodes."""
 
     dataset: str | None = Field(default=None, min_length=1)
-    """Folder of the episodes that `neuraxis record` wrote, which then take the place of the
+    """Folder of the episodes that `neuraxis record` wrote, or minari:ID. They take the place of the
     environment's: steps count those that were read; null: the environment's."""
 
 

@@ -64,7 +64,7 @@ class Teacher:
         assert policy is not None
         self.config, self.student = config, student
         self.place = f"agent.teacher.from={config.source}"
-        check_fit(student, policy, self.place)
+        check_fit(student, policy, self.place, bounds=True)
         self.policy = policy.to(setup.device).eval().requires_grad_(False)
         self.digest = digest(policy)
         self.form = form_between(policy, student)

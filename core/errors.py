@@ -19,6 +19,8 @@ EXTRAS = {
     "ale_py": "atari",
     "cv2": "atari",
     "opencv": "atari",
+    "minari": "offline",
+    "h5py": "offline",
     "minatar": "minatar",
     "minigrid": "minigrid",
     "mujoco": "mujoco",

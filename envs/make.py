@@ -17,7 +17,7 @@ from .atari import AtariEnvs, vector_kwargs
 from .config import EnvConfig
 from .episodes import Column
 from .native import NativeEnvs
-from .observations import checked_kind, supported, with_layout
+from .observations import Space, checked_kind, supported, with_layout
 from .single import building, make_single, prepare_film
 from .sync import SyncEnvs
 from .vector import Envs
@@ -150,19 +150,8 @@ def _make_sync(
 
 def _transformed(envs: Envs, config: EnvConfig) -> Envs:
     """The environments as the config wants the agent to see them."""
-    of_obs: list[Transform] = []
-    positions = partial(transforms.without_velocity, env_id=config.id)
-    space = envs.observation_space = with_layout(envs.observation_space, config)
-    for wanted, build in (
-        (True, transforms.count_from_zero),
-        (config.mask_velocity, partial(beside_mask, positions)),
-        (config.frame_stack > 1, transforms.join_frames),
-        (config.flatten, partial(beside_mask, transforms.flatten)),
-    ):
-        transform = build(space) if wanted else None
-        if transform is not None:
-            of_obs.append(transform)
-            space, _ = transform
+    envs.observation_space = with_layout(envs.observation_space, config)
+    of_obs = of_observations(envs.observation_space, config)
     what = f"{config.id}: action_space"
     space = envs.action_space
     if isinstance(space, spaces.Dict | spaces.Tuple):
@@ -173,3 +162,20 @@ def _transformed(envs: Envs, config: EnvConfig) -> Envs:
     if config.last_action:
         envs = LastActionEnvs(envs, config.reward_scale, config.reward_clip)
     return envs
+
+
+def of_observations(space: Space, config: EnvConfig) -> list[Transform]:
+    """From the environments' observations to the agent's, one transform after the other."""
+    of_obs: list[Transform] = []
+    positions = partial(transforms.without_velocity, env_id=config.id)
+    for wanted, build in (
+        (True, transforms.count_from_zero),
+        (config.mask_velocity, partial(beside_mask, positions)),
+        (config.frame_stack > 1, transforms.join_frames),
+        (config.flatten, partial(beside_mask, transforms.flatten)),
+    ):
+        transform = build(space) if wanted else None
+        if transform is not None:
+            of_obs.append(transform)
+            space, _ = transform
+    return of_obs

@@ -147,17 +147,19 @@ class Spaces(Protocol):
         ...
 
 
-def check_fit(wanted: Spaces, other: Spaces, place: str) -> None:
+def check_fit(wanted: Spaces, other: Spaces, place: str, bounds: bool = False) -> None:
     """Raises ValueError if the spaces of `other` are not those of a policy, but for their bounds.
 
     Args:
         wanted: The policy.
         other: Environments, a dataset or another policy.
         place: Opens the message.
+        bounds: Whether the bounds of actions count, too: with others an action means another.
     """
     for name in ("observation_space", "action_space"):
         found, expected = getattr(other, name), getattr(wanted, name)
-        if map_space(_form, found) != map_space(_form, expected):
+        forms = map_space(_form, found), map_space(_form, expected)
+        if forms[0] != forms[1] or (bounds and name == "action_space" and found != expected):
             raise ValueError(
                 f"{place}: {name} {shorten(found)}, the policy was made for {shorten(expected)}"
             )

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from ...core.errors import shorten
-from ..observations import Space
+from ..observations import Space, float32
 from .transforms import Transform, count_from_zero
 
 COUNTED = 2.0**53  # up to here a float64 counts whole numbers
@@ -39,6 +39,23 @@ def of_actions(space: Space, rescale: bool) -> Transform | None:
         return fit(middle + half * action)
 
     return spaces.Box(-1.0, 1.0, low.shape, np.float32), scale
+
+
+def to_agent(space: Space, rescale: bool) -> Transform:
+    """The agent's space of actions, and from the environment's actions [B,*] back to the agent's.
+
+    What `of_actions` clips stays as it is.
+    """
+    transform = of_actions(space, rescale)
+    if not isinstance(space, spaces.Box):
+        back = count_from_zero(space)
+        return back or (space, lambda action: action)
+    if transform is None or transform[0] is space:
+        return space, float32
+    low, high, _ = _bounds(space)
+    middle, half = (low + high) / 2, (high - low) / 2
+    half = np.where(half > 0, half, 1.0)  # where there is one action only
+    return transform[0], lambda action: float32((action - middle) / half)
 
 
 def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -127,7 +127,7 @@ def read(place: str | Path, setting: str = "dataset") -> Dataset:
         seen, done = (from_tree(space) for space in tree["spaces"])
         arrays = {name: tree[name] for name in NAMES}
         dataset = Dataset(seen, done, **arrays, digest=checkpoint.digest(folder / STREAM))
-        _check(dataset)
+        check(dataset)
     return dataset
 
 
@@ -141,7 +141,7 @@ def _missing(folder: Path) -> str:
     return f"no such dataset{hint}"
 
 
-def _check(dataset: Dataset) -> None:
+def check(dataset: Dataset) -> None:
     """Raises ValueError if the arrays are not those of a stream."""
     rows = len(dataset.first)
     pairs = zip(leaves(dataset.obs), space_leaves(dataset.observation_space), strict=True)

@@ -21,7 +21,8 @@ from ...core.rollout import Rollout
 from ...core.tree import Tree, map_tree
 from ...envs.observations import check_fit
 from ...envs.rewards import scaled
-from .dataset import read
+from . import minari_datasets
+from .dataset import Dataset, read
 
 
 class DatasetSource:
@@ -31,7 +32,7 @@ class DatasetSource:
         cfg: The run's configuration.
         policy: Of the learner: only its memory is asked for.
         length: T of the rollouts.
-        folder: Of the dataset.
+        folder: Of the dataset, or minari:ID.
 
     Raises:
         ValueError: There is no dataset, or it is of another environment.
@@ -43,8 +44,8 @@ class DatasetSource:
     def __init__(self, cfg: Config, policy: Policy, length: int, folder: str) -> None:
         self.cfg, self.policy, self.length, self.folder = cfg, policy, length, folder
         with lower(f"the episodes in agent.dataset={folder}"):
-            self.data = read(folder, "agent.dataset")
-        check_fit(policy, self.data, f"agent.dataset={folder}")
+            self.data = _read(folder, cfg)
+        check_fit(policy, self.data, f"agent.dataset={folder}", bounds=True)
         self.begins, self.returns = self.data.begins, self.data.returns
         self.episodes = len(self.returns)
         self.version = self.taken = 0
@@ -156,6 +157,13 @@ class DatasetSource:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _read(place: str, cfg: Config) -> Dataset:
+    """The dataset in a folder, or one of Minari."""
+    if place.startswith(minari_datasets.PREFIX):
+        return minari_datasets.read(place.removeprefix(minari_datasets.PREFIX), cfg.env)
+    return read(place, "agent.dataset")
 
 
 def _array(leaf: torch.Tensor) -> np.ndarray:
