@@ -205,6 +205,7 @@ def one_line(out: str, err: str, says: str) -> None:
     assert len(err) < 500, "a line to read"
 
 
+HINDSIGHT = "train agent=dqn agent.learning_starts=8 agent.hindsight=future"
 USAGE = {
     # commands and options
     "trian": "trian: no such command; did you mean train? | resume, evaluate, record, compare",
@@ -313,16 +314,16 @@ USAGE = {
     "train agent=dqn agent.learning_starts=8 agent.buffer_size=9": (
         "agent.buffer_size=9: too small | expected at least"
     ),
-    "train agent=dqn agent.hindsight=future": (
+    HINDSIGHT: (
         "agent.hindsight=future: expected observations with achieved_goal and desired_goal | Box("
     ),
-    "train agent=dqn agent.hindsight=future env=neuraxis/BitFlip-v0 env.flatten=true": (
+    f"{HINDSIGHT} env=neuraxis/BitFlip-v0 env.flatten=true": (
         "agent.hindsight=future: | neither joined nor nested, got Box("
     ),
-    "train agent=dqn agent.hindsight=future env=neuraxis/BitFlip-v0 env.last_action=true": (
+    f"{HINDSIGHT} env=neuraxis/BitFlip-v0 env.last_action=true": (
         "agent.hindsight=future: | neither joined nor nested, got Dict('last_action'"
     ),
-    "train agent=dqn agent.hindsight=future env=neuraxis/BitFlip-v0 env.frame_stack=2": (
+    f"{HINDSIGHT} env=neuraxis/BitFlip-v0 env.frame_stack=2": (
         "env.frame_stack=2: expected 1 with agent.hindsight"
     ),
     "train env=neuraxis/BitFlip-v0 agent.hindsight=final": (
