@@ -127,8 +127,9 @@ class PPO(AdvantageAgent):
     def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """The clipped objective, the value error and the entropy bonus of a minibatch."""
         cfg, policy, old = self.config, self.policy, batch["log_prob"]
-        if self.differs:
-            old = self.log_prob_of_old(batch)
+        if self.differs:  # under the same masks (Hausknecht & Wagener 2022)
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                old = self.log_prob_of_old(batch)
         params, value, _ = policy(batch["obs"], batch["state"], batch["first"])
         log_ratio = policy.head.log_prob(params, batch["action"]) - old
         surrogate = clipped_surrogate(log_ratio, batch["advantage"], batch["clip_range"])
@@ -148,13 +149,9 @@ class PPO(AdvantageAgent):
 
     @torch.no_grad()
     def log_prob_of_old(self, batch: Batch) -> Tensor:
-        """Log-probabilities [L, N] of the policy that acted, of observations as they are here.
-
-        With dropout they are under the same masks (Hausknecht & Wagener 2022).
-        """
+        """Log-probabilities [L, N] of the policy that acted, of observations as they are here."""
         assert self.old is not None
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            params, _, _ = self.old(batch["obs"], batch["state"], batch["first"])
+        params, _, _ = self.old(batch["obs"], batch["state"], batch["first"])
         return self.old.head.log_prob(params, batch["action"])
 
     def too_far(self, terms: Terms) -> bool:

@@ -89,6 +89,7 @@ CASES: list[tuple[str, str, tuple[str, ...]]] = [
     ("trpo", "mlp", ("agent.freeze={actor.blocks.*: 70, critic.*: null}",)),
     ("sac", "mlp", ("agent.freeze={critics.heads.*: 70, backbone.*: null}", *PENDULUM)),
     ("ppo", "mlp", ("agent.l1=1e-3", "agent.l2=1e-2", "network.blocks.0.weight_norm=spectral")),
+    ("ppo", "mlp", ("agent.augment.noise=0.1",)),
     ("trpo", "mlp", ("agent.l1=1e-3", "agent.l2=1e-2", "network.blocks.0.weight_norm=spectral")),
     ("dqn", "mlp", ("agent.prioritized=true", "agent.n_step=3", "env.time_limit=5")),
     ("dqn", "mlp", ("agent.augment.noise=0.1", "agent.l2=1e-2")),
