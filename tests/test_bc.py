@@ -152,7 +152,8 @@ def test_another_dataset_is_refused_when_a_run_is_resumed(tmp_path: Path) -> Non
         prepare(load_resumed(run.dir / "config.yaml", ["total_steps=3_000"]), run.dir)
 
 
+@pytest.mark.parametrize("agent", ["bc", "pretrain"])
 @pytest.mark.parametrize("word", ["agent.rnd.coef=1", "agent.normalize_rewards=true"])
-def test_what_is_about_rewards_is_refused(word: str) -> None:
-    with pytest.raises(ValueError, match=rf"{word}: agent=bc learns from no rewards"):
-        training("agent=bc", word)
+def test_what_is_about_rewards_is_refused(word: str, agent: str) -> None:
+    with pytest.raises(ValueError, match=rf"{word}: agent={agent} learns from no rewards"):
+        training(f"agent={agent}", word)

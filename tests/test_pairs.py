@@ -44,8 +44,17 @@ KINDS = {
     "MultiBinary": spaces.MultiBinary(2),
     "Box": spaces.Box(-1, 1, (2,)),
 }
+WITH_CRITIC = [name for name in ANY if agent_class(name).has_critic]
+
+
+def agent_for(number: int, network: str) -> str:
+    """An agent that can have the network."""
+    fit = WITH_CRITIC if load([f"network={network}"]).network.critic else ANY
+    return fit[number % len(fit)]
+
+
 PAIRS = [
-    (ANY[number % len(ANY)], network, ENVS[env_of(number, network)])
+    (agent_for(number, network), network, ENVS[env_of(number, network)])
     for number, network in enumerate(NETWORKS)
 ] + [(name, "mlp", action_words(claimed(name)[0])) for name in agent_names()]
 

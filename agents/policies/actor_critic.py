@@ -78,8 +78,12 @@ class ActorCritic(Policy):
 
     def distribution(self, obs: Tree, state: Tree, first: Tensor) -> Any:
         """What `forward` returns first: distribution parameters [T, B, P]."""
+        return self._params(self.features(obs, state, first), obs)
+
+    def features(self, obs: Tree, state: Tree, first: Tensor) -> Tensor:
+        """Features [T, B, D] of the actor's backbone."""
         own = state if self.critic is None or state == () else state[0]
-        return self._params(self.actor(self.inputs(obs), own, first)[0], obs)
+        return self.actor(self.inputs(obs), own, first)[0]
 
     def values(self, obs: Tree, state: Tree, first: Tensor) -> Tensor:
         """What `forward` returns second: values [T, B]."""

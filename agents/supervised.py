@@ -1,0 +1,74 @@
+"""Agents that learn from what was seen and done, and not from rewards: supervised learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from ..core.rollout import Rollout
+from ..core.tree import Tree, map_tree
+from .agent import Metrics
+from .learning.minibatches import cut, minibatches
+from .on_policy import OnPolicyAgent, OnPolicyConfig
+from .setup import DatasetConfig, Setup
+
+
+class SupervisedConfig(DatasetConfig, OnPolicyConfig, frozen=True):
+    """Settings of every agent that learns from no rewards."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Step of the optimizer."""
+    batch_size: int | None = Field(default=64, gt=0)
+    """Most steps in a minibatch; null: the rollout. With memory it has whole columns, and at
+    least one."""
+    n_epochs: int = Field(default=1, gt=0)
+    """Passes over each rollout; the dataset itself is read again until `total_steps`."""
+
+
+class SupervisedAgent(OnPolicyAgent):
+    """Learns from single steps or, with memory, from whole columns of rollouts of `n_steps`.
+
+    Its policy is that of PPO with the same network, so that PPO can go on from it. A subclass says
+    in `trained` what learns, implements `loss` and `metrics`, and calls `execute_updates` at the
+    end of its `__init__`.
+    """
+
+    rewarded: ClassVar[bool] = False
+    has_critic: ClassVar[bool] = False
+
+    def __init__(self, config: SupervisedConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        if config.rnd.coef or config.normalize_rewards:
+            key = f"rnd.coef={config.rnd.coef:g}" if config.rnd.coef else "normalize_rewards=true"
+            raise ValueError(f"agent.{key}: agent={self.name} learns from no rewards; leave it out")
+        self.sequence_length = config.n_steps if self.has_memory else 1
+        self.size, self.epochs = config.batch_size, config.n_epochs
+
+    def execute_updates(self) -> None:
+        """See `Agent.execute`; counts the updates of the run."""
+        steps = self.rollout_length * self.setup.num_envs
+        rollouts = self.setup.total_steps / steps
+        self.execute(rollouts * self.epochs * -(-steps // (self.size or steps)))
+
+    def steps_of(self, rollout: Rollout[Tensor]) -> dict[str, Tree]:
+        """What is learned of a rollout, trees of [T, B, *]."""
+        return {
+            "obs": map_tree(lambda leaf: leaf[:-1], rollout.obs),
+            "first": rollout.first[:-1],
+            "action": rollout.action,
+            "valid": rollout.valid.float(),
+        }
+
+    def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
+        """See `FreshAgent.batch_of`: single steps or, with memory, whole columns."""
+        cuts = map_tree(lambda leaf: cut(leaf, self.sequence_length), self.steps_of(rollout))
+        return cuts | {"state": rollout.state}, {}
+
+    def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
+        """See `FreshAgent.minibatches`: shuffled anew in each epoch."""
+        count = batch["valid"].shape[1]
+        size = max(1, self.size // self.sequence_length) if self.size else count
+        return minibatches(batch, count, size, self.epochs, self.rng)
