@@ -2,6 +2,7 @@
 
 from ..core.errors import EnvError
 from .builtin import diagnostic as diagnostic
+from .builtin import dynamics as dynamics
 from .builtin import goals as goals
 from .builtin import masked as masked
 from .config import AtariConfig, EnvConfig

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from ..core.images import Layout
 
@@ -51,6 +51,9 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     reseed: Literal["episode", "once"] = "episode"
     """episode: each episode opens with a seed of its own; once: only the first of an environment,
     for those that draw their task from it, and evaluations open with the seeds of training."""
+    levels: int | None = Field(default=None, gt=0)
+    """How many openings training has: each episode takes the seed of one of them, so that levels,
+    maps or starts repeat. Evaluations open with other seeds. null: every episode has its own."""
     frame_stack: int = Field(default=1, gt=0)
     """Last observations seen together, joined along the channels."""
     mask_velocity: bool = False
@@ -74,13 +77,22 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     atari: AtariConfig = AtariConfig()
     """Preprocessing of ALE ids."""
 
+    @model_validator(mode="after")
+    def _opens(self) -> Self:
+        if self.levels and self.reseed == "once":
+            raise ValueError(
+                "levels: takes a seed for each episode, and reseed=once gives one to the first only"
+            )
+        return self
+
     def for_evaluation(self, filmed: bool = False, time_limit: int | None = None) -> EnvConfig:
-        """The same environment with whole games as episodes; not native if it is `filmed`.
+        """The same environment with whole games and any opening; not native if it is `filmed`.
 
         Args:
             filmed: whether single environments are needed.
             time_limit: steps after which its episodes are cut; None: as in training.
         """
         atari = self.atari.model_copy(update={"episodic_life": False})
-        changes = {"atari": atari, "time_limit": time_limit or self.time_limit}
+        limit = time_limit or self.time_limit
+        changes = {"atari": atari, "levels": None, "time_limit": limit}
         return self.model_copy(update=changes | ({"vectorization": "sync"} if filmed else {}))

@@ -10,6 +10,8 @@ import numpy as np
 REPLAY_LIMIT = 100_000
 """The most actions that are kept since a reset. A longer episode cannot be replayed when a run is
 resumed: a new one opens."""
+NO_COLUMN = 2**32 - 1
+"""In the place of a column's number."""
 
 
 def episode_seed(seed: int, column: int, episode: int) -> int:
@@ -19,6 +21,11 @@ def episode_seed(seed: int, column: int, episode: int) -> int:
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(column, episode))
     return int(sequence.generate_state(1)[0]) >> 1
+
+
+def level_seed(seed: int, level: int) -> int:
+    """The seed of a level, which all columns of a run share; as `episode_seed`."""
+    return episode_seed(seed, NO_COLUMN, level)
 
 
 class Column:
@@ -35,17 +42,23 @@ class Column:
         seed: seed of the run.
         number: number of the column, counted over all workers.
         once: only the first episode has a seed.
+        levels: how many openings there are; None: every episode has its own.
     """
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], seed: int, number: int, once: bool = False
+        self,
+        env: gymnasium.Env[Any, Any],
+        seed: int,
+        number: int,
+        once: bool = False,
+        levels: int | None = None,
     ) -> None:
         self.env = env
         self.number = number
         self.episode = -1
         self.count = 0
         self.life_lost = False
-        self._run_seed, self._once = seed, once
+        self._run_seed, self._once, self._levels = seed, once, levels
         self._opened_with: dict[str, Any] | None = None
         lives = env.has_wrapper_attr("idle_action")
         self._idle_action = env.get_wrapper_attr("idle_action") if lives else None
@@ -56,7 +69,8 @@ class Column:
     @property
     def seed(self) -> int:
         """Seed of the running episode, or of the first one if that alone has one."""
-        return episode_seed(self._run_seed, self.number, 0 if self._once else max(self.episode, 0))
+        own = episode_seed(self._run_seed, self.number, 0 if self._once else max(self.episode, 0))
+        return own if self._levels is None else level_seed(self._run_seed, own % self._levels)
 
     def generator(self, over: bool) -> dict[str, Any] | None:
         """The state of np_random from which the running episode opened, or the next one opens.

@@ -72,6 +72,8 @@ def _native(config: EnvConfig, spec: EnvSpec, render_mode: str | None, video: st
         reason = "its additional_wrappers are for single environments"
     elif config.reseed == "once" and spec.namespace != "ALE":  # whose games have no other seeds
         reason = "env.reseed=once is for single environments"
+    elif config.levels:
+        reason = "env.levels is for single environments"
     elif config.frame_stack > 1:
         reason = "env.frame_stack wraps single environments"
     elif config.action_mask and spec.namespace == "ALE":
@@ -143,7 +145,7 @@ def _make_sync(
         if config.action_mask:
             env = Masked(env, ActionMasks(config, env.observation_space, env.action_space))
         with building(config):
-            made.append(Column(env, seed, number, config.reseed == "once"))
+            made.append(Column(env, seed, number, config.reseed == "once", config.levels))
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
     return SyncEnvs(made, space, config.id, config.check)
 

@@ -57,6 +57,8 @@ RESTORED: list[tuple[str, dict[str, Any]]] = [
     ("CartPole-v1", {"reseed": "once"}),
     ("LunarLander-v3", {"reseed": "once", "time_limit": 70}),
     ("MiniGrid-DoorKey-5x5-v0", {"reseed": "once", "time_limit": 70}),
+    ("CartPole-v1", {"levels": 2}),
+    ("neuraxis/Pendulum-v0", {"kwargs": {"mass": [0.5, 2.0]}}),
     ("CartPole-v1", {"frame_stack": 3, "mask_velocity": True}),
     ("Acrobot-v1", {"time_limit": 40}),
     ("Pendulum-v1", {}),
