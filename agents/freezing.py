@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..core.stateful import Stateful
 from ..networks.backbone import Chain
 from ..networks.depth import layers
-from ..networks.patterns import matching
+from ..networks.transfer.patterns import matching
 from .learning.optimizer import Optimizer
 from .learning.target import TargetNetwork
 from .learning.vector import Treatment, Vector

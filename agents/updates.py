@@ -13,7 +13,15 @@ from ..networks.layers import decayed_parameters
 from ..networks.weight_norm import followers
 from .claims import Claims
 from .freezing import Freezing
-from .learning.execution import Execution, Update, check_parts, choose, execute, record, share
+from .learning.execution.execute import (
+    Execution,
+    Update,
+    check_parts,
+    choose,
+    execute,
+    record,
+    share,
+)
 from .learning.optimizer import Optimizer
 from .learning.penalty import Penalty
 from .learning.schedules import scheduled

@@ -10,7 +10,7 @@ from ..agents.setup import AgentConfig
 from ..core.secret_values import masked
 from ..envs.config import EnvConfig
 from ..networks import NetworkConfig, block_class
-from ..networks.transfer import InitConfig
+from ..networks.transfer.transfer import InitConfig
 from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
 
 BLOCKS = "blocks", "critic"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-from neuraxis.agents.learning.compiled import Compiled
-from neuraxis.agents.learning.execution import execute
-from neuraxis.agents.learning.numbers import Watched
+from neuraxis.agents.learning.execution.compiled import Compiled
+from neuraxis.agents.learning.execution.execute import execute
+from neuraxis.agents.learning.execution.numbers import Watched
 from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.training.distributed.learner import Learner
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuraxis.agents.learning.execution import Places, check_parts
+from neuraxis.agents.learning.execution.execute import Places, check_parts
 from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.agents.learning.terms import Terms
 

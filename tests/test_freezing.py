@@ -14,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from neuraxis.agents.agent import Agent
-from neuraxis.agents.learning import recorded
+from neuraxis.agents.learning.execution import recorded
 from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.agents.learning.target import TargetNetwork
 from neuraxis.configs import dump, load
@@ -22,7 +22,7 @@ from neuraxis.configs.groups import choices
 from neuraxis.core.rollout import Rollout
 from neuraxis.networks import build
 from neuraxis.networks.depth import layers
-from neuraxis.networks.patterns import matches
+from neuraxis.networks.transfer.patterns import matches
 
 from .helpers import WITH_NETWORK, Training, claimed, config, fitting, quick, training
 

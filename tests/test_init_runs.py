@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuraxis.configs import load, load_resumed
-from neuraxis.networks.transfer import InitConfig
+from neuraxis.networks.transfer.transfer import InitConfig
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.session import prepare
 from neuraxis.training.storage import checkpoint

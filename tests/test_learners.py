@@ -22,7 +22,7 @@ from torch import Tensor, distributed, nn
 
 from neuraxis.agents import agent_class, agent_names
 from neuraxis.agents.learning.data_parallel import PeerError, Peers
-from neuraxis.agents.learning.execution import share
+from neuraxis.agents.learning.execution.execute import share
 from neuraxis.agents.off_policy import OffPolicyAgent
 from neuraxis.configs import RayConfig, load, load_resumed
 from neuraxis.configs.groups import choices

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
-from neuraxis.agents.learning.execution import execute
+from neuraxis.agents.learning.execution.execute import execute
 from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.agents.learning.penalty import Penalty
 from neuraxis.agents.learning.terms import Terms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neuraxis.networks.patterns import matching
+from neuraxis.networks.transfer.patterns import matching
 
 NAMES = ["actor.encoder.scale", "actor.blocks.0.weight", "critic.blocks.0.weight", "head.bias"]
 

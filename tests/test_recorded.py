@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuraxis.agents.learning import recorded
-from neuraxis.agents.learning.numbers import Watched
-from neuraxis.agents.learning.recorded import Recorded
+from neuraxis.agents.learning.execution import recorded
+from neuraxis.agents.learning.execution.numbers import Watched
+from neuraxis.agents.learning.execution.recorded import Recorded
 from neuraxis.agents.ppo import PPO
 from neuraxis.training.distributed.learner import Learner
 

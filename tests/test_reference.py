@@ -33,7 +33,7 @@ from neuraxis.configs.schema import schema_of
 from neuraxis.configs.text import brief, plain
 from neuraxis.envs import AtariConfig, EnvConfig
 from neuraxis.networks import GaussianConfig, NetworkConfig, block_class, block_names
-from neuraxis.networks.transfer import InitConfig
+from neuraxis.networks.transfer.transfer import InitConfig
 from neuraxis.training import train
 from neuraxis.training.cli.listing import matrix
 from neuraxis.training.sweeps.ranges import Range, SweepConfig

@@ -16,8 +16,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from neuraxis.agents import agent_class, agent_names
-from neuraxis.agents.learning import recorded
 from neuraxis.agents.learning.distillation import categorical_kl, large_margin
+from neuraxis.agents.learning.execution import recorded
 from neuraxis.agents.policies.actor_critic import ActorCritic
 from neuraxis.agents.policies.advice import outputs
 from neuraxis.agents.policies.joint_actions import JointActions

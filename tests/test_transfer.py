@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuraxis.networks.patterns import collapsed
-from neuraxis.networks.transfer import InitConfig, transfer
-from neuraxis.networks.transfer_report import Report
+from neuraxis.networks.transfer.patterns import collapsed
+from neuraxis.networks.transfer.report import Report
+from neuraxis.networks.transfer.transfer import InitConfig, transfer
 
 Shapes = dict[str, tuple[int, ...]]
 

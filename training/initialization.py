@@ -21,9 +21,9 @@ from ..agents.loading import loadable, packed, return_scales, take_over, unlike
 from ..configs import Config
 from ..core.errors import RunError, listed
 from ..core.files import expanded
-from ..networks.patterns import collapsed
-from ..networks.transfer import transfer
-from ..networks.transfer_report import STATISTICS, Report
+from ..networks.transfer.patterns import collapsed
+from ..networks.transfer.report import STATISTICS, Report
+from ..networks.transfer.transfer import transfer
 from .storage import weights
 from .storage.weights import Weights
 from .tracking import wandb_artifacts

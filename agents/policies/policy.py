@@ -14,8 +14,8 @@ from ...core.action_mask import mask_at, mask_path, without
 from ...core.tree import Tree, map_tree
 from ...networks.backbone import Backbone
 from ...networks.batch_norm import BatchRenorm
-from ..learning.numbers import Watched
-from ..learning.recorded import Recorded
+from ..learning.execution.numbers import Watched
+from ..learning.execution.recorded import Recorded
 from .normalize import Normalizer
 
 

@@ -21,12 +21,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..data_parallel import Peers
+from ..optimizer import Optimizer
+from ..terms import Terms
 from .compiled import Compiled
-from .data_parallel import Peers
 from .numbers import Watched
-from .optimizer import Optimizer
 from .recorded import Recorded
-from .terms import Terms
 
 Execution = Literal["plain", "recorded", "compiled"]
 Update = Callable[[Any], Terms]

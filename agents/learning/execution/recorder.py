@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...core.tree import Tree
+from ....core.tree import Tree
 
 UNSTEADY = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 """Tags of operators that give a number to Python, or whose result's shape depends on numbers."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from ..core.errors import listed, nearest
+from ...core.errors import listed, nearest
 
 _ACTOR_CRITIC = re.compile(r"^(actor|critic)\.")
 

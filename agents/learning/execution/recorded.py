@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.tree import Tree, leaves
+from ....core.tree import Tree, leaves
 from .numbers import Watched
 from .recorder import Recorder, place_of
 

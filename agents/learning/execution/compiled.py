@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ...core.errors import Guard, shorten
-from ...core.interruption import BrokenOff, breakable
-from ...core.tree import Tree, leaves, map_tree
+from ....core.errors import Guard, shorten
+from ....core.interruption import BrokenOff, breakable
+from ....core.tree import Tree, leaves, map_tree
+from ..terms import Terms
 from .numbers import Watched
 from .recorded import geometry_of
-from .terms import Terms
 
 _log = logging.getLogger(__name__)
 _COMPILED = re.compile(r"/[^\s'\":]+\.(?:so|o|gch)\b")

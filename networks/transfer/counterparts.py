@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from ..core.errors import nearest
+from ...core.errors import nearest
 from .patterns import matches
 
 Named = Mapping[str, Tensor]

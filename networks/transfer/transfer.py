@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .counterparts import RENAME, Named, check_chains, counterparts
 from .patterns import first_parts, matches, matching
-from .transfer_report import STATISTICS, Report, common, report
+from .report import STATISTICS, Report, common, report
 
 
 class InitConfig(
