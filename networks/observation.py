@@ -82,7 +82,7 @@ class OneHot(nn.Module):
     def __init__(self, sizes: np.ndarray) -> None:
         super().__init__()
         sizes = sizes.reshape(-1)
-        self.out_size = int(sizes.sum())
+        self.count, self.out_size = len(sizes), int(sizes.sum())
         self.part: Tensor
         self.value: Tensor
         part = np.repeat(np.arange(len(sizes)), sizes)
@@ -92,7 +92,7 @@ class OneHot(nn.Module):
 
     def forward(self, x: Tensor, first: Tensor) -> Tensor:
         """Maps integers x [T,B,*] to [T,B,out_size]."""
-        x = x.reshape(*first.shape, -1)
+        x = x.reshape(*first.shape, self.count)
         return (x[..., self.part] == self.value).float()
 
 

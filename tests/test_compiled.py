@@ -39,10 +39,9 @@ SCHEDULES = ("agent.learning_rate_schedule=linear", "agent.clip_range_schedule=l
     ("words", "tolerance"),
     [
         ((*SHORT, *SCHEDULES, "agent.n_steps=24"), 1e-6),
-        ((*IMAGES, "agent.n_steps=8"), 1e-6),
+        ((*IMAGES, "agent.n_steps=8", "network.blocks.0.weight_norm=spectral"), 1e-5),
         ((*REPLAYED, "agent.learning_starts=16", "agent.distribution=implicit"), 1e-6),
         ((*REPLAYED, "agent.learning_starts=16", *SAC), 1e-5),
-        ((*SHORT, "agent.n_steps=24", "network.blocks.0.weight_norm=spectral"), 1e-5),
         (("learner.precision=bfloat16", "agent.n_steps=16"), 1e-3),
     ],
 )

@@ -73,6 +73,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def chosen(agent: Agent[Any], *patterns: str) -> dict[str, Tensor]:
     """A copy of the weights and statistics that patterns match, those of target networks too."""
     homes = {"policy": "", "policy_target": "", "critics": "critics."}
+    homes["decoder"] = "decoder."
     homes["target"] = homes["critics"] if "critics" in agent.parts else ""
     found = {}
     for part, home in homes.items():
@@ -144,7 +145,7 @@ def test_a_thaw_is_a_start_from_there(agent: str) -> None:
 @pytest.mark.parametrize("agent", WITH_NETWORK)
 def test_a_thaw_leaves_the_others_as_they_are(agent: str) -> None:
     """Weights stay, and moments of what has learned; those of what thaws are fresh."""
-    head = "advantage" if agent in ("dqn", "pqn") else "head"
+    head = {"dqn": "advantage", "pqn": "advantage", "pretrain": "decoder"}.get(agent, "head")
     freeze = f"agent.freeze={{backbone.*: 0.25, {head}.*: 0.5}}"
     run = training(*words(agent, "total_steps=512", freeze))
     learner = run.agent

@@ -25,7 +25,6 @@ from neuraxis.agents.learning.data_parallel import PeerError, Peers
 from neuraxis.agents.learning.execution.execute import share
 from neuraxis.agents.off_policy import OffPolicyAgent
 from neuraxis.configs import RayConfig, load, load_resumed
-from neuraxis.configs.groups import choices
 from neuraxis.core.errors import RunError
 from neuraxis.core.rollout import Rollout
 from neuraxis.training import Callback, prepare, train
@@ -36,7 +35,7 @@ from neuraxis.training.distributed.learner_group import LearnerGroup, gpu_option
 from neuraxis.training.distributed.process_group import connect_group
 from neuraxis.training.storage.run import Run
 
-from .helpers import Training, claimed, config, epochs, fitting, training, weights
+from .helpers import Training, claimed, config, epochs, fitting, some_pairs, training, weights
 from .test_initialization import stored, tensors
 
 CPU = torch.device("cpu")
@@ -188,16 +187,19 @@ def draw_noise_alike(agent: Any) -> None:
         agent.augmentation = alike(agent.augmentation)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize(("agent", "network", "words"), CASES)
+@pytest.mark.parametrize(
+    ("agent", "network", "words", "count"),
+    [(*case, 3 if number % 2 else 2) for number, case in enumerate(CASES)],
+)
 def test_several_learners_are_one(
     agent: str, network: str, words: tuple[str, ...], count: int
 ) -> None:
     compare(agent, network, words, count)
 
 
-@pytest.mark.parametrize("network", ["transformer", "image"])
-@pytest.mark.parametrize("agent", WITH_MEMORY)
+@pytest.mark.parametrize(
+    ("agent", "network"), some_pairs(WITH_MEMORY, ["transformer", "image"], whole=("ppo", "sac"))
+)
 def test_two_learners_are_one_for_every_network(agent: str, network: str) -> None:
     words: tuple[str, ...] = ()
     if network == "image" and "discrete" not in claimed(agent):  # MiniGrid's actions are
@@ -314,7 +316,7 @@ def test_a_shared_update_is_not_compiled() -> None:
         build_agent(run.cfg, Peers(0, 2))
 
 
-@pytest.mark.parametrize("network", choices("network"))
+@pytest.mark.parametrize("network", ["mlp", "lstm", "transformer", "cnn"])
 def test_bfloat16_costs_digits_of_features_only(network: str) -> None:
     images = ("env=neuraxis/Dict-v0",) if network.startswith("cnn") else ()
     run = training("num_envs=4", f"network={network}", *images)

@@ -20,7 +20,7 @@ from neuraxis.core.rollout import Rollout
 from neuraxis.core.tree import map_tree
 from neuraxis.training.distributed.local_source import LocalSource
 
-from .helpers import Training, training
+from .helpers import Training, some_pairs, training
 
 WORDS = ("num_envs=4", "agent.n_steps=16", "agent.batch_size=32", "agent.learning_rate=0.01")
 SMALL = ("network.blocks.0.sizes=[16]", "network.blocks.1.size=16")
@@ -67,8 +67,9 @@ def assert_first_ratio_is_1(run: Training) -> None:
     assert max(moved) > 1e-3  # it moves then
 
 
-@pytest.mark.parametrize("agent", AGENTS)
-@pytest.mark.parametrize("network", choices("network"))
+@pytest.mark.parametrize(
+    ("network", "agent"), some_pairs([*choices("network")], AGENTS, whole=("mlp", "lstm"))
+)
 def test_the_first_ratio_is_1(network: str, agent: str) -> None:
     """Law 3: memory, statistics and resets of the update are those of acting."""
     words = (f"agent={agent}", "agent.normalize_observations=true")

@@ -43,12 +43,13 @@ DQN = (*SMALL, "agent=dqn", "agent.learning_starts=64", "agent.batch_size=16")
 SDE = ("agent.gaussian.use_sde=true", "agent.gaussian.sde_sample_freq=5")
 CASES = {
     "ppo-mlp": (*PPO, "agent.normalize_observations=true"),
-    "ppo-wide": (*PPO, "network.blocks.0.sizes=[256,256]"),  # weights too large for a call
     "ppo-lstm": (*PPO, "network=lstm", "env.last_action=true"),
     "ppo-transformer": (*PPO, "network=transformer", "network.blocks.1.memory=8"),
     "ppo-sde": (*PPO, "env=Pendulum-v1", *SDE),
-    "ppo-thaw": (*PPO, "agent.freeze={backbone.*: 300, head.*: null}", "agent.layer_decay=0.5"),
-    "trpo": (*SMALL, "agent=trpo", "agent.n_steps=32"),
+    "ppo-thaw": (  # with weights too large for a call
+        *(*PPO, "network.blocks.0.sizes=[256,256]", "agent.layer_decay=0.5"),
+        "agent.freeze={backbone.*: 300, head.*: null}",
+    ),
     "reinforce-lstm": (*SMALL, "agent=reinforce", "agent.n_steps=16", "network=lstm"),
     "dqn-prioritized": (*DQN, "agent.prioritized=true", "agent.n_step=3"),
     "dqn-hindsight": (*DQN, "env=neuraxis/BitFlip-v0", "agent.hindsight=future"),
@@ -98,10 +99,14 @@ def assert_equal(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+WORKERS = {"ppo-mlp": 1, "dqn-prioritized": 4}
+"""How many, where it is not 2."""
+
+
 # Each worker imports PyTorch, 2 to 3 CPU seconds: benchmarks/drills has all cases with 1, 2 and 4.
 @pytest.mark.parametrize(
     ("name", "workers"),
-    [*((name, 2) for name in CASES), ("ppo-mlp", 1), ("dqn-prioritized", 4)],
+    [(name, WORKERS.get(name, 2)) for name in CASES],
 )
 def test_workers_are_groups(name: str, workers: int) -> None:
     """Law 4: metrics, weights, moments and replay are those of as many groups without Ray."""
