@@ -42,7 +42,7 @@ from .wandb_server import ENTITY, Server, command_line, serving
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT_STEPS = {"train": "400", "resume": "1_500", "sweep": "600"}
+SHORT_STEPS = {"train": "600", "resume": "1_500", "sweep": "600"}
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
 FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOOP = re.compile(r"for (\w+) in ([^;]+); do (.+); done")
