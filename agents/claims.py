@@ -21,6 +21,8 @@ class Claims:
     """Whether it learns a network, or has something else in its place."""
     rewarded: ClassVar[bool] = True
     """Whether it learns from rewards; otherwise what others did must be given to it."""
+    learns_policy: ClassVar[bool] = True
+    """Whether what it learns can play; otherwise nothing is evaluated while it trains."""
     has_critic: ClassVar[bool] = False
     """Whether a critic learns beside the actor, which may have blocks of its own."""
     action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (

@@ -23,8 +23,8 @@ from .rnd import RND
 
 OUTPUTS = "head.", "advantage.", "value.layers.", "cells", "critics.heads."
 """Open the names of what has outputs for actions."""
-READERS = "critics."
-"""Opens the names of what may read actions."""
+READERS = "critics.", "decoder.hidden."
+"""Open the names of what may read actions."""
 
 
 def loadable(agent: Agent) -> dict[str, Tensor]:
@@ -66,9 +66,9 @@ def unlike(agent: Agent, others: Sequence[gymnasium.Space] | None) -> set[str]:
     other = others[1]
     alike = type(other) is type(own) and isinstance(own, spaces.Discrete | spaces.Box)
     if not alike:
-        openings = (*OUTPUTS, READERS)
+        openings = (*OUTPUTS, *READERS)
     else:
-        openings = () if other.shape == own.shape else (READERS,)
+        openings = () if other.shape == own.shape else READERS
     return {name for name in loadable(agent) if name.startswith(openings)}
 
 

@@ -18,7 +18,7 @@ a target network.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from gymnasium import Space
@@ -41,11 +41,16 @@ LOSSES = {"next_observation": "loss/next_observation", "reconstruction": "loss/r
 class Pretrain(SupervisedAgent):
     """Pre-training of the backbone, for every kind of observation and action."""
 
+    learns_policy: ClassVar[bool] = False
+
     class Config(SupervisedConfig, frozen=True):
         """Settings of pre-training."""
 
         name: str = "pretrain"
         """This file."""
+        dataset: str | None = Field(default=None, min_length=1)
+        """Folder of the episodes that `neuraxis record` wrote, or minari:ID; it must be given.
+        Steps count those that were read."""
         objective: Literal["next_observation", "reconstruction"] = "next_observation"
         """What the decoder says of the features: what comes next, or what is there."""
         decoder_size: int = Field(default=256, gt=0)
@@ -54,18 +59,19 @@ class Pretrain(SupervisedAgent):
     def __init__(self, config: Config, setup: Setup) -> None:
         self.config = config
         super().__init__(config, setup)
-        self.notes = (
-            "agent=pretrain learns no policy, it plays at random: eval.interval_steps=0 leaves "
-            "evaluations out, and with it checkpoint best is the last one",
-        )
+        if config.ent_coef:
+            raise ValueError(
+                f"agent.ent_coef={config.ent_coef:g}: agent=pretrain trains no policy; leave it out"
+            )
+        self.notes = ("agent=pretrain learns no policy: what it plays at the end is random",)
         self.execute_updates()
 
     def trained(self) -> nn.Module:
         """See `OnPolicyAgent.trained`: the actor's backbone, and the decoder."""
         setup, policy = self.setup, self.policy
-        self.seen = Encoder(policy.input_space).to(self.device)  # has no weights
+        self.target = Encoder(policy.input_space).to(self.device)  # without weights
         action_space = setup.action_space if self.config.objective == "next_observation" else None
-        sizes = policy.actor.out_size, self.config.decoder_size, self.seen.out_size
+        sizes = policy.actor.out_size, self.config.decoder_size, self.target.out_size
         self.decoder = self.parts["decoder"] = Decoder(*sizes, action_space).to(self.device)
         policy.requires_grad_(False)
         policy.actor.requires_grad_(True)
@@ -76,17 +82,13 @@ class Pretrain(SupervisedAgent):
         """See `SupervisedAgent.steps_of`: also `target` [T, B, D], what is to be said."""
         rows = slice(1, None) if self.config.objective == "next_observation" else slice(None, -1)
         obs = map_tree(lambda leaf: leaf[rows], rollout.obs)
-        target = self.seen(self.policy.inputs(obs), rollout.first[rows])
+        target = self.target(self.policy.inputs(obs), rollout.first[rows])
         return {**super().steps_of(rollout), "target": target}
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, Terms]:
         """The mean squared error of the decoder."""
-        policy, first = self.policy, batch["first"]
-        state = (
-            batch["state"] if policy.critic is None or batch["state"] == () else batch["state"][0]
-        )
-        features, _ = policy.actor(policy.inputs(batch["obs"]), state, first)
-        said = self.decoder(features, batch["action"], first)
+        features = self.policy.features(batch["obs"], batch["state"], batch["first"])
+        said = self.decoder(features, batch["action"], batch["first"])
         error = (said - batch["target"]).square().mean(-1)
         terms = {"error": error.detach(), "valid": batch["valid"]}
         return (error * batch["weight"]).sum(), terms

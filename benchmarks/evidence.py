@@ -30,8 +30,8 @@ from neuraxis.training.storage.stored_run import StoredRun
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs", HERE / "results"
-POINTS = {"evaluate/return": 24, "episode/return": 12, "final/return": 1}  # kept of each curve
-POINTS |= {"evaluate/success": 24, "episode/success": 12}
+POINTS = {"evaluate/return": 32, "episode/return": 12, "final/return": 1}  # kept of each curve
+POINTS |= {"evaluate/success": 32, "episode/success": 12}
 COMMON = ("wandb.mode=disabled", "eval.episodes=20")
 NEWEST = 3  # evaluations whose mean scores a run
 END = 5  # evaluations at the end that show whether the curve stays

@@ -1,12 +1,12 @@
-"""What regularizers do for levels and dynamics that training never met.
+"""What regularizers do for levels and dynamics beyond those of training.
 
     python benchmarks/generalization.py                  # everything that is not done yet
     python benchmarks/generalization.py --only levels    # names that contain this, as levels_dqn_l2
     python benchmarks/generalization.py --report         # only write the table again
 
-`generalization.yaml` has tasks, agents and regularizers. Training meets `env.levels` openings,
-evaluations meet others: `held-out` is the mean of the newest evaluations, `training` that of the
-newest episodes of training, by the policy that explores.
+`generalization.yaml` has tasks, agents and regularizers. Training meets `env.levels` levels,
+evaluations take other seeds: `held-out` is the mean of the newest evaluations, `training` that of
+the newest episodes of training, by the policy that explores.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def report() -> None:
         "# Generalization",
         "",
         f"`python benchmarks/generalization.py`: {SEEDS} seeds, means, 95 % bootstrap intervals.",
-        f"`held-out`: the last {NEWEST} evaluations, of 50 episodes each in levels that training",
-        "never met; `training`: the newest episodes of training. A regularizer helps (**+**) or",
-        "harms (**-**) where its interval and that of `none` are apart.",
+        f"`held-out`: the last {NEWEST} evaluations, of 50 episodes each with other seeds",
+        "than training's levels have; `training`: the newest episodes of training. A regularizer",
+        "helps (**+**) or harms (**-**) where its interval and that of `none` are apart.",
     ]
     for task, words in plan()["tasks"].items():
         for agent in words["agents"]:

@@ -96,10 +96,15 @@ def report() -> None:
     for pair in pairs():
         lines += section(pair)
         rows = (*pair.before(), *pair.rows().values())
-        commands += [f"neuraxis train {shlex.join(row.words)}  # {row.name}" for row in rows]
+        commands += [f"neuraxis train {shell(row.words)}  # {row.name}" for row in rows]
     lines += ["", "## Commands", "", "For seeds 0, 1, ...; `$runs` has all runs.", ""]
     lines += ["```", *commands, "```", "", f"{versions()}.", ""]
     (RESULTS / "transfer.md").write_text("\n".join(lines))
+
+
+def shell(words: tuple[str, ...]) -> str:
+    """Words as a shell takes them, which fills in `$runs` and `$seed`."""
+    return " ".join(f'"{word}"' if {*word} & {*"${}*[]"} else word for word in words)
 
 
 def section(pair: Pair) -> list[str]:

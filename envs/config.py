@@ -52,8 +52,8 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """episode: each episode opens with a seed of its own; once: only the first of an environment,
     for those that draw their task from it, and evaluations open with the seeds of training."""
     levels: int | None = Field(default=None, gt=0)
-    """How many openings training has: each episode takes the seed of one of them, so that levels,
-    maps or starts repeat. Evaluations open with other seeds. null: every episode has its own."""
+    """How many levels training has: each episode takes the seed of one of them, so that maps,
+    starts or tasks repeat. Evaluations take other seeds. null: every episode has its own."""
     frame_stack: int = Field(default=1, gt=0)
     """Last observations seen together, joined along the channels."""
     mask_velocity: bool = False
@@ -81,7 +81,8 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     def _opens(self) -> Self:
         if self.levels and self.reseed == "once":
             raise ValueError(
-                "levels: takes a seed for each episode, and reseed=once gives one to the first only"
+                f"levels={self.levels}: expected null with reseed=once, where the first episode "
+                "alone has a seed"
             )
         return self
 

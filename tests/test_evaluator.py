@@ -119,14 +119,16 @@ def test_the_final_evaluation_is_in_proportion_to_the_training(tmp_path: Path) -
 
 
 def test_the_default_cadence_is_in_proportion_to_rollouts_and_run() -> None:
-    def both(*sizes: int) -> list[int]:
-        return [interval(what, "auto", *sizes) for what in ("eval", "save")]
+    def both(total_steps: int, rollout_steps: int) -> list[int]:
+        cfg = load([f"total_steps={total_steps}"])
+        return [interval("eval", cfg, rollout_steps), interval("save", cfg, rollout_steps)]
 
     assert both(100_000, 8 * 128) == [10_000, 50_000]
     assert both(1_000_000, 8 * 128) == [50_000, 50_000]  # 20 evaluations, not 100
     # num_envs=512, n_steps=128: an evaluation of each rollout was 18 % of the time
     assert both(1_000_000, 512 * 128) == [327_680, 327_680]
-    assert [interval("eval", wanted, 10**6, 512 * 128) for wanted in (100, 0)] == [100, 0]
+    configs = [load([f"eval.interval_steps={wanted}"]) for wanted in (100, 0)]
+    assert [interval("eval", cfg, 512 * 128) for cfg in configs] == [100, 0]
 
 
 @pytest.mark.parametrize(

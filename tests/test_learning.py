@@ -74,9 +74,9 @@ def recall(agent: str, kind: str) -> tuple[str, ...]:
 
 SMALL = ("network.blocks.0.sizes=[32]", "network.blocks.1.size=32")
 BLOCKS = {
+    "transformer": (*SMALL, "network.blocks.1.layers=1", "network.blocks.1.memory=8"),
     "lstm": SMALL,
     "gru": SMALL,
-    "transformer": (*SMALL, "network.blocks.1.layers=1", "network.blocks.1.memory=8"),
 }
 
 
@@ -166,9 +166,7 @@ def remembers(agent: str, kind: str, network: str, *words: str) -> Training:
 WHOLE = [("ppo", "discrete"), ("dqn", "discrete")]
 
 
-@pytest.mark.parametrize(
-    ("learner", "network"), some_pairs(REMEMBERING, ["transformer", "lstm", "gru"], whole=WHOLE)
-)
+@pytest.mark.parametrize(("learner", "network"), some_pairs(REMEMBERING, [*BLOCKS], whole=WHOLE))
 def test_memory(learner: tuple[str, str], network: str) -> None:
     """Every block with memory names the cue that it saw at the start."""
     agent, kind = learner

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,6 +12,11 @@ import pytest
 
 from neuraxis.configs import load
 from neuraxis.envs import EnvConfig, Envs, make
+from neuraxis.training import train
+from neuraxis.training.cli import exit_codes, main
+from neuraxis.training.distributed.groups import open_group
+
+from .helpers import training
 
 
 def openings(envs: Envs, steps: int = 400) -> set[bytes]:
@@ -30,13 +37,25 @@ def test_training_has_so_many_openings_and_evaluations_have_others() -> None:
     assert len(seen) == 3
     assert openings(make(config, 4, 0, first_column=7)) == seen, "all columns share them"
     assert not openings(make(config, 4, 1)) & seen, "another run has others"
-    assert len(openings(make(config.for_evaluation(), 4, 0))) > 20
+    others = openings(make(config.for_evaluation(), 4, 0))
+    assert len(others) > 20 and not others & seen
+
+
+def test_a_group_that_is_opened_again_has_the_same_levels() -> None:
+    """After a fault of a worker, and when an asynchronous run is resumed."""
+    run = training("env.levels=3", "num_envs=4")
+    found = []
+    for generation in (0, 1):
+        collector, _ = open_group(run.cfg, run.agent.policy, 400, 0, generation)
+        rollout = collector.collect()
+        found.append({row.tobytes() for row in rollout.obs[rollout.first]})
+    assert found[0] == found[1] and len(found[0]) == 3
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["env.levels=5", "env.reseed=once"], "takes a seed for each episode"),
+        (["env.levels=5", "env.reseed=once"], r"env.levels=5: expected null with reseed=once"),
         (["env.levels=0"], "expected an integer greater than 0"),
     ],
 )
@@ -80,10 +99,28 @@ def test_each_episode_draws_its_own_numbers_from_its_seed() -> None:
     assert all(0.25 <= length <= 2.0 for length in drawn)
 
 
-@pytest.mark.parametrize("value", [0, [2.0, 1.0], [1.0], [-1.0, 1.0]])
+def test_a_policy_is_evaluated_under_other_dynamics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("env=neuraxis/CartPole-v0", "total_steps=200", "wandb.mode=disabled")
+    train(*words, "eval.final_episodes=1", run_dir=tmp_path / "run")
+    returns = []
+    for word in ("force=10.0", "force=0.001"):
+        given = ["evaluate", str(tmp_path / "run"), f"env.kwargs.{word}", "--episodes", "4"]
+        assert exit_codes.exit_code(main.neuraxis, given) == 0
+        returns.append(capsys.readouterr().out.splitlines()[0])
+    assert returns[0] != returns[1]
+    given = ["evaluate", str(tmp_path / "run"), "env.kwargs.forse=1"]
+    assert exit_codes.exit_code(main.neuraxis, given) == 2
+    assert "has no such argument; did you mean force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "value", [0, [2.0, 1.0], [1.0], [-1.0, 1.0], True, "ab", None, {"a": 1, "b": 2}, math.inf]
+)
 @pytest.mark.parametrize("key", ["CartPole-v0 force", "Pendulum-v0 gravity"])
 def test_numbers_that_cannot_be_are_refused(key: str, value: Any) -> None:
     name, _, argument = key.partition(" ")
     config = EnvConfig(id=f"neuraxis/{name}", kwargs={argument: value})
-    with pytest.raises(ValueError, match="expected a number above 0, or"):
+    with pytest.raises(ValueError, match=rf"{argument}=.*: expected a number above 0, or"):
         make(config, 1, 0)

@@ -333,7 +333,7 @@ COMPILED = (
 
 @pytest.mark.parametrize(("execution", "rule"), [*(("recorded", rule) for rule in RULES), COMPILED])
 def test_an_executed_step_is_the_plain_one(execution: Any, rule: Rule) -> None:
-    """The second pair of the same shapes shows that nothing is shared; it has factors."""
+    """A second pair of the same shapes shows that nothing recorded is shared; it has factors."""
     pairs = [(2.0, 0.3)] if execution == "compiled" else [(2.0, 1.0), (None, 0.3)]
     for limit, factor in pairs:
         settings: dict[str, Any] = {"rule": rule, "max_grad_norm": limit, "weight_decay": 0.1}

@@ -19,7 +19,7 @@ from .helpers import OnUpdate, Training, claimed, config, training
 from .test_reference import documented
 from .test_resume import Crash, lines, weights
 
-PRETRAIN = ("agent=pretrain", "wandb.mode=disabled", "eval.interval_steps=0")
+PRETRAIN = ("agent=pretrain", "wandb.mode=disabled")
 OBJECTIVES = ["next_observation", "reconstruction"]
 
 
@@ -147,3 +147,21 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
     found = prepare(load_resumed(torn / "config.yaml", ()), torn).run()
     assert lines(torn) == lines(whole)
     assert torch.equal(weights(found), weights(expected))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("eval.interval_steps=100", "expected 0, agent=pretrain learns no policy"),
+        ("eval.patience=3", "expected 0, agent=pretrain learns no policy"),
+        ("agent.ent_coef=0.1", "agent=pretrain trains no policy; leave it out"),
+    ],
+)
+def test_what_is_about_a_policy_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"{word}: {message}"):
+        training(*PRETRAIN, word)
+
+
+def test_a_dataset_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected agent\.dataset=DIR, which .* writes$"):
+        prepare(load([*PRETRAIN, f"run_dir={tmp_path / 'run'}"]))

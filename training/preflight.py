@@ -42,7 +42,7 @@ def try_film(cfg: Config) -> None:
 
 def try_evaluation(cfg: Config) -> None:
     """Raises ValueError if no environment can be opened beside training's, which are open."""
-    if not 0 < interval("eval", cfg.eval.interval_steps, cfg.total_steps) <= cfg.total_steps:
+    if not 0 < interval("eval", cfg) <= cfg.total_steps:
         return
     config = cfg.env.for_evaluation(time_limit=episode_limit(cfg))
     try:

@@ -94,9 +94,10 @@ def prepare(
 def _check_learns(cfg: Config, agent: Agent) -> Agent:
     """The agent. Raises ValueError if it learns from no rewards, and nothing else is given."""
     if not agent.rewarded and dataset_of(cfg) is None and agent.teacher is None:
+        teacher = ", or agent.teacher.from=RUN" if isinstance(cfg.agent, TaughtConfig) else ""
         raise ValueError(
             f"agent={agent.name}: learns from others; expected agent.dataset=DIR, which `neuraxis "
-            "record RUN --out DIR` writes, or agent.teacher.from=RUN"
+            f"record RUN --out DIR` writes{teacher}"
         )
     return agent
 

@@ -7,10 +7,12 @@ generalization in deep reinforcement learning"). Nothing observed tells what the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv, PendulumEnv
 
 Range = float | Sequence[float]
@@ -42,21 +44,25 @@ class CartPole(CartPoleEnv):
         render_mode: str | None = None,
     ) -> None:
         super().__init__(render_mode=render_mode)
-        numbers = {
-            "length": length,
-            "masspole": pole_mass,
-            "masscart": cart_mass,
-            "gravity": gravity,
-            "force_mag": force,
-        }
-        self._bounds = {name: _bounds(value) for name, value in numbers.items()}
+        self._bounds = _bounds(
+            {
+                "length": length,
+                "pole_mass": pole_mass,
+                "cart_mass": cart_mass,
+                "gravity": gravity,
+                "force": force,
+            }
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Opens an episode, with dynamics of its own."""
         result = super().reset(seed=seed, options=options)
-        _draw(self, self._bounds)
+        drawn = _drawn(self._bounds, self.np_random)
+        self.length, self.gravity = drawn["length"], drawn["gravity"]
+        self.masspole, self.masscart = drawn["pole_mass"], drawn["cart_mass"]
+        self.force_mag = drawn["force"]
         self.total_mass = self.masspole + self.masscart
         self.polemass_length = self.masspole * self.length
         return result
@@ -83,32 +89,39 @@ class Pendulum(PendulumEnv):
         render_mode: str | None = None,
     ) -> None:
         super().__init__(render_mode=render_mode)
-        numbers = {"l": length, "m": mass, "g": gravity}
-        self._bounds = {name: _bounds(value) for name, value in numbers.items()}
+        self._bounds = _bounds({"length": length, "mass": mass, "gravity": gravity})
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Opens an episode, with dynamics of its own."""
         result = super().reset(seed=seed, options=options)
-        _draw(self, self._bounds)
+        drawn = _drawn(self._bounds, self.np_random)
+        self.l, self.m, self.g = drawn["length"], drawn["mass"], drawn["gravity"]
         return result
 
 
-def _bounds(value: Range) -> tuple[float, float]:
-    """The least and the greatest number."""
-    pair = [value, value] if isinstance(value, int | float) else list(value)
-    if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
-        raise ValueError(
-            f"{value}: expected a number above 0, or [LEAST, GREATEST] of such numbers"
-        )
-    return pair[0], pair[1]
+def _bounds(numbers: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """The least and the greatest of each number."""
+    found = {}
+    for name, value in numbers.items():
+        pair = list(value) if isinstance(value, list | tuple) else [value, value]
+        if len(pair) != 2 or not all(map(_is_size, pair)) or pair[0] > pair[1]:
+            raise ValueError(
+                f"{name}={value}: expected a number above 0, or [LEAST, GREATEST] of such numbers"
+            )
+        found[name] = pair[0], pair[1]
+    return found
 
 
-def _draw(env: gymnasium.Env[Any, Any], bounds: dict[str, tuple[float, float]]) -> None:
-    """Sets the attributes of an environment between their bounds, by its generator."""
-    for name, pair in bounds.items():
-        setattr(env, name, float(env.np_random.uniform(*pair)))
+def _is_size(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
+
+
+def _drawn(bounds: dict[str, tuple[float, float]], random: np.random.Generator) -> dict[str, float]:
+    """A number between each of the bounds."""
+    return {name: float(random.uniform(*pair)) for name, pair in bounds.items()}
 
 
 gymnasium.register("neuraxis/CartPole-v0", f"{__name__}:CartPole", max_episode_steps=500)

@@ -19,10 +19,11 @@ Examples:
   neuraxis evaluate RUN --episodes 1 --video play.mp4
   neuraxis evaluate RUN --checkpoint last --stochastic
   neuraxis evaluate RUN env.id=my_package:MyEnv-v0
+  neuraxis evaluate RUN env.kwargs.length=2.0
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("words", nargs=-1, metavar="[env.id=MODULE:ID]")
+@click.argument("words", nargs=-1, metavar="[env.id=MODULE:ID] [env.kwargs.KEY=VALUE]")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option(
     "--seed",
@@ -48,7 +49,8 @@ def evaluate(
     """Play episodes with the policy of RUN.
 
     Prints the mean and the standard deviation of their returns. MODULE is imported: it registers
-    the environment of RUN, if a script has done so while RUN was trained.
+    the environment of RUN, if a script has done so while RUN was trained. KEY is an argument of the
+    environment that was another in training.
     """
     with usage_errors():
         from ..distributed.process import configure_process
@@ -61,15 +63,17 @@ def evaluate(
 
         if video is not None and video.suffix != ".mp4":
             raise ValueError(f"--video {video}: expected a file that ends in .mp4")
-        options.only_another_module(words)
-        config = load_resumed(layout.find(run) / layout.CONFIG, words, trust, ray={})
+        others, kwargs = options.other_arguments(words)
+        options.only_another_module(others)
+        config = load_resumed(layout.find(run) / layout.CONFIG, others, trust, ray={})
+        env = config.env.model_copy(update={"kwargs": config.env.kwargs | kwargs})
         configure_process(config.threads)
         policy = load_policy(run, checkpoint, trust)
         seed = opening_seed(config, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
         budget = Budget(episode_limit(config))
         with EvaluationDisplay() as watch:
             metrics = play(
-                *(policy, config.env, episodes, seed, config.num_envs, stochastic, video),
+                *(policy, env, episodes, seed, config.num_envs, stochastic, video),
                 budget=budget,
                 watch=watch,
             )

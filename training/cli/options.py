@@ -1,14 +1,27 @@
 """Options that several commands have."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
+
+from ...configs.text import parse
 
 trust = click.option(
     "--trust",
     is_flag=True,
     help="Allow what was not made here by you to import and execute what it names.",
 )
+
+
+KWARGS = "env.kwargs."
+
+
+def other_arguments(words: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    """Splits words into those of `only_another_module`, and values of arguments by name."""
+    others = [word for word in words if not word.startswith(KWARGS)]
+    pairs = (word.removeprefix(KWARGS).partition("=") for word in words if word not in others)
+    return others, {name: parse(text) for name, _, text in pairs}
 
 
 def only_another_module(words: Iterable[str]) -> None:

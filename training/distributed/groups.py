@@ -30,8 +30,8 @@ def open_group(
         length: T.
         group: 0 to G-1.
         generation: How often the group was opened anew, after a fault for instance; each time its
-            episodes (not where `env.reseed` is once: a seed is a task there) and its actions' noise
-            have seeds of their own.
+            episodes and its actions' noise have seeds of their own. Not the episodes where a seed
+            is a task (`env.reseed=once`), or a level that all share (`env.levels`).
         saved: Where the columns stood, of the same generation; None: all open new episodes.
     """
     size = cfg.num_envs // (cfg.ray.workers or cfg.groups)
@@ -39,7 +39,7 @@ def open_group(
     if generation:
         words = np.random.SeedSequence(seed, spawn_key=(generation, 0, 0)).generate_state(2)
         seed = int(words[0]) << 32 | int(words[1])
-    opening = cfg.seed if cfg.env.reseed == "once" else seed
+    opening = cfg.seed if cfg.env.reseed == "once" or cfg.env.levels else seed
     collector = Collector(
         make(cfg.env, size, opening, first_column=group * size),
         policy,

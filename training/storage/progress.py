@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...agents.choices import agent_class
 from ...configs.config import Config
 from ...core.errors import RunError
 from ...core.rollout import Rollout
@@ -24,20 +25,26 @@ EVALUATIONS = 20
 """The most in a run; checkpoints do not become rarer in a long one, for a crash costs as much."""
 
 
-def interval(
-    what: str, wanted: int | Literal["auto"], total_steps: int, rollout_steps: int = 0
-) -> int:
-    """Steps between two evaluations ("eval") or checkpoints ("save"); 0 is never.
+def interval(what: Due, cfg: Config, rollout_steps: int = 0) -> int:
+    """Steps after which something is due again; 0 is never.
 
     Args:
-        what: Which of the two.
-        wanted: What the configuration says.
-        total_steps: Of the run.
+        what: It.
+        cfg: The run's configuration.
         rollout_steps: Of one rollout.
     """
+    wanted = {
+        "log": cfg.log_interval_steps,
+        "histograms": cfg.wandb.histogram_interval_steps,
+        "eval": cfg.eval.interval_steps,
+        "film": cfg.eval.video_interval_steps,
+        "save": cfg.checkpoint.interval_steps,
+    }[what]
     if wanted != "auto":
         return wanted
-    share = total_steps // EVALUATIONS if what == "eval" else 0
+    if what == "eval" and not agent_class(cfg.agent.name).learns_policy:
+        return 0
+    share = cfg.total_steps // EVALUATIONS if what == "eval" else 0
     return max(LEAST[what], ROLLOUTS * rollout_steps, share)
 
 
@@ -79,15 +86,7 @@ class Progress:
 
     def interval(self, what: Due) -> int:
         """Steps after which it is due again; 0 is never."""
-        cfg = self._cfg
-        wanted = {
-            "log": cfg.log_interval_steps,
-            "histograms": cfg.wandb.histogram_interval_steps,
-            "eval": cfg.eval.interval_steps,
-            "film": cfg.eval.video_interval_steps,
-            "save": cfg.checkpoint.interval_steps,
-        }
-        return interval(what, wanted[what], cfg.total_steps, self.rollout_steps)
+        return interval(what, self._cfg, self.rollout_steps)
 
     def due(self, what: Due) -> bool:
         """Whether a multiple of its interval was passed since it was last done."""
