@@ -208,6 +208,6 @@ def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monke
         raise MemoryError("too much")
 
     checkpoint.write(tmp_path / "c", 1)
-    monkeypatch.setattr(checkpoint, "_decode", decode)
+    monkeypatch.setattr(checkpoint, "decode", decode)
     with pytest.raises(MemoryError, match="too much"):
         checkpoint.read(tmp_path / "c")

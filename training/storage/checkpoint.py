@@ -4,39 +4,31 @@
       state.safetensors   each tensor and array under the path where it stands in the tree
       state.json          structure and scalars, with the format's version and SHA-256 sums
 
-A tree is a nested dict (keys text or int), list or tuple of torch tensors, NumPy arrays and
-scalars, and JSON scalars (None, bool, int of any size, float, str). A folder is written beside its
-place, fsynced and renamed, so that a reader finds the old checkpoint or the new one.
+What a tree may hold, says `tree_encoding`. A folder is written beside its place, fsynced and
+renamed, so that a reader finds the old checkpoint or the new one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ...core.errors import RunError, shorten
 from .atomic_files import disk, fsync, strange
 from .layout import STEPS_PATTERN
-
-Tree = Any  # dict[str | int, Tree] | list[Tree] | tuple[Tree, ...] | leaf
+from .tree_encoding import Tree, decode, encode
 
 FORMAT = 1
 ARRAYS = "state.safetensors"
 STRUCTURE = "state.json"  # the file that makes a folder a checkpoint
-# What NumPy and safetensors both know; the rest (bfloat16, complex128, text) is stored as bytes.
-_PLAIN = {"bool", "complex64", "float16", "float32", "float64"} | {
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
 
 
 def write(folder: Path, tree: Tree) -> None:
@@ -47,7 +39,7 @@ def write(folder: Path, tree: Tree) -> None:
         TypeError: a leaf that a checkpoint cannot hold; names its path in the tree.
     """
     arrays: dict[str, np.ndarray] = {}
-    body = json.dumps(_encode(tree, "", arrays), separators=(",", ":"))
+    body = json.dumps(encode(tree, "", arrays), separators=(",", ":"))
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         with disk(folder):
@@ -102,7 +94,7 @@ def read_branches(folder: Path, *paths: Sequence[str], without: Collection[str] 
         if digests.get("safetensors") != _sha256(storage):
             raise _unusable(storage, "damaged, its SHA-256 differs")
         with safe_open(storage, framework="np") as arrays, strange(damaged):
-            return [_decode(_branch(body, keys, without), arrays.get_tensor) for keys in paths]
+            return [decode(_branch(body, keys, without), arrays.get_tensor) for keys in paths]
 
 
 def digest(folder: Path) -> str:
@@ -123,48 +115,6 @@ def _replace(new: Path, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _encode(tree: Tree, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Returns the JSON form of `tree` and puts its tensors and arrays into `arrays`."""
-    if isinstance(tree, torch.Tensor | np.ndarray | np.generic):
-        return _encode_array(tree, path, arrays)
-    if isinstance(tree, dict):
-        pairs = [[key, _encode(value, f"{path}/{key}", arrays)] for key, value in tree.items()]
-        if all(isinstance(key, str | int) for key in tree):
-            return {"dict": pairs}
-    elif isinstance(tree, list | tuple):
-        items = [_encode(value, f"{path}/{i}", arrays) for i, value in enumerate(tree)]
-        return items if isinstance(tree, list) else {"tuple": items}
-    elif isinstance(tree, float):
-        return tree if math.isfinite(tree) else {"float": str(tree)}
-    elif tree is None or isinstance(tree, bool | int | str):
-        return tree
-    raise TypeError(f"{path}: a checkpoint cannot hold {type(tree).__qualname__} {tree!r:.60}")
-
-
-def _encode_array(
-    leaf: torch.Tensor | np.ndarray | np.generic, path: str, arrays: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """Puts one leaf into `arrays`, without a copy if it is contiguous."""
-    key = path.removeprefix("/")
-    while key in arrays:  # {"a/b": x, "a": {"b": y}}
-        key += "~"
-    if isinstance(leaf, torch.Tensor):
-        tensor = leaf.detach().cpu().contiguous()
-        form: dict[str, Any] = {"tensor": key}
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        plain = dtype in _PLAIN
-        arrays[key] = (tensor if plain else tensor.reshape(-1).view(torch.uint8)).numpy()
-    else:
-        array = np.asarray(leaf, order="C")
-        form = {"array" if isinstance(leaf, np.ndarray) else "scalar": key}
-        dtype = array.dtype.str
-        plain = array.dtype.isnative and array.dtype.name in _PLAIN
-        if array.dtype.kind in "OV":
-            raise TypeError(f"{path}: a checkpoint cannot hold an array of {array.dtype}")
-        arrays[key] = array if plain else array.reshape(-1).view(np.uint8)
-    return form if plain else form | {"dtype": dtype, "shape": list(leaf.shape)}
-
-
 def _branch(form: Any, keys: Sequence[str], without: Collection[str]) -> Any:
     """The JSON form of the branch of a dict of dicts; None if there is none."""
     for key in keys:
@@ -172,34 +122,6 @@ def _branch(form: Any, keys: Sequence[str], without: Collection[str]) -> Any:
     if form and without:
         return {"dict": [pair for pair in form["dict"] if pair[0] not in without]}
     return form
-
-
-def _decode(form: Any, load: Callable[[str], np.ndarray]) -> Tree:
-    """The inverse of `_encode`; `load` gives an array by its name."""
-    if isinstance(form, list):
-        return [_decode(item, load) for item in form]
-    if not isinstance(form, dict):
-        return form
-    kind, content = next(iter(form.items()))
-    if kind == "dict":
-        return {key: _decode(value, load) for key, value in content}
-    if kind == "tuple":
-        return tuple(_decode(item, load) for item in content)
-    if kind == "float":
-        return float(content)
-    leaf = load(content)
-    if kind == "tensor":
-        tensor = torch.from_numpy(leaf)
-        if "dtype" not in form:
-            return tensor
-        shape, dtype = form["shape"], getattr(torch, form["dtype"])
-        if math.prod(shape) * dtype.itemsize != tensor.numel():
-            raise ValueError(f"{tensor.numel()} bytes cannot be a tensor of shape {shape}")
-        typed = torch.empty(shape, dtype=dtype)
-        typed.view(-1).view(torch.uint8).copy_(tensor)
-        return typed
-    array = leaf.view(form["dtype"]).reshape(form["shape"]) if "dtype" in form else leaf
-    return array[()] if kind == "scalar" else array
 
 
 def _sha256(path: Path) -> str:
