@@ -82,7 +82,7 @@ def report() -> None:
         "# Behaviour cloning",
         "",
         f"`python benchmarks/cloning.py`: {SEEDS} seeds, each with a teacher of its own, cloned",
-        f"from {EPISODES} recorded episodes. The share is the clone's newest return (the mean of its",
+        f"from {EPISODES} recorded episodes. The share is the clone's newest return (mean of its",
         f"last {NEWEST} evaluations) over the mean return of these episodes, with a 95 % bootstrap",
         "interval.",
         "",
