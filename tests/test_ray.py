@@ -68,13 +68,9 @@ CASES = {
 @pytest.fixture(scope="module", autouse=True)
 def token(ray_token: Path) -> Iterator[Path]:
     """Ray, and the file of its token."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ray_cluster.ENVIRONMENT.items():
-            if name != "RAY_AUTH_MODE":  # Ray is imported, and sets it itself
-                patch.setenv(name, value)
-        ray_cluster.start(RayConfig(), cpus=8)
-        yield ray_token
-        ray_cluster.stop()
+    ray_cluster.start(RayConfig(), cpus=8)
+    yield ray_token
+    ray_cluster.stop()
 
 
 def trained(words: tuple[str, ...], updates: int = 5) -> tuple[list[dict[str, float]], Any]:
@@ -115,6 +111,16 @@ def test_workers_are_groups(name: str, workers: int) -> None:
     assert {"loss/value", "loss/td", "q/td_error"} & groups[-1].keys()  # it has learned
     assert found == groups
     assert_equal(state, expected)
+
+
+def test_workers_of_a_ray_that_was_imported_before_are_as_nice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With Ray's own niceness they do not start beside busy processes."""
+    assert "ray" in sys.modules
+    monkeypatch.delenv("RAY_worker_niceness")
+    ray_cluster.set_environment()
+    assert os.environ["RAY_worker_niceness"] == "0"
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ _session: str | None = None  # where the Ray that was started here keeps its log
 
 
 def set_environment() -> None:
-    """Sets what Ray reads when it is imported, and never again: to be called before.
+    """Sets what Ray reads when it is imported, or when it starts its processes.
 
     Raises:
         ValueError: Authentication is switched off.
@@ -50,8 +50,9 @@ def set_environment() -> None:
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
         raise ValueError(f"RAY_AUTH_MODE={mode}: Ray runs with its tokens only; unset it")
-    if "ray" not in sys.modules:  # later, tokens are its own default, unless the variable is set
-        for key, value in ENVIRONMENT.items():
+    for key, value in ENVIRONMENT.items():
+        # an imported Ray has tokens by default, unless the variable is set
+        if key != "RAY_AUTH_MODE" or "ray" not in sys.modules:
             os.environ.setdefault(key, value)
 
 
