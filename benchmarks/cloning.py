@@ -30,7 +30,6 @@ from evidence import (
 from neuraxis.training.analysis import statistics
 from neuraxis.training.storage.atomic_files import read_json, write_json
 
-KEPT = RESULTS / "cloning"
 SEEDS, EPISODES, BAR = 5, 50, 0.9
 TASKS = ("cartpole", "lunarlander", "doorkey")
 
@@ -56,7 +55,7 @@ def record(task: str) -> None:
             given = ["record", str(run), "--out", str(place), "--episodes", str(EPISODES)]
             subprocess.run([program, *given], check=True, capture_output=True)
         about = {"return_mean": read_json(place / "dataset.json")["return_mean"]}
-        kept_place = KEPT / task / "demos"
+        kept_place = RESULTS / "cloning" / task / "demos"
         kept_place.mkdir(parents=True, exist_ok=True)
         write_json(kept_place / f"s{seed}.json", about)
 
@@ -64,11 +63,11 @@ def record(task: str) -> None:
 def line(task: str) -> str:
     """A line of the table; empty while there are no clones."""
     row = clone(task)
-    keep(row, KEPT)
-    if not (runs := kept(row, KEPT)):
+    keep(row, RESULTS)
+    if not (runs := kept(row, RESULTS)):
         return ""
     clones = np.array([evaluations(run, row)[-NEWEST:].mean() for run in runs])
-    places = [KEPT / task / "demos" / f"s{run.config['seed']}.json" for run in runs]
+    places = [RESULTS / "cloning" / task / "demos" / f"s{run.config['seed']}.json" for run in runs]
     teachers = np.array([read_json(place)["return_mean"] for place in places])
     mean, low, high = statistics.estimate(statistics.mean, [clones / teachers])
     holds = "yes" if mean >= BAR else "**no**"
