@@ -8,9 +8,8 @@ Without a target network (`tau=null`) the critics value the pairs of a step and 
 one pass, so that batch statistics are those of both, as in "CrossQ" by Bhatt et al. (2024).
 
 With memory the policy's is stored where rollouts begin, as in R2D2, and runs through `burn_in`
-without gradient. The critics do not act, so nothing of theirs is stored: their memories are empty
-where a window begins, as in "Recurrent model-free RL can be a strong baseline for many POMDPs" by
-Ni et al. (2022), and run through the same burn-in, the target critics' with their own weights.
+without gradient. The critics' begins empty in each window, as in "Recurrent model-free RL can be a
+strong baseline for many POMDPs" by Ni et al. (2022); the target critics' is by their own weights.
 """
 
 from __future__ import annotations

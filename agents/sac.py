@@ -5,14 +5,12 @@ algorithms and applications" (2018b): two critics, the smaller of which makes th
 
     discrete actions   expectations over the policy's probabilities in place of a drawn action:
                        "Soft actor-critic for discrete action settings" by Christodoulou (2019)
-    n_quantiles > 1    critics of the return's distribution, mixed and truncated: TQC (Kuznetsov
-                       et al. 2020), agent=tqc
+    n_quantiles > 1    critics of the return's distribution: TQC (Kuznetsov et al. 2020), agent=tqc
     tau = null         no target network: CrossQ (Bhatt et al. 2024), agent=crossq
 
-Deviations: no first phase of uniform actions, because the policy is almost uniform at the start.
-n-step returns and priorities are options; an n-step return contains the entropy of the state where
-it bootstraps, and not that of the states before. TQC with discrete actions draws one for its target
-distribution.
+Deviations: no first phase of uniform actions, as the policy is almost uniform at the start. n-step
+returns, an option, have the entropy of the state where they bootstrap, and not of those before. TQC
+with discrete actions draws one for its target distribution.
 """
 
 from __future__ import annotations
