@@ -612,15 +612,20 @@ def test_what_wandb_does_not_have_or_answer_is_said(
 
 
 def test_the_committed_runs_give_the_committed_table() -> None:
+    """By returns; the table scores environments with goals by their successes."""
     results = Path(__file__).parents[1] / "benchmarks" / "results"
     lines = (results / "learning.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
     rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
     told = {row["experiment"]: (len(row["seeds"].split(",")), row["best"]) for row in rows}
+    goals = "bitflip", "pointgoal"
     comparison = compare([results / "runs"], mixed=True)
     found = {}
     for row in comparison.rows:
         if runs := comparison.cells.get((row.group, row.environment)):
             (experiment,) = {Path(run.name).parent.name for run in runs}
-            found[experiment] = (row.seeds, f"{row.mean[0]:.2f}")
+            score = row.mean[0]
+            if experiment.startswith(goals):
+                score = np.mean([run.summary["evaluate/success"] for run in runs])
+            found[experiment] = (row.seeds, f"{score:.2f}")
     assert found == told

@@ -63,6 +63,8 @@ def build(agent: str, shape: str) -> Training:
         "train_freq": "agent.train_freq=4",
         "n_steps": "agent.n_steps=4",
     }
+    if not agent_class(agent).learns_policy:
+        del numbers["ent_coef_schedule"]  # refused
     words += [word for name, word in numbers.items() if name in fields]
     kind = claimed(agent)[0]
     return training(f"agent={agent}", *words, *action_words(kind), "num_envs=4", "total_steps=64")
