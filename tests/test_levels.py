@@ -113,6 +113,9 @@ def test_a_policy_is_evaluated_under_other_dynamics(
     given = ["evaluate", str(tmp_path / "run"), "env.kwargs.forse=1"]
     assert exit_codes.exit_code(main.neuraxis, given) == 2
     assert "has no such argument; did you mean force" in capsys.readouterr().err
+    given[-1] = "env.kwargs.force"
+    assert exit_codes.exit_code(main.neuraxis, given) == 2
+    assert "env.kwargs.force: expected KEY=VALUE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ...configs.text import parse
+from ...configs.words import typed
 
 trust = click.option(
     "--trust",
@@ -20,8 +20,8 @@ KWARGS = "env.kwargs."
 def other_arguments(words: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
     """Splits words into those of `only_another_module`, and values of arguments by name."""
     others = [word for word in words if not word.startswith(KWARGS)]
-    pairs = (word.removeprefix(KWARGS).partition("=") for word in words if word not in others)
-    return others, {name: parse(text) for name, _, text in pairs}
+    given = (typed(word) for word in words if word not in others)
+    return others, {word.key.removeprefix(KWARGS): word.value for word in given}
 
 
 def only_another_module(words: Iterable[str]) -> None:
