@@ -43,9 +43,8 @@ def plan() -> dict[str, Any]:
     return yaml.safe_load((HERE / "generalization.yaml").read_text())
 
 
-def rows(task: str, agent: str) -> dict[str, Experiment]:
-    """What is trained for an agent on a task, by regularizer."""
-    found = plan()
+def rows(found: dict[str, Any], task: str, agent: str) -> dict[str, Experiment]:
+    """What a plan trains for an agent on a task, by regularizer."""
     words = found["tasks"][task]
     return {
         name: Experiment(
@@ -67,14 +66,16 @@ def report() -> None:
         "than training's levels have; `training`: the newest episodes of training. A regularizer",
         "helps (**+**) or harms (**-**) where its interval and that of `none` are apart.",
     ]
-    for task, words in plan()["tasks"].items():
+    found = plan()
+    for task, words in found["tasks"].items():
         for agent in words["agents"]:
-            lines += table(f"{words['title']}: {agent}", rows(task, agent))
+            experiments = rows(found, task, agent)
+            lines += table(f"{words['title']}: {agent}", experiments, found["regularizers"])
     lines += ["", f"{versions()}.", ""]
     (RESULTS / "generalization.md").write_text("\n".join(lines))
 
 
-def table(title: str, experiments: dict[str, Experiment]) -> list[str]:
+def table(title: str, experiments: dict[str, Experiment], words: dict[str, str]) -> list[str]:
     """A section; nothing while there are no runs without a regularizer."""
     for experiment in experiments.values():
         keep(experiment, KEPT)
@@ -86,11 +87,10 @@ def table(title: str, experiments: dict[str, Experiment]) -> list[str]:
     lines.append("|---|---|--:|--:|---|--:|")
     for name, runs in found.items():
         mean, low, high = held_out[name]
-        own = plan()["regularizers"][name]
         seen = np.mean([run.curve("episode/return")[-NEWEST:, 1].mean() for run in runs])
         apart = verdict((low, high), held_out[NONE][1:])
         lines.append(
-            f"| {name} | `{own}` | {mean:.2f} [{low:.2f}, {high:.2f}] | {seen:.2f} | {apart} | "
+            f"| {name} | `{words[name]}` | {mean:.2f} [{low:.2f}, {high:.2f}] | {seen:.2f} | {apart} | "
             f"{len(runs)} |"
         )
     return lines
@@ -113,11 +113,12 @@ def main() -> None:
     """Runs what is missing, two at a time, then reports."""
     given = options(__doc__)
     if not given.report:
+        found = plan()
         every = [
             row
-            for task, words in plan()["tasks"].items()
+            for task, words in found["tasks"].items()
             for agent in words["agents"]
-            for row in rows(task, agent).values()
+            for row in rows(found, task, agent).values()
         ]
         picked = [row for row in every if any(part in row.name for part in given.only)]
         run_missing(picked, given.jobs)
