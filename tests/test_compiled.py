@@ -31,6 +31,7 @@ THREE = torch.ones(3)
 SHORT = ("env=Pendulum-v1", "agent.normalize_observations=true", "agent.batch_size=20")
 IMAGES = ("env=neuraxis/Dict-v0", "network=cnn_small", "agent.n_epochs=2")
 REPLAYED = ("agent=dqn", "agent.prioritized=true", "agent.train_freq=8", "agent.batch_size=16")
+SPECTRAL = "network.blocks.0.weight_norm=spectral"
 SAC = ("agent=sac", "env=Pendulum-v1", "agent.n_step=2")
 SCHEDULES = ("agent.learning_rate_schedule=linear", "agent.clip_range_schedule=linear")
 
@@ -39,9 +40,9 @@ SCHEDULES = ("agent.learning_rate_schedule=linear", "agent.clip_range_schedule=l
     ("words", "tolerance"),
     [
         ((*SHORT, *SCHEDULES, "agent.n_steps=24"), 1e-6),
-        ((*IMAGES, "agent.n_steps=8", "network.blocks.0.weight_norm=spectral"), 1e-5),
+        ((*IMAGES, "agent.n_steps=8"), 1e-6),
         ((*REPLAYED, "agent.learning_starts=16", "agent.distribution=implicit"), 1e-6),
-        ((*REPLAYED, "agent.learning_starts=16", *SAC), 1e-5),
+        ((*REPLAYED, "agent.learning_starts=16", *SAC, SPECTRAL), 1e-5),
         (("learner.precision=bfloat16", "agent.n_steps=16"), 1e-3),
     ],
 )

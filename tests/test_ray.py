@@ -50,6 +50,7 @@ CASES = {
         *(*PPO, "network.blocks.0.sizes=[256,256]", "agent.layer_decay=0.5"),
         "agent.freeze={backbone.*: 300, head.*: null}",
     ),
+    "trpo": (*SMALL, "agent=trpo", "agent.n_steps=32"),
     "reinforce-lstm": (*SMALL, "agent=reinforce", "agent.n_steps=16", "network=lstm"),
     "dqn-prioritized": (*DQN, "agent.prioritized=true", "agent.n_step=3"),
     "dqn-hindsight": (*DQN, "env=neuraxis/BitFlip-v0", "agent.hindsight=future"),
