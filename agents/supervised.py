@@ -38,6 +38,7 @@ class SupervisedAgent(OnPolicyAgent):
 
     rewarded: ClassVar[bool] = False
     has_critic: ClassVar[bool] = False
+    settings: SupervisedConfig
 
     def __init__(self, config: SupervisedConfig, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -45,13 +46,12 @@ class SupervisedAgent(OnPolicyAgent):
             key = f"rnd.coef={config.rnd.coef:g}" if config.rnd.coef else "normalize_rewards=true"
             raise ValueError(f"agent.{key}: agent={self.name} learns from no rewards; leave it out")
         self.sequence_length = config.n_steps if self.has_memory else 1
-        self.size, self.epochs = config.batch_size, config.n_epochs
 
     def execute_updates(self) -> None:
         """See `Agent.execute`; counts the updates of the run."""
         steps = self.rollout_length * self.setup.num_envs
-        rollouts = self.setup.total_steps / steps
-        self.execute(rollouts * self.epochs * -(-steps // (self.size or steps)))
+        minibatches = -(-steps // (self.settings.batch_size or steps))
+        self.execute(self.setup.total_steps / steps * self.settings.n_epochs * minibatches)
 
     def steps_of(self, rollout: Rollout[Tensor]) -> dict[str, Tree]:
         """What is learned of a rollout, trees of [T, B, *]."""
@@ -69,6 +69,6 @@ class SupervisedAgent(OnPolicyAgent):
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
         """See `FreshAgent.minibatches`: shuffled anew in each epoch."""
-        count = batch["valid"].shape[1]
-        size = max(1, self.size // self.sequence_length) if self.size else count
-        return minibatches(batch, count, size, self.epochs, self.rng)
+        count, most = batch["valid"].shape[1], self.settings.batch_size
+        size = max(1, most // self.sequence_length) if most else count
+        return minibatches(batch, count, size, self.settings.n_epochs, self.rng)
