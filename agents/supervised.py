@@ -38,10 +38,10 @@ class SupervisedAgent(OnPolicyAgent):
 
     rewarded: ClassVar[bool] = False
     has_critic: ClassVar[bool] = False
-    settings: SupervisedConfig
 
     def __init__(self, config: SupervisedConfig, setup: Setup) -> None:
         super().__init__(config, setup)
+        self.config = config
         if config.rnd.coef or config.normalize_rewards:
             key = f"rnd.coef={config.rnd.coef:g}" if config.rnd.coef else "normalize_rewards=true"
             raise ValueError(f"agent.{key}: agent={self.name} learns from no rewards; leave it out")
@@ -50,8 +50,8 @@ class SupervisedAgent(OnPolicyAgent):
     def execute_updates(self) -> None:
         """See `Agent.execute`; counts the updates of the run."""
         steps = self.rollout_length * self.setup.num_envs
-        minibatches = -(-steps // (self.settings.batch_size or steps))
-        self.execute(self.setup.total_steps / steps * self.settings.n_epochs * minibatches)
+        minibatches = -(-steps // (self.config.batch_size or steps))
+        self.execute(self.setup.total_steps / steps * self.config.n_epochs * minibatches)
 
     def steps_of(self, rollout: Rollout[Tensor]) -> dict[str, Tree]:
         """What is learned of a rollout, trees of [T, B, *]."""
@@ -69,6 +69,6 @@ class SupervisedAgent(OnPolicyAgent):
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
         """See `FreshAgent.minibatches`: shuffled anew in each epoch."""
-        count, most = batch["valid"].shape[1], self.settings.batch_size
+        count, most = batch["valid"].shape[1], self.config.batch_size
         size = max(1, most // self.sequence_length) if most else count
-        return minibatches(batch, count, size, self.settings.n_epochs, self.rng)
+        return minibatches(batch, count, size, self.config.n_epochs, self.rng)

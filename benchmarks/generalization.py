@@ -90,8 +90,8 @@ def table(title: str, experiments: dict[str, Experiment], words: dict[str, str])
         seen = np.mean([run.curve("episode/return")[-NEWEST:, 1].mean() for run in runs])
         apart = verdict((low, high), held_out[NONE][1:])
         lines.append(
-            f"| {name} | `{words[name]}` | {mean:.2f} [{low:.2f}, {high:.2f}] | {seen:.2f} | {apart} | "
-            f"{len(runs)} |"
+            f"| {name} | `{words[name]}` | {mean:.2f} [{low:.2f}, {high:.2f}] | {seen:.2f} | "
+            f"{apart} | {len(runs)} |"
         )
     return lines
 
