@@ -43,19 +43,39 @@ def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
         ValueError: It does not learn this kind of actions or a network with memory; or see
             `Agent`.
     """
-    chosen, space = agent_class(config.name), setup.action_space
-    if not isinstance(space, chosen.action_spaces):
-        *kinds, last = (kind.__name__ for kind in chosen.action_spaces)
-        kinds = f"{', '.join(kinds)} or {last}" if kinds else last
-        others = agents_that(lambda agent: isinstance(space, agent.action_spaces))
-        hint = f": {chosen.why_these_actions}" if chosen.why_these_actions else ""
-        hint += f"; try {others}" if others else ""
+    chosen = agent_class(config.name)
+    _check_actions(chosen, config, setup)
+    _check_network(chosen, config, setup)
+    agent = chosen(config, setup)
+    if isinstance(config, GradientConfig) and config.treats_parts and agent.freezing is None:
         raise ValueError(
-            f"agent={config.name}: needs a {kinds} action space, got {shorten(space)}{hint}"
+            f"agent.freeze, agent.learning_rate_factors and agent.layer_decay: agent={config.name} "
+            "does not call `execute`, and has neither"
         )
+    _check_memory(agent, config, setup)
+    return agent
+
+
+def _check_actions(chosen: type[Agent[Any]], config: AgentConfig, setup: Setup) -> None:
+    """Raises ValueError if the agent does not learn this kind of actions."""
+    space = setup.action_space
+    if isinstance(space, chosen.action_spaces):
+        return
+    *kinds, last = (kind.__name__ for kind in chosen.action_spaces)
+    kinds = f"{', '.join(kinds)} or {last}" if kinds else last
+    others = agents_that(lambda agent: isinstance(space, agent.action_spaces))
+    hint = f": {chosen.why_these_actions}" if chosen.why_these_actions else ""
+    hint += f"; try {others}" if others else ""
+    raise ValueError(
+        f"agent={config.name}: needs a {kinds} action space, got {shorten(space)}{hint}"
+    )
+
+
+def _check_network(chosen: type[Agent[Any]], config: AgentConfig, setup: Setup) -> None:
+    """Raises ValueError if `network` configures what the agent does not have."""
     if setup.network != NetworkConfig() and not chosen.has_network:
         others = agents_that(
-            lambda agent: agent.has_network and isinstance(space, agent.action_spaces)
+            lambda agent: agent.has_network and isinstance(setup.action_space, agent.action_spaces)
         )
         raise ValueError(
             f"network: agent={config.name} has none; expected no network= and network.KEY=, or "
@@ -67,19 +87,18 @@ def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
             f"network.critic: agent={config.name} has no critic beside an actor; expected null, or "
             f"{others}"
         )
-    agent = chosen(config, setup)
-    if isinstance(config, GradientConfig) and config.treats_parts and agent.freezing is None:
-        raise ValueError(
-            f"agent.freeze, agent.learning_rate_factors and agent.layer_decay: agent={config.name} "
-            "does not call `execute`, and has neither"
-        )
+
+
+def _check_memory(agent: Agent[Any], config: AgentConfig, setup: Setup) -> None:
+    """Raises ValueError if the network has memory and the agent learns without."""
     critic = setup.network.critic or ()
-    if not chosen.memory and (agent.has_memory or any(map(may_remember, critic))):
-        blocks = (*setup.network.blocks, *critic)
-        names = [block.name for block in blocks if may_remember(block)]
-        others = agents_that(lambda agent: agent.memory and isinstance(space, agent.action_spaces))
-        raise ValueError(
-            f"agent={config.name}: learns without memory, but the network has memory "
-            f"({', '.join(names)}); take network=mlp for instance, or {others}"
-        )
-    return agent
+    if agent.memory or not (agent.has_memory or any(map(may_remember, critic))):
+        return
+    names = [block.name for block in (*setup.network.blocks, *critic) if may_remember(block)]
+    others = agents_that(
+        lambda agent: agent.memory and isinstance(setup.action_space, agent.action_spaces)
+    )
+    raise ValueError(
+        f"agent={config.name}: learns without memory, but the network has memory "
+        f"({', '.join(names)}); take network=mlp for instance, or {others}"
+    )

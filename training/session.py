@@ -61,11 +61,7 @@ def prepare(
     peers = Peers(0, cfg.learner.count) if several else None
     agent = _check_learns(cfg, build_agent(cfg, peers, teacher=teacher_of(cfg, trust)))
     start = _start(cfg, agent, resume_from)
-    if cfg.eval.video_interval_steps:
-        preflight.try_film(cfg)
-    if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
-        preflight.note_randomness(cfg)
-        preflight.note_mask(cfg, agent.setup.observation_space)
+    _try_environment(cfg, agent, resume_from)
     with ExitStack() as undo:
         source = open_source(cfg, agent.policy, agent.rollout_length)
         undo.callback(source.close)
@@ -73,11 +69,7 @@ def prepare(
         undo.callback(learner.close)
         preflight.try_evaluation(cfg)
         if resume_from is None:
-            run = Run.create(cfg)
-            if start is not None:
-                provenance.note(run.dir, "init", start.facts())
-            if agent.teacher is not None:
-                provenance.note(run.dir, "teacher", agent.teacher.facts())
+            run = _create_run(cfg, agent, start)
         else:
             run = Run.open(resume_from, cfg)
             for said in run.load(agent, source, checkpoint):
@@ -85,10 +77,7 @@ def prepare(
             learner.align()
             source.copy(agent.policy)
         undo.pop_all()
-    callbacks: list[Callback] = [] if cfg.wandb.mode == "disabled" else [WandbTracker()]
-    if cfg.eval.patience:
-        callbacks.append(EarlyStopping(cfg.eval.patience))
-    return Session(run, learner, source, callbacks)
+    return Session(run, learner, source, _callbacks(cfg))
 
 
 def _check_learns(cfg: Config, agent: Agent) -> Agent:
@@ -110,6 +99,33 @@ def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start |
     if start is not None:
         agent.notes = (*agent.notes, *start.notes())
     return start
+
+
+def _try_environment(cfg: Config, agent: Agent, resume_from: str | Path | None) -> None:
+    """Plays the environment before the run begins, and says what it shows."""
+    if cfg.eval.video_interval_steps:
+        preflight.try_film(cfg)
+    if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
+        preflight.note_randomness(cfg)
+        preflight.note_mask(cfg, agent.setup.observation_space)
+
+
+def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
+    """The folder of a new run, with what the agent starts from and who teaches it."""
+    run = Run.create(cfg)
+    if start is not None:
+        provenance.note(run.dir, "init", start.facts())
+    if agent.teacher is not None:
+        provenance.note(run.dir, "teacher", agent.teacher.facts())
+    return run
+
+
+def _callbacks(cfg: Config) -> list[Callback]:
+    """The callbacks that the configuration asks for."""
+    callbacks: list[Callback] = [] if cfg.wandb.mode == "disabled" else [WandbTracker()]
+    if cfg.eval.patience:
+        callbacks.append(EarlyStopping(cfg.eval.patience))
+    return callbacks
 
 
 def dataset_of(cfg: Config) -> str | None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from ...configs import load_resumed
 from . import options
 from .exit_codes import usage_errors
-from .output import results, say
+from .output import say
 
 
 @click.command(
@@ -25,16 +24,12 @@ Examples:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[env.id=MODULE:ID] [env.kwargs.KEY=VALUE]")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    help="Other episodes.  [default: 0; with env.reseed=once the run's]",
-)
+@options.seed
 @click.option(
     "--video", type=click.Path(dir_okay=False, path_type=Path), help="Film the first episode."
 )
-@click.option("--stochastic", is_flag=True, help="Sample actions instead of taking the best.")
-@click.option("--checkpoint", default="best", show_default=True, help="best, last or step_...")
+@options.stochastic
+@options.checkpoint
 @options.trust
 def evaluate(
     run: Path,
@@ -53,33 +48,25 @@ def evaluate(
     environment that was another in training.
     """
     with usage_errors():
-        from ..distributed.process import configure_process
-        from ..evaluate import Budget
         from ..evaluate import evaluate as play
-        from ..evaluator import cut_note, episode_limit, opening_seed
-        from ..saved_policy import load as load_policy
-        from ..storage import layout
+        from ..evaluator import opening_seed
         from .progress_display import EvaluationDisplay
+        from .stored_policy import open_policy
 
         if video is not None and video.suffix != ".mp4":
             raise ValueError(f"--video {video}: expected a file that ends in .mp4")
         others, kwargs = options.other_arguments(words)
-        options.only_another_module(others)
-        config = load_resumed(layout.find(run) / layout.CONFIG, others, trust, ray={})
-        env = config.env.model_copy(update={"kwargs": config.env.kwargs | kwargs})
-        configure_process(config.threads)
-        policy = load_policy(run, checkpoint, trust)
-        seed = opening_seed(config, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
-        budget = Budget(episode_limit(config))
+        player = open_policy(run, others, checkpoint, trust)
+        cfg = player.config
+        env = cfg.env.model_copy(update={"kwargs": cfg.env.kwargs | kwargs})
+        seed = opening_seed(cfg, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
         with EvaluationDisplay() as watch:
             metrics = play(
-                *(policy, env, episodes, seed, config.num_envs, stochastic, video),
-                budget=budget,
+                *(player.policy, env, episodes, seed, cfg.num_envs, stochastic, video),
+                budget=player.budget,
                 watch=watch,
             )
-    results(metrics)
-    if note := cut_note(metrics, budget.episode_steps):
-        say(f"note: {note}", err=True)
+    player.print_results(metrics)
     if video is not None:
         say(f"video: {video}")
     return 0

@@ -13,6 +13,17 @@ trust = click.option(
     help="Allow what was not made here by you to import and execute what it names.",
 )
 
+seed = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Other episodes.  [default: 0; with env.reseed=once the run's]",
+)
+stochastic = click.option(
+    "--stochastic", is_flag=True, help="Sample actions instead of taking the best."
+)
+checkpoint = click.option(
+    "--checkpoint", default="best", show_default=True, help="best, last or step_..."
+)
 
 KWARGS = "env.kwargs."
 
