@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuraxis.configs import load, load_resumed
+from neuraxis.configs import load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training import train
 from neuraxis.training.session import prepare
 
 from .demonstrations import balance, demonstrate
-from .helpers import ACTIONS, OnUpdate, Training, action_words, config, training
+from .helpers import ACTIONS, Training, action_words, config, training
 from .test_learning import BLOCKS, learned
 from .test_reference import documented
-from .test_resume import Crash, lines, weights
+from .test_resume import resume_after_crash
 
 QUIET = ("agent=bc", "wandb.mode=disabled", "eval.interval_steps=0")
 
@@ -124,20 +124,7 @@ def test_resumed_equals_never_stopped(name: str, tmp_path: Path) -> None:
     words += ("agent.n_steps=16", "agent.batch_size=32", "eval.episodes=2", "total_steps=600")
     words += ("eval.final_episodes=2", "log_interval_steps=40", "eval.interval_steps=200")
     words += ("checkpoint.interval_steps=150", "env.time_limit=40")
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    expected = prepare(load([*words, f"run_dir={whole}"])).run()
-
-    def crash(run: Any) -> None:
-        if run.steps > 400:
-            raise Crash
-
-    with pytest.raises(Crash):
-        prepare(load([*words, f"run_dir={torn}"])).run([OnUpdate(crash)])
-    session = prepare(load_resumed(torn / "config.yaml", ()), torn)
-    assert 100 < session.current_run.steps < 400
-    found = session.run()
-    assert lines(torn) == lines(whole)
-    assert torch.equal(weights(found), weights(expected))
+    resume_after_crash(words, tmp_path, at=400)
 
 
 def test_another_dataset_is_refused_when_a_run_is_resumed(tmp_path: Path) -> None:

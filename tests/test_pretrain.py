@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 import neuraxis
-from neuraxis.configs import load, load_resumed
+from neuraxis.configs import load
 from neuraxis.training import train
 from neuraxis.training.session import prepare
 
 from .demonstrations import balance, demonstrate
-from .helpers import OnUpdate, Training, claimed, config, training
+from .helpers import Training, claimed, config, training
 from .test_reference import documented
-from .test_resume import Crash, lines, weights
+from .test_resume import resume_after_crash
 
 PRETRAIN = ("agent=pretrain", "wandb.mode=disabled")
 OBJECTIVES = ["next_observation", "reconstruction"]
@@ -135,18 +135,7 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
     words = (*PRETRAIN, f"agent.dataset={demos}", "device=cpu", "num_envs=4", "total_steps=600")
     words += ("agent.n_steps=16", "agent.batch_size=32", "eval.final_episodes=1")
     words += ("log_interval_steps=40", "checkpoint.interval_steps=150", "env.time_limit=40")
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    expected = prepare(load([*words, f"run_dir={whole}"])).run()
-
-    def crash(run: Any) -> None:
-        if run.steps > 400:
-            raise Crash
-
-    with pytest.raises(Crash):
-        prepare(load([*words, f"run_dir={torn}"])).run([OnUpdate(crash)])
-    found = prepare(load_resumed(torn / "config.yaml", ()), torn).run()
-    assert lines(torn) == lines(whole)
-    assert torch.equal(weights(found), weights(expected))
+    resume_after_crash(words, tmp_path, at=400)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,25 @@ def test_a_checkpoint_that_lacks_a_part_is_named() -> None:
         RuntimeError, match=r"agent=sac has parts .* lacks: replay, critics; was it"
     ):
         agent.load_state_dict(state)
+
+
+def resume_after_crash(words: Sequence[str], folder: Path, at: int) -> Path:
+    """Asserts law 5 of a run that crashes after `at` steps; the run that never did is returned."""
+    whole, torn = folder / "whole", folder / "torn"
+    expected = prepare(load([*words, f"run_dir={whole}"])).run()
+
+    def crash(run: Run) -> None:
+        if run.steps > at:
+            raise Crash
+
+    with pytest.raises(Crash):
+        prepare(load([*words, f"run_dir={torn}"])).run([OnUpdate(crash)])
+    session = prepare(load_resumed(torn / "config.yaml", ()), torn)
+    assert 100 < session.current_run.steps < at, "neither anew nor where it crashed"
+    found = session.run()
+    assert lines(torn) == lines(whole)
+    assert torch.equal(weights(found), weights(expected))
+    return whole
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -32,12 +32,12 @@ from neuraxis.training import train
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.session import open_source, prepare
 
-from .helpers import OnUpdate, Training, action_words, claimed, config, part, quick, training
+from .helpers import Training, action_words, claimed, config, part, quick, training
 from .helpers import weights as trained_weights
 from .test_learners import Team, draw_noise_alike
 from .test_learning import identity, learned
 from .test_reference import documented
-from .test_resume import Crash, lines, weights
+from .test_resume import lines, resume_after_crash
 
 TAUGHT = [n for n in agent_names() if issubclass(agent_class(n).Config, TaughtConfig)]
 TEACHERS = {"discrete": ("ppo", "dqn", "sac"), "box": ("ppo", "sac", "td3")}
@@ -351,23 +351,10 @@ def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_resumed_equals_never_stopped(name: str, teacher_run: Path, tmp_path: Path) -> None:
     words = (*QUIET, *SHORT, *CASES[name], f"agent.teacher.from={teacher_run}")
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    expected = prepare(load([*words, f"run_dir={whole}"])).run()
-
-    def crash(run: Any) -> None:
-        if run.steps > 400:
-            raise Crash
-
-    with pytest.raises(Crash):
-        prepare(load([*words, f"run_dir={torn}"])).run([OnUpdate(crash)])
-    session = prepare(load_resumed(torn / "config.yaml", ()), torn)
-    assert 100 < session.current_run.steps < 400
-    found = session.run()
-    assert lines(torn) == lines(whole)
+    whole = resume_after_crash(words, tmp_path, at=400)
     assert any("teacher/coef" in line for line in lines(whole))
     about = json.loads((whole / "meta.json").read_text())["teacher"]
     assert about["from"] == str(teacher_run) and len(about["sha256"]) == 64
-    assert torch.equal(weights(found), weights(expected))
 
 
 def test_another_teacher_is_refused_when_a_run_is_resumed(
