@@ -32,7 +32,8 @@ EXTRAS = {
 
 
 LIBRARIES = {"neuraxis", "gymnasium", "numpy", "torch"} | sys.stdlib_module_names
-"""Top-level modules whose code is not the person's own."""
+"""Top-level modules whose code is not the person's own, wherever they lie."""
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
 class EnvError(RuntimeError):
@@ -129,12 +130,18 @@ def listed(names: Iterable[str], length: int = 300) -> str:
 
 
 def _own_line(trace: TracebackType | None) -> str:
-    """The last line that ran of the person's own code, as ` (my_env.py:42)`, or an empty text."""
-    own = ""
+    """The last line that ran of the person's own code, as ` (my_env.py:42)`, or an empty text.
+
+    An installed package is taken for that only if nothing else ran.
+    """
+    own = installed = ""
     for frame, line in traceback.walk_tb(trace):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES:
-            own = f" ({frame.f_code.co_filename.removeprefix(os.getcwd() + os.sep)}:{line})"
-    return own
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES:
+            continue
+        file = frame.f_code.co_filename
+        place = f" ({file.removeprefix(os.getcwd() + os.sep)}:{line})"
+        own, installed = (own, place) if _INSTALLED.search(file) else (place, installed)
+    return own or installed
 
 
 def _hint(error: BaseException) -> str:

@@ -62,7 +62,8 @@ def find_class(base: type[C], package: str, name: str, place: str, noun: str) ->
         if name not in known:
             hint = nearest(name, known)
             raise ValueError(f"{place}: no such {noun}{hint} (choices: {', '.join(known)})")
-        module = importlib.import_module(f"{package}.{name}")
+        with _importing:
+            module = importlib.import_module(f"{package}.{name}")
     else:
         module = import_own(name, place)
     found = [

@@ -15,7 +15,7 @@ from neuraxis import agents, configs, envs, networks, training
 from neuraxis.configs import Config, WandbConfig, dump, load, load_file, load_resumed
 from neuraxis.configs.groups import GROUPS, choices
 from neuraxis.configs.text import parse
-from neuraxis.core.registry import import_own
+from neuraxis.core.registry import find_class
 
 BAD = {
     "agent.learning_rte=3e-4": "unknown key; did you mean agent.learning_rate? (agent takes: ",
@@ -460,20 +460,28 @@ def test_an_id_without_a_version_can_be_loaded_again(tmp_path: Path) -> None:
     assert load_file(tmp_path / "config.yaml") == cfg
 
 
+@pytest.mark.parametrize("own", [True, False])
 def test_choices_are_imported_one_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads that train two agents: pydantic parses each module while it is imported."""
     events: list[str] = []
     monkeypatch.setattr(sys, "imports", events, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    names = ["first_choice", "second_choice"]
+    package, names = f"choices_{own}", ["first", "second"]
+    (tmp_path / package).mkdir()
+    code = (
+        "import sys, time\nsys.imports.append('in')\ntime.sleep(0.2)\nsys.imports.append('out')\n"
+    )
+    code += "class Choice:\n    class Config(dict):\n        pass\n"
+
+    def choose(name: str) -> None:
+        find_class(object, package, name, place="agent", noun="agent")
+
     for name in names:
-        code = (
-            "import sys, time\nsys.imports.append('in')\ntime.sleep(0.2)\nsys.imports.append('out')"
-        )
-        (tmp_path / f"{name}.py").write_text(code)
-    threads = [threading.Thread(target=import_own, args=(name, name)) for name in names]
+        (tmp_path / package / f"{name}.py").write_text(code)
+    chosen = [f"{package}.{name}" if own else name for name in names]
+    threads = [threading.Thread(target=choose, args=(name,)) for name in chosen]
     for thread in threads:
         thread.start()
     for thread in threads:
