@@ -118,6 +118,19 @@ def test_the_final_evaluation_is_in_proportion_to_the_training(tmp_path: Path) -
     assert exact.summary["evaluate/episodes"] == 3, "a number is taken at its word"
 
 
+def test_evaluations_in_training_are_in_proportion_to_the_steps_between_them(
+    tmp_path: Path,
+) -> None:
+    env = registered("evaluator/Brief-v0", lambda: Truncation(limit=100), max_episode_steps=100)
+    words = (*SMALL, env, "num_envs=2", "total_steps=512", "eval.final_episodes=1")
+    run = train(*words, "eval.interval_steps=256", run_dir=str(tmp_path / "run"))
+    played = [row["evaluate/episodes"] for row in rows(run) if "evaluate/episodes" in row]
+    assert len(played) == 2 and {*played} == {2}, "of ten; 128 steps are for two that are open"
+    exact = (*words, "eval.interval_steps=256", "eval.episodes=3")
+    run = train(*exact, run_dir=str(tmp_path / "exact"))
+    assert {row["evaluate/episodes"] for row in rows(run) if "evaluate/episodes" in row} == {3}
+
+
 def test_the_default_cadence_is_in_proportion_to_rollouts_and_run() -> None:
     def both(total_steps: int, rollout_steps: int) -> list[int]:
         cfg = load([f"total_steps={total_steps}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -20,7 +21,8 @@ from neuraxis.envs import EnvConfig, make
 from neuraxis.envs.builtin.counting import Episode, Step
 from neuraxis.networks.cnn import CNN
 from neuraxis.networks.observation import Encoder
-from neuraxis.training.cli.image_notes import image_notes
+from neuraxis.training import train
+from neuraxis.training.preflight import image_notes
 
 from .helpers import Training, training
 
@@ -147,6 +149,14 @@ def test_what_was_decided_for_images_is_said() -> None:
         assert len(notes) == len(expected)
         assert all(note.startswith(line) for note, line in zip(notes, expected, strict=True))
     assert not list(image_notes(spaces.Box(-9, 9, (30, 12), np.float32), load(["network=mlp"])))
+
+
+def test_a_script_is_told_of_images_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    env = register("Said", lambda: Bandit(space, 2, lambda *_: space.sample()))
+    words = ("wandb.mode=disabled", "num_envs=2", "total_steps=16", "agent.n_steps=8")
+    train(*words, f"env={env}", "network=mlp", "eval.final_episodes=1", run_dir=tmp_path / "run")
+    assert [text for text in caplog.messages if text.startswith("this network sees pictures")]
 
 
 def test_a_layout_without_an_image_is_refused() -> None:

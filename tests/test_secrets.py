@@ -136,6 +136,8 @@ def test_a_run_stores_no_secret_and_takes_it_from_the_environment(
     assert neuraxis("resume", "run", "total_steps=128", "-q") == 0
     assert load("run")
     assert neuraxis("compare", "run", "--out", "report") == 0
+    assert neuraxis("record", "run", "--out", "demos", "--episodes", "1") == 0
+    assert "$API_KEY" in Path("demos/dataset.json").read_text()
     nowhere(here, capsys)
 
 

@@ -121,7 +121,8 @@ def test_a_strangers_run_imports_and_executes_nothing(
     Path("evil.yaml").write_text("name: evil.module\n")
     lines = {"resume": "resume run total_steps=128", "evaluate": "evaluate run --episodes 1"}
     lines["train"] = "train --from run"
-    for command in commands:
+    lines["record"] = "record run --out demos"
+    for command in (*commands, *(["record"] if "evaluate" in commands else [])):
         assert neuraxis(lines[command]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and len(err) < 500
@@ -144,6 +145,18 @@ def test_a_strangers_run_imports_and_executes_nothing(
         assert neuraxis(lines["evaluate"]) == 0, "nobody asks Ray to act for an evaluation"
         assert neuraxis(f"{lines['resume']} ray={{}} -q") == 0, "without what was refused"
         assert not Path("executed").exists()
+
+
+def test_a_teacher_of_a_stranger_is_asked_for(run: Path) -> None:
+    change(run / "config.yaml", **{"agent.name": "evil.module"})
+    words = (*SMALL, "agent.teacher.from=run", "run_dir=student")
+    refused = r"teacher.from=run: .*execute agent.name=evil.*trust=True"
+    with pytest.raises(ValueError, match=refused):
+        train(*words)
+    assert not Path("executed").exists() and not Path("student").exists()
+    with pytest.raises(ValueError, match=r"evil.module: expected a module with one subclass"):
+        train(*words, trust=True)
+    assert Path("executed").exists(), "trusted, it is imported"
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,30 @@ run.summary["evaluate/return"]
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
 from .. import configs
 from .callbacks import Callback, checked
+from .preflight import notes
 from .session import prepare
 from .storage.run import Run
 
+_log = logging.getLogger(__name__)
 
-def train(*words: str, callbacks: Iterable[Callback] = (), **overrides: Any) -> Run:
+
+def train(
+    *words: str, callbacks: Iterable[Callback] = (), trust: bool = False, **overrides: Any
+) -> Run:
     """Trains from Python as `neuraxis train` does.
 
     Args:
         words: As on the command line, `"agent=ppo"`, `"agent.learning_rate=1e-3"`.
         callbacks: Are told of the run while it trains, and may stop it.
+        trust: Whether a run that teaches (`agent.teacher.from`) may import the modules that it
+            names, if it was not made here by you.
         overrides: More words, as Python values: `total_steps=50_000`, `**{"agent.gamma": 0.9}`.
 
     Returns:
@@ -34,7 +42,10 @@ def train(*words: str, callbacks: Iterable[Callback] = (), **overrides: Any) -> 
         KeyboardInterrupt: After Ctrl-C, SIGTERM or SIGHUP; the run is saved and can be resumed.
     """
     callbacks = checked(callbacks)
-    session = prepare(configs.load(words, **overrides))
+    cfg = configs.load(words, **overrides)
+    session = prepare(cfg, trust=trust)
+    for note in notes(cfg, session.agent):
+        _log.warning("%s", note)
     run = session.run(callbacks)
     if run.summary["status"] == "interrupted":
         folder = shlex.quote(str(run.dir))

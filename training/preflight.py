@@ -1,6 +1,6 @@
 """What is tried before a run: that its films and evaluations can be made, and that seeds repeat.
 
-Also looked for: action masks of which the run makes no use.
+Also what is said before it: what was decided for images, action masks of which it makes no use.
 """
 
 from __future__ import annotations
@@ -8,17 +8,22 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from gymnasium import spaces
 
+from ..agents.agent import Agent
 from ..configs import Config
 from ..core.action_mask import NAME, mask_at, mask_path, random_action
 from ..core.errors import EnvError
+from ..core.images import ImageSpace, image_space
 from ..core.tree import leaves
 from ..envs import make
+from ..networks.backbone import block_class
+from ..networks.observation import leaf_spaces
 from .evaluator import episode_limit
 from .storage import random_state
 from .storage.progress import interval
@@ -102,6 +107,49 @@ def note_mask(cfg: Config, space: spaces.Space) -> None:
         "%s says in each step which actions are possible, and this run does not look at it; "
         "env.action_mask=%s lets the agent choose among those only",
         *(cfg.env.id, source),
+    )
+
+
+def notes(cfg: Config, agent: Agent) -> tuple[str, ...]:
+    """What is said of a run before it starts, a line each."""
+    return (*agent.notes, *image_notes(agent.setup.observation_space, cfg))
+
+
+def image_notes(space: spaces.Space, cfg: Config) -> Iterator[str]:
+    """One line for each thing that was decided for images and that may be meant otherwise.
+
+    Args:
+        space: Observations, as the agent sees them.
+        cfg: Of the run.
+    """
+    leaves = ((path, image_space(leaf)) for path, leaf in leaf_spaces(space))
+    images = {
+        "".join(["observation", *(f"[{key!r}]" for key in path)]): image
+        for path, image in leaves
+        if image is not None
+    }
+    pictures = ", ".join(name for name, image in images.items() if image.is_picture)
+    if any(block_class(block.name).reads_images for block in cfg.network.blocks):
+        if cfg.env.image_layout == "auto":
+            yield from filter(None, map(_layout, images, images.values()))
+    elif pictures:
+        yield f"this network sees pictures as long vectors ({pictures}); network=cnn sees pictures"
+    if pictures and getattr(cfg.agent, "normalize_observations", False):
+        yield (
+            f"agent.normalize_observations=true leaves pictures as they are ({pictures}): "
+            "the network divides them by the bound of their space"
+        )
+
+
+def _layout(name: str, image: ImageSpace) -> str | None:
+    """How an image with channels is read."""
+    if image.channel_axis is None:
+        return None
+    last = image.channel_axis == -1
+    *pixels, channels = image.shape if last else (*image.shape[1:], image.shape[0])
+    return (
+        f"{name} {image.shape} is read as {pixels[0]}x{pixels[1]} pixels with {channels} channels; "
+        f"if that is wrong, use env.image_layout={'chw' if last else 'hwc'}"
     )
 
 

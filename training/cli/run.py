@@ -51,9 +51,9 @@ def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool)
     Later in this order wins: defaults, experiment, agent/env/network, KEY=VALUE.
     """
     with usage_errors():
+        from ..preflight import notes
         from ..session import prepare
         from ..storage import layout
-        from .image_notes import image_notes
 
         if source is not None and os.path.isdir(expanded(source)):
             source = layout.find(source) / layout.CONFIG
@@ -62,8 +62,7 @@ def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool)
         config = load(words, source, trust)
         session = prepare(config, trust=trust)
     if not quiet:
-        agent = session.agent
-        for note in (*agent.notes, *image_notes(agent.setup.observation_space, config)):
+        for note in notes(config, session.agent):
             say(f"note: {note}", err=True)
     return _run(session, config.total_steps, quiet)
 
