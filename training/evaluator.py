@@ -7,6 +7,7 @@ evaluator.best(watch)            at the end, in more episodes, and in others
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ def opening_seed(cfg: Config, seed: int | None, *key: int) -> int:
     return evaluation_seed(seed or 0, *key)
 
 
-def cut_note(metrics: dict[str, float], limit: int | None) -> str | None:
+def cut_note(metrics: Mapping[str, float], limit: int | None) -> str | None:
     """What to say of an evaluation in which episodes were cut."""
     if not metrics.get("evaluate/cut"):
         return None
