@@ -158,8 +158,8 @@ class PPO(AdvantageAgent):
         """Whether the KL divergence of all learners' steps exceeds 1.5 times `target_kl`."""
         assert self.config.target_kl is not None
         kl = (approx_kl(terms["log_ratio"]) * terms["weight"]).sum()
-        if self.setup.peers is not None:
-            kl = self.setup.peers.sum(kl)
+        if self.setup.replicas is not None:
+            kl = self.setup.replicas.sum(kl)
         return float(kl) > 1.5 * self.config.target_kl
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:

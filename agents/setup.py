@@ -19,7 +19,7 @@ from pydantic import (
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
 from .augmentation import AugmentConfig
-from .learning.data_parallel import Peers
+from .learning.data_parallel import Replicas
 from .learning.schedules import Shape
 from .learning.update_rules import Rule
 from .policies.policy import Policy
@@ -122,7 +122,7 @@ class Setup:
     """Where it learns."""
     compile: bool | None
     """Whether to run updates as one compiled graph; None leaves that to the agent."""
-    peers: Peers | None = None
+    replicas: Replicas | None = None
     """The learners that share each minibatch; None: there is one."""
     teacher: Policy | None = None
     """The policy that teaches; None: there is none, or only the policy is wanted."""

@@ -79,7 +79,7 @@ class TRPO(AdvantageAgent):
             penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(self.actor),
             followers=followers(self.actor),
-            peers=setup.peers,
+            replicas=setup.replicas,
         )
         rollouts = setup.total_steps / (config.n_steps * setup.num_envs)
         updates = rollouts * (1 + config.n_critic_updates * self.batches)

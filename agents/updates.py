@@ -92,7 +92,7 @@ class Updates(Claims):
             penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(trained),
             followers=followers(trained),
-            peers=self.setup.peers,
+            replicas=self.setup.replicas,
         )
 
     def execute(self, updates: float, reason: str | None = None) -> None:
@@ -110,7 +110,7 @@ class Updates(Claims):
                 trained, or see `Freezing`.
         """
         setup, parts, base = self.setup, self.parts.values(), self._base
-        peers = setup.peers if self.optimizers else None  # without gradients nothing is shared
+        replicas = setup.replicas if self.optimizers else None  # gradients are what is shared
         check_parts(self.parts)
         if self.freezing is None and isinstance(base, GradientConfig) and base.treats_parts:
             whole = self.parts, self.vectors(), setup.total_steps
@@ -122,18 +122,18 @@ class Updates(Claims):
             reason = reason or "a network with memory"
         if not all(is_recordable(module) for module in modules):
             reason = f"agent={self.name} with dropout or batch normalisation"
-        if peers is not None:
-            reason = f"an update shared by several learners (learner.count={peers.count})"
-            share_statistics(modules, peers.sum)
+        if replicas is not None:
+            reason = f"an update shared by several learners (learner.count={replicas.count})"
+            share_statistics(modules, replicas.sum)
         self.execution = choose(setup.compile, updates, reason, self.device)
         self._wrap()
         if self.freezing is not None:
             self.notes += (*self.freezing.notes(self.execution == "compiled"),)
 
     def _wrap(self) -> None:
-        parts, peers = self.parts.values(), self.setup.peers
-        if peers is not None and self.optimizers:
-            self.run_update = share(self.update, self.weigh, peers, parts)
+        parts, replicas = self.parts.values(), self.setup.replicas
+        if replicas is not None and self.optimizers:
+            self.run_update = share(self.update, self.weigh, replicas, parts)
         else:
             self.run_update = execute(
                 lambda batch: self.update(self.weigh(batch)), parts, self.execution, self

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data_parallel import Peers
+from .data_parallel import Replicas
 from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
 from .vector import Vector
@@ -38,7 +38,7 @@ class TrustRegion(Vector):
         penalty: L1 and L2 of the parameters `decayed`, subtracted from the objective.
         decayed: See `Optimizer`.
         followers: See `Optimizer`.
-        peers: The learners that share each minibatch, see `data_parallel`; None: there is one.
+        replicas: The learners that share each minibatch, see `data_parallel`; None: there is one.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class TrustRegion(Vector):
         penalty: Penalty = NO_PENALTY,
         decayed: Iterable[Tensor] = (),
         followers: Iterable[Callable[[], None]] = (),
-        peers: Peers | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         super().__init__(trained, penalty, decayed, followers)
         self.limit, self.damping, self.iterations = limit, damping, iterations
         self.shrinking, self.attempts = shrinking, attempts
-        self.peers = peers
+        self.replicas = replicas
 
     def step(self, look: Look) -> tuple[Terms, Any]:
         """Takes one step; `look` has the same random numbers each time.
@@ -127,7 +127,7 @@ class TrustRegion(Vector):
 
     def _sum(self, x: Tensor) -> Tensor:
         """The sum over all learners."""
-        return x if self.peers is None else self.peers.sum(x)
+        return x if self.replicas is None else self.replicas.sum(x)
 
 
 def conjugate_gradient(

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data_parallel import Peers
+from ..data_parallel import Replicas
 from ..optimizer import Optimizer
 from ..terms import Terms
 from .compiled import Compiled
@@ -86,14 +86,14 @@ def record(function: Callable[..., Any], parts: Iterable[object], owner: object)
 
 
 def share(
-    update: Update, weigh: Callable[[Any], Any], peers: Peers, parts: Iterable[object]
+    update: Update, weigh: Callable[[Any], Any], replicas: Replicas, parts: Iterable[object]
 ) -> Update:
     """Wraps an update so that each learner does it for its share of the columns.
 
     Args:
         update: Its optimizers sum the gradients over the learners, see `Optimizer`.
         weigh: See `Agent.weigh`; it sees the whole minibatch.
-        peers: The learners.
+        replicas: The learners.
         parts: See `execute`.
     """
     modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
@@ -101,9 +101,9 @@ def share(
 
     def shared(batch: Any) -> Terms:
         whole = weigh(batch)
-        with peers.own_draws(drops):
-            terms = update(peers.share(whole))
-        return peers.gather(terms, whole)
+        with replicas.own_draws(drops):
+            terms = update(replicas.share(whole))
+        return replicas.gather(terms, whole)
 
     return shared
 
