@@ -91,10 +91,10 @@ def test_the_step_is_the_natural_gradients() -> None:
     fisher = torch.zeros(len(region.flat), len(region.flat))
     for log_probs, weight in zip(params, batch["weight"][0], strict=True):
         for log_prob in log_probs:
-            score = region._gradient(log_prob)
+            score = region.gradient(log_prob)
             fisher += weight * log_prob.exp().detach() * torch.outer(score, score)
     chosen = params.gather(-1, batch["action"][0, :, None]).squeeze(-1)
-    gradient = region._gradient((batch["weight"] * batch["advantage"] * chosen).sum())
+    gradient = region.gradient((batch["weight"] * batch["advantage"] * chosen).sum())
     damped = fisher + 0.1 * torch.eye(len(fisher))
     direction = torch.linalg.solve(damped, gradient)
     expected = direction * (2 * 0.01 / (direction @ damped @ direction)).sqrt()

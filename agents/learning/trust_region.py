@@ -71,13 +71,13 @@ class TrustRegion(Vector):
         self.to_train_mode()
         try:
             objective, divergence, start = look(None)
-            gradient = self._sum(self._gradient(objective))
+            gradient = self._sum(self.gradient(objective))
             if self.penalised is not None:
                 gradient = gradient - self.penalty.gradient(self.flat, self.penalised)
-            slope = self._gradient(divergence, create_graph=True)
+            slope = self.gradient(divergence, create_graph=True)
 
             def product(vector: Tensor) -> Tensor:
-                return self._sum(self._gradient(slope @ vector)) + self.damping * vector
+                return self._sum(self.gradient(slope @ vector)) + self.damping * vector
 
             direction = conjugate_gradient(product, gradient, self.iterations)
             curvature = direction @ product(direction)
@@ -113,7 +113,7 @@ class TrustRegion(Vector):
     def _penalty(self) -> Tensor | float:
         return 0.0 if self.penalised is None else self.penalty.value(self.flat, self.penalised)
 
-    def _gradient(self, of: Tensor, create_graph: bool = False) -> Tensor:
+    def gradient(self, of: Tensor, create_graph: bool = False) -> Tensor:
         """The gradient [P] of a scalar, of this learner's share; keeps the scalar's graph."""
         if not self.parameters:
             return torch.zeros_like(self.flat)
