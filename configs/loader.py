@@ -160,9 +160,9 @@ def _is_block(name: str) -> bool:
 def _no_such(group: str, name: str) -> str:
     known, noun = list(choices(group)), group
     if group == "env":
-        from ..envs.ids import meant
+        from ..envs.ids import environment_hint
 
-        hint = meant(name, known)
+        hint = environment_hint(name, known)
         known, noun = [*known, "or a Gymnasium id"], "environment"
     else:
         hint = nearest(name, known)

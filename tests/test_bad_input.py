@@ -263,8 +263,8 @@ USAGE = {
     "train env=Pusher-v3": "did you mean Pusher-v5?",
     "train env=GymV26Environment-v1": "'GymV26Environment-v1' is not a registered environment",
     "train env=PongNoFrameskip-v4": (
-        "env.id='PongNoFrameskip-v4' is a name of before ALE/...-v5; did you mean env=ALE/Pong-v5 "
-        "env.atari.sticky=0?"
+        "env.id='PongNoFrameskip-v4' is an Atari id from before ALE/...-v5; did you mean "
+        "env=ALE/Pong-v5 env.atari.sticky=0?"
     ),
     "train env=ale_py:SpaceInvaders-v0": "did you mean env=ALE/SpaceInvaders-v5?",
     "train env.id=BreakoutDeterministic-v4": "env=ALE/Breakout-v5 env.atari.sticky=0?",
