@@ -54,8 +54,8 @@ def find_class(base: type[C], package: str, name: str, place: str, noun: str) ->
         noun: What is chosen, "agent" for instance.
 
     Raises:
-        ValueError: There is no such choice, the module cannot be imported, or it has not one such
-            class.
+        ValueError: There is no such choice, the module cannot be imported, or it does not have
+            exactly one such class.
     """
     if "." not in name:
         known = summaries(package)
