@@ -168,7 +168,7 @@ class Freezing:
         }
 
     def _depths(self) -> dict[Tensor, int]:
-        """Of parameters in backbones how many layers they are below the output layers."""
+        """For each parameter in a backbone, how many layers it is below the output layers."""
         found: dict[Tensor, int] = {}
         for module in self._modules.values():
             for stack in _stacks(module):
@@ -190,7 +190,7 @@ def _stacks(module: nn.Module) -> list[tuple[nn.Module, ...]]:
 
 
 def _last(names: Iterable[str], values: Mapping[str, V], key: str) -> dict[str, V]:
-    """For each name that a pattern matches the value of the last pattern that does."""
+    """For each name that a pattern matches, the value of the last pattern that matches it."""
     names = list(names)
     found: dict[str, V] = {}
     for pattern, value in values.items():

@@ -24,7 +24,7 @@ from .learning.target import TargetNetwork
 
 
 class PlasticityConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Settings of what keeps networks plastic."""
+    """Settings of the methods that keep networks plastic."""
 
     reset_interval: int = Field(default=0, ge=0)
     """Environment steps after which `reset` gets fresh weights, again and again; 0: never."""

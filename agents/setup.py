@@ -127,4 +127,5 @@ class Setup:
     teacher: Policy | None = None
     """The policy that teaches; None: there is none, or only the policy is wanted."""
     goal_rewards: Callable[[], GoalRewards] | None = None
-    """Makes what judges other goals than those of the time; None: only the policy is wanted."""
+    """Makes the function that computes the rewards of other goals; None: only the policy is
+    wanted."""

@@ -96,18 +96,18 @@ class Updates(Claims):
         )
 
     def execute(self, updates: float, reason: str | None = None) -> None:
-        """Makes `run_update`: `update`, compiled as wished or, if left open, where it repays.
+        """Makes `run_update`: `update`, compiled if asked for or where that saves time.
 
         Call it once all `parts` are there.
 
         Args:
             updates: How many the run will take.
-            reason: If Python decides in an update what happens next, what it is that decides. Such
-                an update is neither recorded nor compiled.
+            reason: Why an update can be neither recorded nor compiled, a clause: it decides by
+                numbers, in Python, what to do next. None: it can be both.
 
         Raises:
-            ValueError: Compiling was wished and is impossible, `parts` lack a module that is
-                trained, or see `Freezing`.
+            ValueError: `compile=true` is impossible, `parts` lack a module that is trained, or see
+                `Freezing`.
         """
         setup, parts, base = self.setup, self.parts.values(), self._base
         replicas = setup.replicas if self.optimizers else None  # gradients are what is shared
@@ -119,11 +119,11 @@ class Updates(Claims):
                 self.parts = {"freezing": self.freezing, **self.parts}
         modules = [part for part in parts if isinstance(part, nn.Module)]
         if self.has_memory:
-            reason = reason or "a network with memory"
+            reason = reason or "the network has memory"
         if not all(is_recordable(module) for module in modules):
-            reason = f"agent={self.name} with dropout or batch normalisation"
+            reason = "the network has dropout or batch normalisation"
         if replicas is not None:
-            reason = f"an update shared by several learners (learner.count={replicas.count})"
+            reason = f"several learners share it (learner.count={replicas.count})"
             share_statistics(modules, replicas.sum)
         self.execution = choose(setup.compile, updates, reason, self.device)
         self._wrap()

@@ -300,7 +300,7 @@ USAGE = {
     ),
     "train env.image_layout=chw": "env.image_layout=chw: no observation of CartPole-v1 has three",
     "train network=cnn_small env=minigrid_doorkey env.flatten=true": "no image in Box(",
-    "train network=lstm compile=true": "compile=true: a network with memory | use compile=auto",
+    "train network=lstm compile=true": "compile=true: | the network has memory | use compile=auto",
     "train groups=3 num_envs=8": "groups=3: expected a divisor of num_envs=8",
     "train network=lstm agent.sequence_length=7": "agent.sequence_length=7: must divide | n_steps",
     "train agent.n_steps=1 num_envs=1": "agent.n_steps=1 with num_envs=1 | raise either",

@@ -188,5 +188,5 @@ def test_all_looks_of_a_step_are_under_the_same_masks() -> None:
 
 
 def test_a_line_search_is_not_compiled() -> None:
-    with pytest.raises(ValueError, match=r"compile=true: agent=trpo, whose line search looks at"):
+    with pytest.raises(ValueError, match=r"compile=true: .*: the line search of agent=trpo reads"):
         build("compile=true")

@@ -100,7 +100,7 @@ class Replicas:
 
     @contextmanager
     def own_draws(self, drops: bool) -> Iterator[None]:
-        """Within it each learner draws other dropout masks; after it all draw the same again.
+        """Context in which each learner draws its own dropout masks; after it all draw the same.
 
         Args:
             drops: Whether there is any dropout.
@@ -127,7 +127,7 @@ class Replicas:
             self._group.allreduce([total]).wait()
         except RuntimeError as error:
             raise ReplicaError(
-                f"learner {self.rank} waited in vain for the others: {error}"
+                f"learner {self.rank} got no sum from the others: {error}"
             ) from error
         return total
 

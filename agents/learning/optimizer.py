@@ -173,7 +173,7 @@ class Optimizer(Vector):
         self.count.add_(1)
 
     def forget(self) -> None:
-        """Begins anew with the moments and the count, for other weights than those of before."""
+        """Resets the moments and the count, because the weights were replaced."""
         self.mean.zero_()
         self.square.fill_(float(self.rule == "rmsprop"))
         self.count.zero_()

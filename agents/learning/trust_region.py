@@ -21,8 +21,9 @@ from .terms import Terms
 from .vector import Vector
 
 Look = Callable[[Any], tuple[Tensor, Tensor, Any]]
-"""From what it returned as the third at the start of the step (None there) to the objective, the
-divergence from the start, and what to compare with. Sums over steps, as a loss of `Optimizer`."""
+"""Evaluates the present parameters. It takes the reference (None at the start of the step) and
+returns the objective, the divergence from the reference, and the reference for further calls.
+Objective and divergence are sums over steps, as a loss of `Optimizer` is."""
 
 
 class TrustRegion(Vector):

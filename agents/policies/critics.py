@@ -135,7 +135,7 @@ class Critics(nn.Module):
         return self.of(q, taken) if action is None else q, value
 
     def of(self, values: Tensor, action: Tensor) -> Tensor:
-        """Of the values [count, T, B, A, *] of all joint actions those of actions [T, B, *act]."""
+        """Of the values [count, T, B, A, *] of all joint actions, those of actions [T, B, *act]."""
         assert self.joint is not None
         index = self.joint.index(action).view(1, *values.shape[1:3], *[1] * (values.ndim - 3))
         return values.take_along_dim(index, 3).squeeze(3)

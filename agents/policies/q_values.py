@@ -62,7 +62,7 @@ class QPolicy(EpsilonGreedy, BackbonePolicy):
         return self.values(q, obs), state
 
     def values(self, q: Tensor, obs: Tree) -> Tensor:
-        """Values [*, A] by what is learned of returns, -1e9 where an action mask forbids it."""
+        """Values [*, A] from the outputs: -1e9 where an action mask forbids the action."""
         return self.masked(self.returns.mean(q), obs)
 
     def distribution(
