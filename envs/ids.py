@@ -103,7 +103,7 @@ def offered() -> list[str]:
     found: dict[str, EnvSpec] = {}
     without_jax = importlib.util.find_spec("jax") is None
     for spec in gymnasium.registry.values():
-        gone = getattr(spec.entry_point, "__name__", "").startswith("_raise_")  # to be told so
+        gone = getattr(spec.entry_point, "__name__", "").startswith("_raise_")  # an error alone
         if gone or _old_atari(spec) or (without_jax and spec.namespace in JAX):
             continue
         before = found.get(_stem(spec.id))
@@ -117,7 +117,7 @@ def _stem(name: str) -> str:
 
 
 def _old_atari(spec: EnvSpec) -> bool:
-    """Whether `env.atari` would not reach it: ALE's names of before version 5."""
+    """Whether `env.atari` would not reach it: ALE's names from before version 5."""
     return spec.namespace is None and str(spec.entry_point).startswith("ale_py.")
 
 

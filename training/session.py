@@ -102,10 +102,10 @@ def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start |
 
 
 def _try_environment(cfg: Config, agent: Agent, resume_from: str | Path | None) -> None:
-    """Plays the environment before the run begins, and says what it shows."""
+    """Tries the environment before the run begins, and says what it finds."""
     if cfg.eval.video_interval_steps:
         preflight.try_film(cfg)
-    if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
+    if resume_from is None and not cfg.ray.workers:  # a worker that crashes is replaced
         preflight.note_randomness(cfg)
         preflight.note_mask(cfg, agent.setup.observation_space)
 

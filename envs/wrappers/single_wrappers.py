@@ -70,9 +70,9 @@ class FreshWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class FreshActions(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """MinAtar whose first action of an episode may stick to no action, not to one before the reset.
+    """MinAtar without sticky actions across a reset: before the first action stands a no-op.
 
-    Else the same seed and actions do not repeat an episode.
+    Otherwise the same seed and actions do not repeat an episode.
     """
 
     def reset(

@@ -56,7 +56,7 @@ def differing(configs: Sequence[Settings]) -> list[str]:
 
 
 def _value(config: Settings, key: str) -> Any:
-    """The value that counts; seed 3 that starts from `pre/s3` does so from `pre/s*`."""
+    """The value to compare; where seed 3 starts from `pre/s3`, that is `pre/s*`."""
     value = config.get(key, BEFORE.get(key))
     if key == "init.from" and isinstance(value, str):
         return re.sub(rf"\bs{config.get('seed')}\b", "s*", value)

@@ -1,7 +1,8 @@
 """Datasets of Minari, the Farama Foundation's collection, read as ours.
 
-They hold what environments gave and got. Here it becomes what an agent sees and does, as the `env`
-section of the run says: actions in [-1, 1], observations without velocities, joined, and so on.
+They hold the observations and actions of environments. Here these become the observations and
+actions of an agent, as the `env` section of the run says: actions in [-1, 1], observations without
+velocities, joined, and so on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""LearnerGroup besides the first one: each in a process of its own, connected with all others."""
+"""The learners besides the first one: each in a process of its own, connected with all others."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ class WorkerPool:
     def _load(self, actor: Any, argument: Any) -> bool:
         """Sends weights that are too large for a call before it, once for all workers.
 
-        They are an object of Ray then, which must not be there while this process waits: if all
-        processes are told to end, Ray may end first, and then ends the owner of what is lost.
+        They become an object of Ray, and none may be left while this process waits: when all
+        processes are told to end, Ray may end first, and then kills the owner of a lost object.
         """
         if not isinstance(argument, np.ndarray) or argument.nbytes < INLINE_BYTES:
             return False

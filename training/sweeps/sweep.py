@@ -100,7 +100,7 @@ def _first(config: SweepConfig) -> Parameters:
 
 
 def _evaluations(base: Config, config: SweepConfig) -> tuple[str, ...]:
-    """The word by which a scheduler has evaluations to look at, if nobody has said how often."""
+    """The word that sets an evaluation interval for the scheduler, if the person set none."""
     if config.scheduler == "none" or base.eval.interval_steps != "auto":
         return ()
     return (f"eval.interval_steps={min(LEAST['eval'], config.grace_steps)}",)
