@@ -22,7 +22,7 @@ class Claims:
     rewarded: ClassVar[bool] = True
     """Whether it learns from rewards; if not, it needs recorded episodes or a teacher."""
     learns_policy: ClassVar[bool] = True
-    """Whether what it learns can play; otherwise nothing is evaluated while it trains."""
+    """Whether it learns a policy; if not, nothing is evaluated while it trains."""
     has_critic: ClassVar[bool] = False
     """Whether a critic learns beside the actor, which may have blocks of its own."""
     action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (

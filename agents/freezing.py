@@ -74,7 +74,7 @@ class Freezing:
         self._reach(0)
 
     def thaw(self, steps: int) -> dict[str, Tensor]:
-        """Thaws what is due after so many steps; what has thawed stays so.
+        """Thaws the parts that are due after so many steps; they are not frozen again.
 
         Returns:
             The metric of how many parameters are frozen, if any ever are.
@@ -104,7 +104,7 @@ class Freezing:
             normalizer.frozen = thaws > stage
 
     def notes(self, compiled: bool) -> Iterator[str]:
-        """What is to be said at the start; `compiled`: whether the update is."""
+        """Notes for the start of a run; `compiled`: whether the update is compiled."""
         if self._freezes:
             count = sum(p.numel() for p in _parameters(self._vectors))
             line = f"agent.freeze: {self._frozen():,} of {count:,} parameters are frozen"

@@ -112,7 +112,7 @@ class FreshAgent(Agent[P]):
         )
 
     def augmented(self, minibatch: Any, augment: Augmentation) -> Any:
-        """A minibatch with other observations; its targets are those of what was seen."""
+        """A minibatch with augmented observations; its targets are those of the original ones."""
         return {**minibatch, "obs": augment(minibatch["obs"])}
 
     def update(self, batch: Any) -> Terms:

@@ -1,7 +1,7 @@
-"""What of a new agent may be loaded from another one, and how it takes that over.
+"""Which tensors of a new agent may be loaded from another one, and how it takes them over.
 
 Not loaded are moments of optimizers, a replay, schedules, random numbers and exploration: these are
-the new run's own. Target networks follow what they are targets of.
+the new run's own. Target networks take over the weights of the networks that they follow.
 """
 
 from __future__ import annotations

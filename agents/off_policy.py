@@ -123,7 +123,7 @@ class OffPolicyAgent(Agent[P]):
         return arrived * cfg.gradient_steps // (cfg.train_freq * self.setup.num_envs)
 
     def before_updates(self, steps: int) -> None:
-        """Called before the updates of each round: for what happens every so many steps.
+        """Called before the updates of each round, for work that is due at an interval of steps.
 
         Args:
             steps: Environment steps of the rollout that was just added; `self.steps` counts them.

@@ -193,7 +193,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         Args:
             batch: The minibatch.
             action: New actions; the critics' memories are of those that were taken.
-            count: Of so many critics; None: of all.
+            count: How many critics value them; None: all.
         """
         obs, first = self.learned(batch)
         memory = batch["memory"]["critics"]

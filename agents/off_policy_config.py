@@ -67,7 +67,7 @@ class ActorCriticConfig(OffPolicyConfig, frozen=True):
     policy_delay: int = Field(default=1, gt=0)
     """Updates of the critics for each of the policy."""
     n_critics: int = Field(default=2, gt=0)
-    """Critics, of which the least value makes the targets."""
+    """Number of critics; the least of their values makes the targets."""
     noise_repeat: int = Field(default=1, gt=0)
     """Steps of a rollout for which the noise on a Box's actions stays the same: longer noise
     explores further."""

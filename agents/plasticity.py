@@ -114,7 +114,7 @@ def mix(trained: nn.Module, fresh: nn.Module, names: set[str], heads: bool, kept
         trained: The network.
         fresh: The other one.
         names: Of the parameters that may change.
-        heads: Of these only what is in no backbone.
+        heads: Only those of `names` that are in no backbone.
         kept: Share of the weights that stays. With 0 the layers get fresh statistics as well.
     """
     if heads:

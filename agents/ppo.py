@@ -151,7 +151,7 @@ class PPO(AdvantageAgent):
 
     @torch.no_grad()
     def log_prob_of_old(self, batch: Batch) -> Tensor:
-        """Log-probabilities [L, N] of the policy that acted, of observations as they are here."""
+        """Log-probabilities [L, N] by the policy that acted, for this minibatch's observations."""
         assert self.old is not None
         params, _, _ = self.old(batch["obs"], batch["state"], batch["first"])
         return self.old.head.log_prob(params, batch["action"])

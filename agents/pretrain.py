@@ -63,7 +63,9 @@ class Pretrain(SupervisedAgent):
             raise ValueError(
                 f"agent.ent_coef={config.ent_coef:g}: agent=pretrain trains no policy; leave it out"
             )
-        self.notes = ("agent=pretrain learns no policy: what it plays at the end is random",)
+        self.notes = (
+            "agent=pretrain learns no policy: the episodes at the end are played at random",
+        )
         self.execute_updates()
 
     def trained(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A teacher: another policy that says what to do in the states that the student comes to.
+"""A teacher: another policy that advises on the states that the student visits.
 
 "Kickstarting deep reinforcement learning" by Schmitt et al. (2018): the distance from what the
 teacher would do is a term of the loss, whose weight falls to 0. The states are the student's own

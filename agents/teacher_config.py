@@ -63,4 +63,4 @@ class TaughtConfig(AgentConfig, frozen=True):
     """Settings of every agent that another policy may teach."""
 
     teacher: TeacherConfig = TeacherConfig()
-    """A policy that says what it would do in the states that the agent comes to."""
+    """A policy that advises on the states that the agent visits."""

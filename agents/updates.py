@@ -1,4 +1,4 @@
-"""How an agent updates its weights: the update, what runs it, and what it trains at what rate."""
+"""How an agent updates its weights: the update, how it runs, what it trains, at which rate."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def one_line(error: BaseException) -> str:
 
 
 def shorten(value: object, length: int = 100) -> str:
-    """The text of a value, in one line of at most so many characters."""
+    """The text of a value, in one line of at most `length` characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= length else f"{text[: length - 4]} ..."
 

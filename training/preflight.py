@@ -88,7 +88,7 @@ def note_randomness(cfg: Config) -> None:
 
 
 def note_mask(cfg: Config, space: spaces.Space) -> None:
-    """Says so if the environment gives action masks of which the run makes no use.
+    """Notes if the environment gives action masks that the run does not use.
 
     Args:
         cfg: Of the run.

@@ -42,7 +42,7 @@ class TargetNetwork(nn.Module, Generic[M]):
         self.train()
 
     def copy(self) -> None:
-        """Takes over the weights as they are now, those that are not trained as well."""
+        """Takes over the present weights, also those that are not trained."""
         self.network.load_state_dict(self.optimizer.trained.state_dict())
 
     def align(self) -> None:

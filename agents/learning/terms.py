@@ -1,4 +1,4 @@
-"""What updates report: terms by name, each step's apart, of which `learn` takes the means."""
+"""What updates report: terms by name, one number for each step; `learn` takes their means."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Critics(nn.Module):
             action: [T, B, *act], whatever action; the memory does not depend on it. None, only if
                 they are discrete: of all joint actions, [count, T, B, A] or [count, T, B, A, M].
             first: [T, B] bool.
-            count: Of so many critics only; None: of all.
+            count: How many critics value them; None: all.
         """
         each = features if self.memories else (features,) * len(self.backbones)
         parts = list(zip(self.backbones, self.heads, each, strict=True))[:count]

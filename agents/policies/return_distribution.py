@@ -23,7 +23,7 @@ Stream = tuple[Tensor, Tensor, Tensor]
 
 
 class ReturnConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What is learned of each action's return."""
+    """Settings of what a policy learns of each action's return."""
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "none"
     """What is learned of a return: none, its mean alone; categorical, the probabilities of fixed

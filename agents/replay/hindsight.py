@@ -109,7 +109,7 @@ class HindsightReplay(Replay):
         return replace(sample, reward=reward, discount=discount)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Replay.load_state_dict`; what it knows of episodes, it reads from the rows."""
+        """See `Replay.load_state_dict`; the bounds of episodes are read from the rows."""
         super().load_state_dict(state)
         self.episodes = Episodes(self.steps.rows, self.num_envs)
         oldest, newest = self.windows.oldest, self.windows.written

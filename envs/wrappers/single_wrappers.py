@@ -85,7 +85,7 @@ class FreshActions(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Refuses what is no picture at once; Gymnasium's recorder only stops, and writes no film."""
+    """Refuses at once a result that is no picture; Gymnasium's recorder only writes no film."""
 
     def render(self) -> Any:
         """The picture [height, width, channels]. Raises ValueError if `render` gives none."""

@@ -64,7 +64,7 @@ def _value(config: Settings, key: str) -> Any:
 
 
 def is_environment(key: str, by: Sequence[str] = ()) -> bool:
-    """Whether the setting tells what problem is solved, and is not itself what is compared.
+    """Whether the setting says which problem is solved, and is not what the runs compare.
 
     Returns of two `env.id` are never comparable, of two settings of one `env.id` they may be, if
     a person says so.

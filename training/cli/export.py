@@ -22,7 +22,7 @@ Examples:
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
-@click.option("--wandb", is_flag=True, help="Upload to Weights & Biases what it lacks of the run.")
+@click.option("--wandb", is_flag=True, help="Upload what W&B lacks of the run.")
 @click.option(
     "--backbone",
     type=click.Path(path_type=Path),

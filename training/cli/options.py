@@ -10,7 +10,7 @@ from ...configs.words import typed
 trust = click.option(
     "--trust",
     is_flag=True,
-    help="Allow what was not made here by you to import and execute what it names.",
+    help="Allow files that you did not make here to import and execute code that they name.",
 )
 
 seed = click.option(

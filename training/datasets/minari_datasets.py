@@ -71,7 +71,7 @@ def read(name: str, config: EnvConfig) -> Dataset:
 
 
 def _check(config: EnvConfig, place: str) -> None:
-    """Raises ValueError for settings by which an observation is more than what was recorded."""
+    """Raises ValueError for settings that need more than single recorded observations."""
     wrong = {
         "frame_stack": config.frame_stack > 1,
         "last_action": config.last_action,
