@@ -65,7 +65,7 @@ class AdvantageAgent(OnPolicyAgent):
         self.batches = -(-steps // (config.batch_size or steps))
 
     def execute(self, updates: float, reason: str | None = None) -> None:
-        """See `Agent.execute`; without memory the sequences are made as updates are."""
+        """See `Agent.execute`; without memory, making the sequences may be recorded as well."""
         super().execute(updates, reason)
         self._run_sequences = self.repeated(self._sequences)
 

@@ -39,7 +39,7 @@ class Agent(Updates, Generic[P]):
     rollout_length: int
     """T of the rollouts that it learns from."""
     teacher: Teacher | None = None
-    """Who advises it; None: nobody."""
+    """The teacher that advises it; None: there is none."""
 
     def __init__(self, config: AgentConfig, setup: Setup) -> None:
         super().__init__(config, setup)

@@ -25,7 +25,7 @@ from .policies.normalize import Normalizer
 from .policies.policy import Policy
 
 LARGEST = 2**16
-"""A greater bound is the limit of a type rather than a brightness."""
+"""A greater bound is the limit of a dtype and not of a brightness."""
 
 
 class AugmentConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -64,7 +64,7 @@ class Augmentation:
         policy: Whose observations they are.
 
     Raises:
-        ValueError: There are no images to be shifted by so much, or no numbers.
+        ValueError: There is no image that can be shifted by so many pixels, or no Box.
     """
 
     def __init__(self, config: AugmentConfig, policy: Policy) -> None:
@@ -131,7 +131,7 @@ def shifted(images: Tensor, space: ImageSpace, most: int) -> Tensor:
 
 
 def _places(side: int, count: int, most: int) -> Tensor:
-    """Where each pixel of a side is taken from [count, side]."""
+    """For each pixel along a side, the pixel that it is taken from: [count, side]."""
     offset = torch.randint(-most, most + 1, (count, 1))
     return (torch.arange(side) + offset).clamp(0, side - 1)
 
@@ -158,7 +158,7 @@ def _parts(space: Space[Any], normalizer: Normalizer | None) -> Iterator[tuple[P
 
 
 def _leaves(normalizer: Normalizer) -> Iterator[Normalizer]:
-    """The parts of a normaliser that are of one leaf each, in the order of the space's."""
+    """The normalisers of single leaves, in the order of the space's leaves."""
     if not normalizer.parts:
         yield normalizer
     for part in normalizer.parts.values():

@@ -34,8 +34,8 @@ class BC(SupervisedAgent):
         name: str = "bc"
         """This file."""
         teacher: ImitationConfig = ImitationConfig()
-        """A policy that says what it would do, in the states of the dataset or, without one, in
-        those that the agent comes to."""
+        """A policy that advises on the states of the dataset or, without a dataset, on the states
+        that the agent visits."""
         loss: Literal["nll", "mse"] = "nll"
         """nll: negative log-likelihood of the actions; mse: squared error of the most likely
         action of a Box, which leaves its deviation as it is."""

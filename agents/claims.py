@@ -18,11 +18,11 @@ class Claims:
     memory: ClassVar[bool] = True
     """Whether its network may have memory."""
     has_network: ClassVar[bool] = True
-    """Whether it learns a network, or has something else in its place."""
+    """Whether it learns a network; a tabular agent does not."""
     rewarded: ClassVar[bool] = True
-    """Whether it learns from rewards; otherwise what others did must be given to it."""
+    """Whether it learns from rewards; if not, it needs recorded episodes or a teacher."""
     learns_policy: ClassVar[bool] = True
-    """Whether what it learns can play; otherwise nothing is evaluated while it trains."""
+    """Whether it learns a policy; if not, nothing is evaluated while it trains."""
     has_critic: ClassVar[bool] = False
     """Whether a critic learns beside the actor, which may have blocks of its own."""
     action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (
@@ -33,7 +33,7 @@ class Claims:
     )
     """Kinds of actions that it can learn."""
     why_these_actions: ClassVar[str] = ""
-    """Why its mathematics allows no others."""
+    """Why it can learn no other kinds of actions."""
 
     @classmethod
     def needs_memory(cls, config: AgentConfig) -> bool:

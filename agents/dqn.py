@@ -45,7 +45,7 @@ class Batch(Lesson):
     first: Tensor  # [L, N] bool
     state: Tree  # [*, N, *], before obs[0]
     action: Tensor  # [L, N] int64, of the joint actions
-    target: Tensor  # [L, N, *], what is to be learned of the actions' returns
+    target: Tensor  # [L, N, *], targets for the returns of the actions
     tau: Tree  # [L, N, K], fractions of implicit distributions, or ()
     valid: Tensor  # [L, N], 0 at resets
     weight: Tensor  # [L, N], importance weights times the weights of a mean
@@ -82,7 +82,7 @@ class DQN(OffPolicyAgent[QPolicy]):
         tau: float = Field(default=1.0, gt=0, le=1)
         """Share of the newest weights that the target network takes then; 1 copies them."""
         teacher: ValueTeacherConfig = ValueTeacherConfig()
-        """A policy that says what it would do."""
+        """A policy that advises on the states that the agent visits."""
         noisy: bool = False
         """Noisy output layers instead of epsilon-greedy exploration."""
 

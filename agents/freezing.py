@@ -74,7 +74,7 @@ class Freezing:
         self._reach(0)
 
     def thaw(self, steps: int) -> dict[str, Tensor]:
-        """Thaws what is due after so many steps; what has thawed stays so.
+        """Thaws the parts that are due after so many steps; they are not frozen again.
 
         Returns:
             The metric of how many parameters are frozen, if any ever are.
@@ -104,7 +104,7 @@ class Freezing:
             normalizer.frozen = thaws > stage
 
     def notes(self, compiled: bool) -> Iterator[str]:
-        """What is to be said at the start; `compiled`: whether the update is."""
+        """Notes for the start of a run; `compiled`: whether the update is compiled."""
         if self._freezes:
             count = sum(p.numel() for p in _parameters(self._vectors))
             line = f"agent.freeze: {self._frozen():,} of {count:,} parameters are frozen"
@@ -168,7 +168,7 @@ class Freezing:
         }
 
     def _depths(self) -> dict[Tensor, int]:
-        """Of parameters in backbones how many layers they are below the output layers."""
+        """For each parameter in a backbone, how many layers it is below the output layers."""
         found: dict[Tensor, int] = {}
         for module in self._modules.values():
             for stack in _stacks(module):
@@ -190,7 +190,7 @@ def _stacks(module: nn.Module) -> list[tuple[nn.Module, ...]]:
 
 
 def _last(names: Iterable[str], values: Mapping[str, V], key: str) -> dict[str, V]:
-    """For each name that a pattern matches the value of the last pattern that does."""
+    """For each name that a pattern matches, the value of the last pattern that matches it."""
     names = list(names)
     found: dict[str, V] = {}
     for pattern, value in values.items():

@@ -46,7 +46,7 @@ class FreshAgent(Agent[P]):
 
     optimizer: Optimizer
     veto: Veto | None = None
-    """What forbids a step, and with it all further steps of the rollout."""
+    """Decides whether a step is forbidden; if so, no further step of the rollout is taken."""
     augmentation: Augmentation | None = None
     """What changes the observations of minibatches."""
 
@@ -63,7 +63,7 @@ class FreshAgent(Agent[P]):
             self.rnd = self.parts["rnd"] = RND(config.rnd, setup, config.gamma)
 
     def execute(self, updates: float, reason: str | None = None) -> None:
-        """See `Agent.execute`; the metrics are computed as updates are."""
+        """See `Agent.execute`; computing the metrics may be recorded as well."""
         super().execute(updates, reason)
         self.augmentation = augmentation(self.settings.augment, self.policy)
         self._run_metrics = self.repeated(torch.no_grad()(self.metrics))
@@ -112,7 +112,7 @@ class FreshAgent(Agent[P]):
         )
 
     def augmented(self, minibatch: Any, augment: Augmentation) -> Any:
-        """A minibatch with other observations; its targets are those of what was seen."""
+        """A minibatch with augmented observations; its targets are those of the original ones."""
         return {**minibatch, "obs": augment(minibatch["obs"])}
 
     def update(self, batch: Any) -> Terms:

@@ -7,7 +7,8 @@ computed just before its step, by the newest weights, so V-trace corrects later 
 epochs as it corrects any other delay.
 
 Deviations: Adam in place of RMSprop; losses are means over valid steps and not sums, so the
-coefficients do not depend on the size of a rollout; the last action and reward are no inputs.
+coefficients do not depend on the size of a rollout; the last action and reward are inputs only with
+`env.last_action`.
 """
 
 from __future__ import annotations

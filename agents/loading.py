@@ -1,7 +1,7 @@
-"""What of a new agent may be loaded from another one, and how it takes that over.
+"""Which tensors of a new agent may be loaded from another one, and how it takes them over.
 
 Not loaded are moments of optimizers, a replay, schedules, random numbers and exploration: these are
-the new run's own. Target networks follow what they are targets of.
+the new run's own. Target networks take over the weights of the networks that they follow.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .policies.policy import Policy
 from .rnd import RND
 
 OUTPUTS = "head.", "advantage.", "value.layers.", "cells", "critics.heads."
-"""Open the names of what has outputs for actions."""
+"""The beginnings of the names of layers with outputs for actions."""
 READERS = "critics.", "decoder.hidden."
-"""Open the names of what may read actions."""
+"""The beginnings of the names of layers that may have actions as inputs."""
 
 
 def loadable(agent: Agent) -> dict[str, Tensor]:
@@ -39,10 +39,10 @@ def loadable(agent: Agent) -> dict[str, Tensor]:
 
 
 def packed(agent: Agent) -> set[str]:
-    """Names of the layers whose first rows alone are of no use.
+    """Names of the tensors of which no rows may be sliced.
 
-    Rows of gates are several groups (the `packed` of their modules), those of outputs belong to
-    actions, and how many there are for each differs between agents.
+    The rows of gates form several groups (`packed` of their modules). The rows of output layers
+    belong to actions, and the number of rows for each action differs between agents.
     """
     openings = tuple(
         f"{opening}{path}{'.' if path else ''}{child}."
@@ -54,7 +54,7 @@ def packed(agent: Agent) -> set[str]:
 
 
 def unlike(agent: Agent, others: Sequence[gymnasium.Space] | None) -> set[str]:
-    """Names of what is for other actions than in another run.
+    """Names of the tensors that belong to actions, if the other run's actions are others.
 
     Args:
         agent: The agent.
@@ -73,7 +73,7 @@ def unlike(agent: Agent, others: Sequence[gymnasium.Space] | None) -> set[str]:
 
 
 def return_scales(agent: Agent) -> dict[str, ReturnScale]:
-    """By name, what an agent divides rewards by."""
+    """The running scales by which an agent divides rewards, by name."""
     parts = dict(agent.parts)
     for name, part in agent.parts.items():
         if isinstance(part, RND):
@@ -85,7 +85,7 @@ def return_scales(agent: Agent) -> dict[str, ReturnScale]:
 def take_over(agent: Agent, values: Mapping[str, Tensor]) -> None:
     """Writes values into the tensors of these names; target networks follow at once.
 
-    So do norms of weights whose own numbers are not among the values.
+    So do norms of weights, unless the values have tensors for them.
     """
     tensors = loadable(agent)
     for name, value in values.items():
@@ -102,7 +102,7 @@ def take_over(agent: Agent, values: Mapping[str, Tensor]) -> None:
 
 
 def _modules(agent: Agent) -> Iterator[tuple[str, nn.Module]]:
-    """The policy and what else is trained, each with what opens the names of its tensors."""
+    """The policy and the other trained modules, each with the beginning of its tensors' names."""
     yield "", agent.policy
     optimizers = agent.optimizers.values()
     trained = {id(weight) for own in optimizers for weight in own.trained.parameters()}

@@ -37,12 +37,12 @@ class OffPolicyAgent(Agent[P]):
     `metrics`. With memory, windows begin where rollouts began, because the memory is stored there.
 
     Attributes:
-        makers: By the names of optimizers, what makes a fresh network like the one that it trains.
+        makers: For each optimizer, by name, a function that makes a fresh network like its own.
     """
 
     replay: Replay
     independent = True
-    """Whether `batch_of` always gives the same of a window in the updates of a round. If so,
+    """Whether `batch_of` gives the same result for a window in all updates of a round. If so,
     several minibatches are gathered at once, and `before_batch` is called once for all of them."""
 
     def __init__(self, config: OffPolicyConfig, setup: Setup) -> None:
@@ -54,7 +54,7 @@ class OffPolicyAgent(Agent[P]):
 
     @classmethod
     def needs_memory(cls, config: AgentConfig) -> bool:
-        """See `Claims.needs_memory`: a burn-in is of a memory."""
+        """See `Claims.needs_memory`: a burn-in needs a memory."""
         return isinstance(config, OffPolicyConfig) and config.burn_in > 0
 
     def build_replay(self) -> Replay:
@@ -123,7 +123,7 @@ class OffPolicyAgent(Agent[P]):
         return arrived * cfg.gradient_steps // (cfg.train_freq * self.setup.num_envs)
 
     def before_updates(self, steps: int) -> None:
-        """Called before the updates of each round: for what happens every so many steps.
+        """Called before the updates of each round, for work that is due at an interval of steps.
 
         Args:
             steps: Environment steps of the rollout that was just added; `self.steps` counts them.

@@ -108,10 +108,10 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         return torch.randn(*shape, self.policy.noise_size)
 
     def policy_step(self, batch: Batch) -> Terms:
-        """A step of the policy, if its turn has come; the terms of its loss, or none.
+        """Takes a step of the policy, if one is due; returns the terms of its loss, or none.
 
-        With a delay there are minibatches with and without `actor_valid`, by which an update knows
-        the turn: it stays a function of tensors, and the optimizer's moments see its steps alone.
+        With a delay only the minibatches of such updates have `actor_valid`. So an update stays a
+        function of tensors, and the optimizer's moments change in these steps only.
         """
         if self.policy_delay > 1 and "actor_valid" not in batch:
             return {}
@@ -122,7 +122,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         return terms
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
-        """What the policy learns; its terms have `gain`, what it is worth."""
+        """The loss of the policy; its terms have `gain`, the value that it maximises."""
         raise NotImplementedError
 
     def follow(self) -> None:
@@ -131,10 +131,10 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
             self.target.follow()
 
     def next_action(self, batch: Batch, obs: Tree, first: Tensor) -> tuple[Tensor | None, Tree]:
-        """What is done in the states of rows 1 to S, from which returns bootstrap.
+        """The actions in the states of rows 1 to S, from which returns bootstrap.
 
         Returns:
-            Actions [S, N, *act], or None for all joint actions; and what else `bootstrap` takes.
+            Actions [S, N, *act], or None for all joint actions; and `about` for `bootstrap`.
         """
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         raise NotImplementedError
 
     def values_and_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Values [count, L, N, *] of the actions taken; n-step returns [L, N, *] they are to be."""
+        """Values [count, L, N, *] of the actions taken; their targets, n-step returns [L, N, *]."""
         obs, first = map_tree(lambda leaf: leaf[1:], batch["obs"]), batch["first"][1:]
         with torch.no_grad():
             action, about = self.next_action(batch, obs, first)
@@ -193,7 +193,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         Args:
             batch: The minibatch.
             action: New actions; the critics' memories are of those that were taken.
-            count: Of so many critics; None: of all.
+            count: How many critics value them; None: all.
         """
         obs, first = self.learned(batch)
         memory = batch["memory"]["critics"]

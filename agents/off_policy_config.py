@@ -67,14 +67,14 @@ class ActorCriticConfig(OffPolicyConfig, frozen=True):
     policy_delay: int = Field(default=1, gt=0)
     """Updates of the critics for each of the policy."""
     n_critics: int = Field(default=2, gt=0)
-    """Critics, of which the least value makes the targets."""
+    """Number of critics; the least of their values makes the targets."""
     noise_repeat: int = Field(default=1, gt=0)
     """Steps of a rollout for which the noise on a Box's actions stays the same: longer noise
     explores further."""
 
 
 def check(cfg: OffPolicyConfig, setup: Setup, memory: bool, taught: bool) -> None:
-    """Looks whether settings go together with a run.
+    """Checks that settings suit a run.
 
     Args:
         cfg: The settings.
@@ -83,23 +83,23 @@ def check(cfg: OffPolicyConfig, setup: Setup, memory: bool, taught: bool) -> Non
         taught: Whether there is a teacher.
 
     Raises:
-        ValueError: They do not, or no update is ever taken.
+        ValueError: They do not suit it, or no update would ever be taken.
     """
     if cfg.burn_in and not memory:
         raise ValueError(
-            f"agent.burn_in={cfg.burn_in}: the network has no memory to compute; take "
+            f"agent.burn_in={cfg.burn_in}: a burn-in needs a network with memory; take "
             "network=lstm, gru or transformer, or agent.burn_in=0"
         )
     if memory and cfg.sequence_length % cfg.train_freq:
         raise ValueError(
             f"agent.sequence_length={cfg.sequence_length}: expected a multiple of "
             f"agent.train_freq={cfg.train_freq}: sequences begin where rollouts begin, and "
-            "each step must be in as many of them as any other"
+            "each step must be in equally many of them"
         )
     if taught and cfg.hindsight != "none":
         raise ValueError(
-            f"agent.hindsight={cfg.hindsight}: a teacher speaks of the goals of the time; "
-            "expected none with agent.teacher.from"
+            f"agent.hindsight={cfg.hindsight}: the teacher's advice is about the original "
+            "goals; expected none with agent.teacher.from"
         )
     if cfg.gradient_steps == 0:
         raise ValueError("agent.gradient_steps=0: expected 1 or more, or -1; 0 never learns")

@@ -24,7 +24,7 @@ from .learning.target import TargetNetwork
 
 
 class PlasticityConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Settings of what keeps networks plastic."""
+    """Settings of the methods that keep networks plastic."""
 
     reset_interval: int = Field(default=0, ge=0)
     """Environment steps after which `reset` gets fresh weights, again and again; 0: never."""
@@ -114,7 +114,7 @@ def mix(trained: nn.Module, fresh: nn.Module, names: set[str], heads: bool, kept
         trained: The network.
         fresh: The other one.
         names: Of the parameters that may change.
-        heads: Of these only what is in no backbone.
+        heads: Only those of `names` that are in no backbone.
         kept: Share of the weights that stays. With 0 the layers get fresh statistics as well.
     """
     if heads:

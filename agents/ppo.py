@@ -85,15 +85,17 @@ class PPO(AdvantageAgent):
             place = "n_steps=1 with num_envs=1" if steps == 1 else f"batch_size={config.batch_size}"
             raised = "either" if steps == 1 else "it"
             advice = f"raise {raised}, or set agent.normalize_advantage=false"
-            raise ValueError(f"agent.{place}: a minibatch of one step has no deviation; {advice}")
+            raise ValueError(
+                f"agent.{place}: a minibatch of one step has no standard deviation; {advice}"
+            )
         self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         self.old: ActorCritic | None = None
         self.veto = self.too_far if config.target_kl else None
-        looks = "agent.target_kl, which looks at each update before it is done,"
+        looks = "agent.target_kl decides before each step whether it is taken"
         reason = looks if config.target_kl else None
         self.differs = differs_in_training(self.policy)  # looks through all layers
         if self.differs:
-            reason = f"agent={self.name} with dropout or batch normalisation"
+            reason = "the network has dropout or batch normalisation"
         updates = setup.total_steps / steps * config.n_epochs * self.batches
         self.execute(updates, reason)
 
@@ -149,7 +151,7 @@ class PPO(AdvantageAgent):
 
     @torch.no_grad()
     def log_prob_of_old(self, batch: Batch) -> Tensor:
-        """Log-probabilities [L, N] of the policy that acted, of observations as they are here."""
+        """Log-probabilities [L, N] by the policy that acted, for this minibatch's observations."""
         assert self.old is not None
         params, _, _ = self.old(batch["obs"], batch["state"], batch["first"])
         return self.old.head.log_prob(params, batch["action"])
@@ -158,8 +160,8 @@ class PPO(AdvantageAgent):
         """Whether the KL divergence of all learners' steps exceeds 1.5 times `target_kl`."""
         assert self.config.target_kl is not None
         kl = (approx_kl(terms["log_ratio"]) * terms["weight"]).sum()
-        if self.setup.peers is not None:
-            kl = self.setup.peers.sum(kl)
+        if self.setup.replicas is not None:
+            kl = self.setup.replicas.sum(kl)
         return float(kl) > 1.5 * self.config.target_kl
 
     def metrics(self, terms: Terms, coefficients: Terms) -> Metrics:

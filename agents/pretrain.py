@@ -1,6 +1,6 @@
 """Pre-training of a backbone without rewards: it learns to predict or to reconstruct observations.
 
-A decoder reads the backbone's features and says what is seen. With `objective=next_observation` it
+A decoder predicts observations from the backbone's features. With `objective=next_observation` it
 reads the action as well and predicts the next observation, as the forward models of "Incentivizing
 exploration in reinforcement learning with deep predictive models" by Stadie et al. (2015) and
 "Data-efficient reinforcement learning with self-predictive representations" by Schwarzer et al.
@@ -52,7 +52,7 @@ class Pretrain(SupervisedAgent):
         """Folder of the episodes that `neuraxis record` wrote, or minari:ID; it must be given.
         Steps count those that were read."""
         objective: Literal["next_observation", "reconstruction"] = "next_observation"
-        """What the decoder says of the features: what comes next, or what is there."""
+        """What the decoder predicts from the features: the next observation, or the present one."""
         decoder_size: int = Field(default=256, gt=0)
         """Units of the decoder's hidden layer."""
 
@@ -63,7 +63,9 @@ class Pretrain(SupervisedAgent):
             raise ValueError(
                 f"agent.ent_coef={config.ent_coef:g}: agent=pretrain trains no policy; leave it out"
             )
-        self.notes = ("agent=pretrain learns no policy: what it plays at the end is random",)
+        self.notes = (
+            "agent=pretrain learns no policy: the episodes at the end are played at random",
+        )
         self.execute_updates()
 
     def trained(self) -> nn.Module:
@@ -79,7 +81,7 @@ class Pretrain(SupervisedAgent):
 
     @torch.no_grad()
     def steps_of(self, rollout: Rollout[Tensor]) -> dict[str, Tree]:
-        """See `SupervisedAgent.steps_of`: also `target` [T, B, D], what is to be said."""
+        """See `SupervisedAgent.steps_of`: also the decoder's `target` [T, B, D]."""
         rows = slice(1, None) if self.config.objective == "next_observation" else slice(None, -1)
         obs = map_tree(lambda leaf: leaf[rows], rollout.obs)
         target = self.target(self.policy.inputs(obs), rollout.first[rows])
@@ -99,7 +101,7 @@ class Pretrain(SupervisedAgent):
 
 
 class Decoder(nn.Module):
-    """Says what is seen: a hidden layer on features and, if an action space is given, an action."""
+    """Predicts observations from features and, if an action space is given, an action."""
 
     def __init__(
         self, features: int, hidden: int, out_size: int, action_space: Space[Any] | None

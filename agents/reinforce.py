@@ -54,7 +54,7 @@ class REINFORCE(OnPolicyAgent):
         self.config = config
         self.unfinished = self.parts["unfinished"] = Unfinished(self.device)
         updates = setup.total_steps / (config.n_steps * setup.num_envs)
-        self.execute(updates, "agent=reinforce, whose updates have as many steps as episodes had,")
+        self.execute(updates, "each update of agent=reinforce has another number of steps")
 
     @torch.no_grad()
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
@@ -75,7 +75,7 @@ class REINFORCE(OnPolicyAgent):
         stream["target"] = backward_recursion(reward * valid, self.config.gamma * valid, last)
         stream["valid"] = learned.float()
         state = self.policy.initial_state(learned.shape[1])
-        if state == ():  # a step needs no other
+        if state == ():  # each step is learned from by itself
             stream = map_tree(lambda leaf: leaf[learned].unsqueeze(0), stream)
         metrics: Metrics = {"train/finished_steps": count.float()}
         stream["advantage"] = stream["target"]

@@ -60,7 +60,7 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         n_quantiles: int = Field(default=1, gt=0)
         """Quantiles of the return that each critic learns (TQC); 1: its mean alone."""
         top_quantiles_to_drop_per_net: int = Field(default=2, ge=0)
-        """The greatest of these, for each critic, that targets leave out (unused without)."""
+        """Greatest quantiles of each critic that targets leave out (unused with n_quantiles=1)."""
         ent_coef: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
         """Weight of the entropy (the temperature); auto: it is learned, see `target_entropy`."""
         ent_coef_schedule: Shape = "constant"
@@ -71,7 +71,7 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         """Entropy in nats that a learned temperature aims at; auto: minus an action's numbers or,
         for discrete actions, a share of the most that is possible."""
         target_entropy_share: float = Field(default=0.98, ge=0, le=1)
-        """This share (unused for continuous actions)."""
+        """The share that target_entropy=auto takes (unused for continuous actions)."""
         log_std_min: float = -20.0
         """Least logarithm of the policy's standard deviation (unused for discrete actions)."""
         log_std_max: float = 2.0

@@ -19,7 +19,7 @@ from pydantic import (
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
 from .augmentation import AugmentConfig
-from .learning.data_parallel import Peers
+from .learning.data_parallel import Replicas
 from .learning.schedules import Shape
 from .learning.update_rules import Rule
 from .policies.policy import Policy
@@ -122,9 +122,10 @@ class Setup:
     """Where it learns."""
     compile: bool | None
     """Whether to run updates as one compiled graph; None leaves that to the agent."""
-    peers: Peers | None = None
+    replicas: Replicas | None = None
     """The learners that share each minibatch; None: there is one."""
     teacher: Policy | None = None
     """The policy that teaches; None: there is none, or only the policy is wanted."""
     goal_rewards: Callable[[], GoalRewards] | None = None
-    """Makes what judges other goals than those of the time; None: only the policy is wanted."""
+    """Makes the function that computes the rewards of other goals; None: only the policy is
+    wanted."""

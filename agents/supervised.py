@@ -1,4 +1,4 @@
-"""Agents that learn from what was seen and done, and not from rewards: supervised learning."""
+"""Agents that learn from observations and actions, not from rewards: supervised learning."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SupervisedAgent(OnPolicyAgent):
         self.execute(self.setup.total_steps / steps * self.config.n_epochs * minibatches)
 
     def steps_of(self, rollout: Rollout[Tensor]) -> dict[str, Tree]:
-        """What is learned of a rollout, trees of [T, B, *]."""
+        """The data of a rollout that `loss` learns from, trees of [T, B, *]."""
         return {
             "obs": map_tree(lambda leaf: leaf[:-1], rollout.obs),
             "first": rollout.first[:-1],

@@ -56,7 +56,7 @@ class TabularQ(Agent[Table]):
         spaces.MultiDiscrete,
         spaces.MultiBinary,
     )
-    why_these_actions = "a table has a cell for each action, and a Box has no end of them"
+    why_these_actions = "a table has a cell for each action, and a Box has infinitely many"
 
     class Config(ExplorationConfig, frozen=True):
         """Settings of tabular Q-learning."""
@@ -64,7 +64,7 @@ class TabularQ(Agent[Table]):
         name: str = "tabular_q"
         """This file."""
         learning_rate: float = Field(default=0.1, gt=0, le=1)
-        """Share of its error that a value is changed by in a step."""
+        """Step size alpha: the share of its error by which a value changes."""
         learning_rate_schedule: Shape = "constant"
         """How it falls to 0 over the run."""
         gamma: float = Field(default=0.99, ge=0, le=1)
@@ -154,11 +154,11 @@ def mean_in_cells(cell: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         cell: [T, B] int64.
-        valid: [T, B], 0 where a column has no say.
+        valid: [T, B], 0 where a column does not count.
 
     Returns:
-        [T, B, B]: how much the last axis' columns weigh in the cell of the middle axis' column; all
-        0 where nobody has a say.
+        [T, B, B]: the weight of each column (last axis) in the cell of each column (middle axis);
+        all are 0 where no column counts.
     """
     same = (cell[:, :, None] == cell[:, None]) * valid[:, None]
     return same / same.sum(-1, keepdim=True).clamp(min=1)

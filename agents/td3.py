@@ -33,7 +33,7 @@ from .setup import Setup
 class TD3(OffPolicyActorCritic[Deterministic]):
     """Twin delayed deep deterministic policy gradient on bounded Box actions."""
 
-    why_these_actions = "its policy learns by the slope of a value in the action"
+    why_these_actions = "its policy follows the gradient of the value by the action"
 
     class Config(ActorCriticConfig, frozen=True):
         """TD3's settings; names as in Stable-Baselines3 where it has them."""

@@ -1,4 +1,4 @@
-"""A teacher: another policy that says what to do in the states that the student comes to.
+"""A teacher: another policy that advises on the states that the student visits.
 
 "Kickstarting deep reinforcement learning" by Schmitt et al. (2018): the distance from what the
 teacher would do is a term of the loss, whose weight falls to 0. The states are the student's own
@@ -34,7 +34,7 @@ from .setup import Setup
 from .teacher_config import TeacherConfig, ValueTeacherConfig
 
 ADVICE = "advice"
-"""Its name among the extras of a rollout."""
+"""The name of the advice among the extras of a rollout."""
 
 
 class Lesson(TypedDict):
@@ -151,7 +151,7 @@ class Teacher:
         return {"from": config.source, "checkpoint": config.checkpoint, "sha256": self.digest}
 
     def state_dict(self) -> dict[str, Any]:
-        """Its memory, and by which sum it is known again; its weights are in its own run."""
+        """Its memory, and the checksum of its weights; the weights are in its own run."""
         return {"digest": self.digest, "memory": self.memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

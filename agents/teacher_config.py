@@ -30,7 +30,7 @@ class TeacherConfig(
     fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the run after which it is 0."""
     temperature: float = Field(default=0.01, gt=0)
-    """Of the softmax that makes probabilities of a teacher's action values."""
+    """Temperature of the softmax that turns a teacher's action values into probabilities."""
 
     @model_validator(mode="after")
     def _from_somebody(self) -> TeacherConfig:
@@ -49,7 +49,7 @@ class ValueTeacherConfig(TeacherConfig, frozen=True):
     """margin: the value of the teacher's action shall lead by `margin` (as in DQfD); kl: the
     softmax of the values divided by `temperature` shall be the teacher's."""
     margin: float = Field(default=0.8, gt=0)
-    """By how much (unused with form=kl)."""
+    """How far the teacher's action shall lead (unused with form=kl)."""
 
 
 class ImitationConfig(TeacherConfig, frozen=True):
@@ -63,4 +63,4 @@ class TaughtConfig(AgentConfig, frozen=True):
     """Settings of every agent that another policy may teach."""
 
     teacher: TeacherConfig = TeacherConfig()
-    """A policy that says what it would do in the states that the agent comes to."""
+    """A policy that advises on the states that the agent visits."""

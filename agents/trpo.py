@@ -6,8 +6,8 @@ several epochs of minibatches by its own optimizer, as in sb3-contrib.
 
 Deviations: the divergence is KL(old, new), as in the paper; sb3-contrib has KL(new, old). A critic
 that shares the actor's backbone is a linear layer on the actor's features: the natural step is of
-the actor's objective alone, and a gradient of the values would leave the trust region. With
-dropout all looks of a step are under the same masks.
+the actor's objective alone, and a gradient of the values would leave the trust region. With dropout
+all evaluations within a step use the same masks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .policies.policy import differs_in_training
 from .setup import Setup
 
 VALUES = ("obs", "first", "state", "target", "valid")
-"""What of a batch the critic learns from."""
+"""The parts of a batch from which the critic learns."""
 
 
 class TRPO(AdvantageAgent):
@@ -79,11 +79,11 @@ class TRPO(AdvantageAgent):
             penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(self.actor),
             followers=followers(self.actor),
-            peers=setup.peers,
+            replicas=setup.replicas,
         )
         rollouts = setup.total_steps / (config.n_steps * setup.num_envs)
         updates = rollouts * (1 + config.n_critic_updates * self.batches)
-        self.execute(updates, "agent=trpo, whose line search looks at each step,")
+        self.execute(updates, "the line search of agent=trpo reads the result of each attempt")
 
     def trained(self) -> nn.Module:
         """See `OnPolicyAgent.trained`: the critic."""

@@ -1,4 +1,4 @@
-"""How an agent updates its weights: the update, what runs it, and what it trains at what rate."""
+"""How an agent updates its weights: the update, how it runs, what it trains, at which rate."""
 
 from __future__ import annotations
 
@@ -92,25 +92,25 @@ class Updates(Claims):
             penalty=Penalty(config.l1, config.l2),
             decayed=decayed_parameters(trained),
             followers=followers(trained),
-            peers=self.setup.peers,
+            replicas=self.setup.replicas,
         )
 
     def execute(self, updates: float, reason: str | None = None) -> None:
-        """Makes `run_update`: `update`, compiled as wished or, if left open, where it repays.
+        """Makes `run_update`: `update`, compiled if asked for or where that saves time.
 
         Call it once all `parts` are there.
 
         Args:
             updates: How many the run will take.
-            reason: If Python decides in an update what happens next, what it is that decides. Such
-                an update is neither recorded nor compiled.
+            reason: Why an update can be neither recorded nor compiled, a clause: it decides by
+                numbers, in Python, what to do next. None: it can be both.
 
         Raises:
-            ValueError: Compiling was wished and is impossible, `parts` lack a module that is
-                trained, or see `Freezing`.
+            ValueError: `compile=true` is impossible, `parts` lack a module that is trained, or see
+                `Freezing`.
         """
         setup, parts, base = self.setup, self.parts.values(), self._base
-        peers = setup.peers if self.optimizers else None  # without gradients nothing is shared
+        replicas = setup.replicas if self.optimizers else None  # gradients are what is shared
         check_parts(self.parts)
         if self.freezing is None and isinstance(base, GradientConfig) and base.treats_parts:
             whole = self.parts, self.vectors(), setup.total_steps
@@ -119,21 +119,21 @@ class Updates(Claims):
                 self.parts = {"freezing": self.freezing, **self.parts}
         modules = [part for part in parts if isinstance(part, nn.Module)]
         if self.has_memory:
-            reason = reason or "a network with memory"
+            reason = reason or "the network has memory"
         if not all(is_recordable(module) for module in modules):
-            reason = f"agent={self.name} with dropout or batch normalisation"
-        if peers is not None:
-            reason = f"an update shared by several learners (learner.count={peers.count})"
-            share_statistics(modules, peers.sum)
+            reason = "the network has dropout or batch normalisation"
+        if replicas is not None:
+            reason = f"several learners share it (learner.count={replicas.count})"
+            share_statistics(modules, replicas.sum)
         self.execution = choose(setup.compile, updates, reason, self.device)
         self._wrap()
         if self.freezing is not None:
             self.notes += (*self.freezing.notes(self.execution == "compiled"),)
 
     def _wrap(self) -> None:
-        parts, peers = self.parts.values(), self.setup.peers
-        if peers is not None and self.optimizers:
-            self.run_update = share(self.update, self.weigh, peers, parts)
+        parts, replicas = self.parts.values(), self.setup.replicas
+        if replicas is not None and self.optimizers:
+            self.run_update = share(self.update, self.weigh, replicas, parts)
         else:
             self.run_update = execute(
                 lambda batch: self.update(self.weigh(batch)), parts, self.execution, self

@@ -37,7 +37,7 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     network: NetworkConfig = NetworkConfig()
     """Backbone: `network=NAME`, a list of blocks."""
     init: InitConfig = InitConfig()
-    """What it starts from."""
+    """The weights that it starts from."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of everything random: weights, environments, exploration, minibatches."""
     total_steps: int = Field(default=100_000, gt=0)

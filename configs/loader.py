@@ -93,14 +93,14 @@ def _lower(given: list[Word], base: Path | None) -> tuple[str, list[Word]]:
 
 
 def _new(word: Word, lower: list[Word]) -> bool:
-    """Whether it takes the place of all that a file has there; the same choice leaves the rest."""
+    """Whether a word drops what a file has for its section; the same choice keeps it."""
     return word.key not in SECTIONS or _picked(word.key, lower, word.text) != word.text
 
 
 def _usual(section: str, data: dict[str, Any], words: list[Word]) -> str | None:
-    """The choice for a section without one: for a network by the agent, or by the environment.
+    """The default choice of a section; that of a network depends on agent or environment.
 
-    An agent's YAML may name its `network`. `words` say above `data` which environment it is.
+    An agent's YAML may name its `network`. The environment is that of `words`, or else of `data`.
     """
     if section == "network":
         own = data.get("agent", {}).pop("network", None)
@@ -110,7 +110,7 @@ def _usual(section: str, data: dict[str, Any], words: list[Word]) -> str | None:
 
 
 def _picked(section: str, lower: list[Word], usual: str | None) -> str | None:
-    """What the experiment chose for a section, by name (`agent: ppo`) or in a mapping, or usual."""
+    """The choice for a section, by name (`agent: ppo`) or in a mapping, or the default."""
     for word in lower:
         if word.key == section or (word.key == OWN[section] and isinstance(word.value, str)):
             return str(word.value)
@@ -160,9 +160,9 @@ def _is_block(name: str) -> bool:
 def _no_such(group: str, name: str) -> str:
     known, noun = list(choices(group)), group
     if group == "env":
-        from ..envs.ids import meant
+        from ..envs.ids import environment_hint
 
-        hint = meant(name, known)
+        hint = environment_hint(name, known)
         known, noun = [*known, "or a Gymnasium id"], "environment"
     else:
         hint = nearest(name, known)
@@ -185,5 +185,5 @@ def _build(data: dict[str, Any], texts: Mapping[str, str], origin: str) -> "Conf
 
 
 def _typed(key: str, texts: Mapping[str, str]) -> bool:
-    """Whether the key, a part of it or what it is a part of was given as a word."""
+    """Whether a word gave the key, a key below it or a section above it."""
     return any(f"{key}.".startswith(f"{text}.") or text.startswith(f"{key}.") for text in texts)

@@ -1,4 +1,4 @@
-"""What was meant by a key that there is not."""
+"""Hints at the key that was meant by an unknown one."""
 
 from collections.abc import Iterable
 

@@ -13,7 +13,7 @@ from .text import brief
 
 Schema = dict[str, Any]
 TYPES = {bool: {"boolean"}, int: {"integer", "number"}, float: {"number"}}
-"""JSON's types that a number of Python is."""
+"""The JSON types that a Python number can be."""
 
 
 @functools.cache

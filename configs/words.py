@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..core.errors import shorten
+from ..core.errors import did_you_mean, shorten
 from ..core.secret_values import is_secret, masked
 from .groups import GROUPS, choices
 from .text import brief, parse_value, plain
@@ -35,11 +35,12 @@ def typed(word: str) -> Word:
     if not equals:
         known = [group for group in GROUPS if word in choices(group)]
         known = known or (["env"] if ENVIRONMENT_ID.match(word) else [])
-        hint = f"; did you mean {known[0]}={word}?" if known else ", like seed=3 or agent=ppo"
+        hint = did_you_mean([f"{group}={word}" for group in known[:1]])
+        hint = hint or ", like seed=3 or agent=ppo"
         raise ValueError(f"{word}: expected KEY=VALUE{hint}")
     if not _KEY.fullmatch(key):
         plain_key = key.strip("-").replace("-", "_")
-        hint = f"; did you mean {plain_key}={text}?" if _KEY.fullmatch(plain_key) else ""
+        hint = did_you_mean([f"{plain_key}={text}"] if _KEY.fullmatch(plain_key) else [])
         expected = "expected KEY=VALUE with a dotted key, like agent.gamma=0.99"
         raise ValueError(f"{word}: {expected}{hint}")
     if key in GROUPS:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .tree import Tree
 
 ActResult = tuple[Tensor, dict[str, Tensor], Tree]
-"""Actions [B, *act], what else the policy wishes to remember (extras) [B, *], the new memory."""
+"""Actions [B, *act], extras that the policy stores with them [B, *], and the new memory."""
 
 ActFunction = Callable[[Tree, Tree, Tensor, Tensor], ActResult]
 """Chooses one action a column, from obs [B, *obs], memory, first [B] and noise [B, *]."""

@@ -1,8 +1,8 @@
 """Action masks: the part of an observation that says which actions may be taken in it.
 
 A mask has a number for each choice of each part of an action, 0 where the choice is forbidden. It
-travels in the observation, so that rollouts, replays, workers and checkpoints need no word of it;
-what computes with observations takes it out by `without`.
+is a part of the observation, so rollouts, replays, workers and checkpoints need no code for it.
+Code that computes with observations removes it by `without`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def mask_path(space: Space[Any], above: Path = ()) -> Path | None:
 def without(tree: Tree | Space[Any], path: Path | None) -> Any:
     """An observation, or its space, without the mask at `path`; as it is if there is none.
 
-    If only one key is left beside the mask, what it has stands for the Dict.
+    If only one key is left beside the mask, its value takes the place of the Dict.
     """
     if path is None:
         return tree

@@ -47,7 +47,7 @@ class RunError(RuntimeError):
 class Guard:
     """Context manager that turns any exception of user code into one line, with its file and line.
 
-    Also `sys.exit()`, at which Python would end without a word.
+    It also turns `sys.exit()`, at which Python would end without a message.
 
     Args:
         where: called when something is raised; returns the place ("Foo-v0, column 3, step").
@@ -89,7 +89,7 @@ def one_line(error: BaseException) -> str:
 
 
 def shorten(value: object, length: int = 100) -> str:
-    """The text of a value, in one line of at most so many characters."""
+    """The text of a value, in one line of at most `length` characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= length else f"{text[: length - 4]} ..."
 
@@ -130,9 +130,9 @@ def listed(names: Iterable[str], length: int = 300) -> str:
 
 
 def _own_line(trace: TracebackType | None) -> str:
-    """The last line that ran of the person's own code, as ` (my_env.py:42)`, or an empty text.
+    """The last line of the person's own code in a traceback: ` (my_env.py:42)`, or no text.
 
-    An installed package is taken for that only if nothing else ran.
+    A line of an installed package counts only if there is no other one.
     """
     own = installed = ""
     for frame, line in traceback.walk_tb(trace):

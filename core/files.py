@@ -1,4 +1,4 @@
-"""Files of a person: paths as people write them, small files of others, keys that nobody reads."""
+"""A person's files: paths as people write them, small files, and keys that nobody else may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MOST_BYTES = 1_000_000
-"""Of a file of settings, a summary and the like, which have some thousands."""
+"""The size limit of a small file, such as settings or a summary; usual ones have some thousands."""
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -35,7 +35,7 @@ def read_small(path: Path) -> str:
 
 
 def private_key(path: Path) -> str:
-    """The text of the file, which is random if it has to be made; nobody else may read it then.
+    """The text of a key file; a missing one is made, with a random text that nobody else may read.
 
     Raises:
         OSError: It cannot be written or read.

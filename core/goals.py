@@ -9,13 +9,13 @@ import numpy as np
 from gymnasium import spaces
 
 GoalRewards = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray | None]]
-"""From goals that steps achieved and goals that were desired, [N, *] each, to the rewards [N]
-float32 that are learned from, and whether an episode terminates there [N] bool; None in place of
-the latter where the environment does not say."""
+"""Computes, from achieved and desired goals, [N, *] each, the rewards [N] float32 that the agent
+learns from, and whether each step terminates its episode, [N] bool. The second result is None where
+the environment does not say."""
 
 
 def has_goals(space: gymnasium.Space) -> bool:
-    """Whether observations have an achieved and a desired goal, and the one may be the other."""
+    """Whether observations have an achieved and a desired goal of the same shape and dtype."""
     if not isinstance(space, spaces.Dict):
         return False
     achieved, desired = (space.spaces.get(key) for key in ("achieved_goal", "desired_goal"))

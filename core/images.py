@@ -56,8 +56,8 @@ def image_space(space: spaces.Space, layout: Layout = "auto", stack: int = 0) ->
 def _channels_first(sides: tuple[int, ...]) -> bool:
     """Whether an image is [C,H,W] rather than [H,W,C].
 
-    A few colours at one end, before or after enough pixels, are the channels; else the board's
-    sides are the two that are more alike.
+    The channels are a short axis at one end, beside two long ones. If that does not decide, the two
+    neighbouring axes that are more alike are height and width.
     """
     a, b, c = sides
     first, last = a <= COLOURS and min(b, c) >= SMALLEST, c <= COLOURS and min(a, b) >= SMALLEST

@@ -1,4 +1,4 @@
-"""Where a signal may break off what is running.
+"""Places where a signal handler may interrupt the program.
 
 A handler of signals runs between any two steps of Python. It may raise only where nothing changes
 that a checkpoint holds: while environments are stepped, and while an update is compiled.
@@ -31,7 +31,7 @@ _here = _Place()
 
 @contextmanager
 def breakable() -> Iterator[None]:
-    """Marks a place that `break_off` leaves."""
+    """Marks code that `break_off` may interrupt."""
     _here.breakable = True
     try:
         yield

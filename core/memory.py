@@ -1,4 +1,4 @@
-"""A lack of memory, on the CPU or on a GPU, is told by the setting to lower.
+"""Out of memory, on the CPU or on a GPU: the error names the setting to lower.
 
 with lower("agent.batch_size=4096"):
     learn()
@@ -25,12 +25,12 @@ _ASKED = re.compile(r"tried to allocate [\d.]+ \w+", re.IGNORECASE)
 
 
 class OutOfMemory(MemoryError):
-    """Memory did not suffice; the message says what was asked for, and what to lower."""
+    """There is not enough memory; the message says how much was requested, and what to lower."""
 
 
 @contextmanager
 def lower(settings: str) -> Iterator[None]:
-    """Turns a lack of memory into an OutOfMemory that names the settings which decide it."""
+    """Turns an out-of-memory error into an OutOfMemory that names the settings to lower."""
     try:
         yield
     except OutOfMemory:

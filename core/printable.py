@@ -1,8 +1,8 @@
-"""Text as it may be shown: what would steer a terminal is written out."""
+"""Text that is safe to print: control characters are written as escapes."""
 
 
 def printable(text: str) -> str:
-    r"""The text with an escape in place of each character that is not to be seen: `\x1b`, `\u202e`.
+    r"""The text with an escape in place of each character that is not printable: `\x1b`, `\u202e`.
 
     Names of folders, labels and messages may hold anything, if somebody else made them.
     """

@@ -47,15 +47,15 @@ def find_class(base: type[C], package: str, name: str, place: str, noun: str) ->
     """The class that a name chooses.
 
     Args:
-        base: What it must be a subclass of.
+        base: The class that it must be a subclass of.
         package: Where the choices are, `neuraxis.agents` for instance.
         name: A choice, or the dotted name of a person's own module.
         place: Opens the message of an error, `agent=NAME` for instance.
         noun: What is chosen, "agent" for instance.
 
     Raises:
-        ValueError: There is no such choice, the module cannot be imported, or it has not one such
-            class.
+        ValueError: There is no such choice, the module cannot be imported, or it does not have
+            exactly one such class.
     """
     if "." not in name:
         known = summaries(package)

@@ -56,7 +56,7 @@ def from_tree(tree: dict[str, Any]) -> spaces.Space[Any]:
 
 
 def _bounds(space: spaces.Box) -> list[Any]:
-    """Low, high and shape; of bounds that are all the same only one number."""
+    """Low, high and shape; one number for bounds that are all equal."""
     ends = []
     for end in (space.low, space.high):
         same = end.size > 0 and bool((end == end.flat[0]).all())

@@ -16,8 +16,8 @@ Array = np.ndarray | Tensor
 Tree = Any
 """`dict[str, Tree] | tuple[Tree, ...] | Array`.
 
-To type checkers it is Any: which of the three a tree is, the space of the observations or the
-backbone decides, and whoever indexes a tree knows it.
+To type checkers it is Any: the observation space or the backbone decides which of the three a tree
+is, and code that indexes a tree knows which.
 """
 
 

@@ -30,7 +30,7 @@ class AtariConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     fire_reset: bool = True
     """Presses fire at the start where the game waits for it."""
     max_frames: int = Field(default=108_000, gt=0)
-    """An episode is truncated after so many frames (30 minutes of play)."""
+    """Frames after which an episode is truncated (30 minutes of play)."""
 
 
 class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

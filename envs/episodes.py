@@ -11,7 +11,7 @@ REPLAY_LIMIT = 100_000
 """The most actions that are kept since a reset. A longer episode cannot be replayed when a run is
 resumed: a new one opens."""
 NO_COLUMN = 2**32 - 1
-"""In the place of a column's number."""
+"""Takes the place of a column's number."""
 
 
 def episode_seed(seed: int, column: int, episode: int) -> int:
@@ -113,7 +113,7 @@ class Column:
         return None if bits is None else bits.state
 
     def stand_before(self, episode: int, generator: dict[str, Any] | None) -> bool:
-        """Lets the next reset open an episode as it opened before; whether that is possible."""
+        """Lets the next reset open an episode as it opened before; returns whether that works."""
         if self._once and episode:
             self.episode = -1
             self.reset()  # for what it draws from the seed alone

@@ -1,4 +1,4 @@
-"""Rewards and ends for other goals than those of the time, from an environment's own functions."""
+"""Rewards and terminations for new goals (hindsight), from an environment's own functions."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def goal_rewards(config: EnvConfig) -> GoalRewards:
 
 
 def _judge(env: Env, name: str, env_id: str) -> Judge:
-    """A function of the environment for N pairs of goals as the agent sees them, [N,*].
+    """Wraps a function of the environment for N pairs of goals as the agent sees them, [N,*].
 
-    One that gives something else for N pairs than for each of them is called for each.
+    If its results for N pairs differ from those for single pairs, it is called pair by pair.
     """
     function: Any = env.get_wrapper_attr(name)
     space: Any = env.observation_space

@@ -1,4 +1,4 @@
-"""An environment's id: its Gymnasium spec, the limit of its episodes, and which id was meant."""
+"""An environment's id: its Gymnasium spec, the limit of its episodes, and a hint at similar ids."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ def find(env_id: str) -> EnvSpec:
             _register(package)
     spec = gymnasium.registry.get(name)
     if spec is None and module:
-        raise ValueError(f"{place}: {module} registers no {name}{meant(name)}")
+        raise ValueError(f"{place}: {module} registers no {name}{environment_hint(name)}")
     if spec is None:
         own = f"; if a module of yours registers it: env.id=my_module:{name}"
         versions = {_stem(known) for known in gymnasium.registry}
-        hint = meant(name) + ("" if _stem(name) in versions else own)
+        hint = environment_hint(name) + ("" if _stem(name) in versions else own)
         raise ValueError(f"env.id={name!r} is not a registered environment{hint}")
     if _old_atari(spec):
-        raise ValueError(f"env.id={name!r} is a name of before ALE/...-v5{meant(name)}")
+        hint = environment_hint(name)
+        raise ValueError(f"env.id={name!r} is an Atari id from before ALE/...-v5{hint}")
     return spec
 
 
@@ -80,8 +81,8 @@ def _register(package: str) -> None:
         importlib.import_module("minatar.gym").register_envs()
 
 
-def meant(name: str, others: Iterable[str] = ()) -> str:
-    """A hint, `; did you mean X?`, at environments like this that can be made, and at `others`."""
+def environment_hint(name: str, others: Iterable[str] = ()) -> str:
+    """A hint, `; did you mean X?`, at similar environments that can be made, and at `others`."""
     package = known_package(name) or "ale_py"
     if importlib.util.find_spec(package):
         _register(package)
@@ -102,7 +103,7 @@ def offered() -> list[str]:
     found: dict[str, EnvSpec] = {}
     without_jax = importlib.util.find_spec("jax") is None
     for spec in gymnasium.registry.values():
-        gone = getattr(spec.entry_point, "__name__", "").startswith("_raise_")  # to be told so
+        gone = getattr(spec.entry_point, "__name__", "").startswith("_raise_")  # an error alone
         if gone or _old_atari(spec) or (without_jax and spec.namespace in JAX):
             continue
         before = found.get(_stem(spec.id))
@@ -116,7 +117,7 @@ def _stem(name: str) -> str:
 
 
 def _old_atari(spec: EnvSpec) -> bool:
-    """Whether `env.atari` would not reach it: ALE's names of before version 5."""
+    """Whether `env.atari` would not reach it: ALE's names from before version 5."""
     return spec.namespace is None and str(spec.entry_point).startswith("ale_py.")
 
 

@@ -1,4 +1,4 @@
-"""Looks whether observations lie in the space that their environment declares."""
+"""Checks that observations lie in the space that their environment declares."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .observations import Space, float32
 _log = logging.getLogger(__name__)
 
 YOUNG = 1_000
-"""So many steps are looked at first, every one of them."""
+"""How many first steps are all checked."""
 EVERY = 101
-"""Of the later steps every so many; a prime, because faults may come in a rhythm."""
+"""The interval of later checks, in steps; a prime number, because faults may be periodic."""
 
-_said: set[tuple[str, str]] = set()  # the ids and parts of which it was said
+_said: set[tuple[str, str]] = set()  # the ids and parts that a warning has named
 
 
 class ObservationCheck:
     """Refuses observations that the agent would see as something else.
 
-    That is what has another shape, is missing, or is no whole number, or one out of bounds, where
-    the space has integers. A float out of bounds is taken, and said once: many environments are
-    careless with the bounds of floats.
+    Refused are a missing part, another shape and, where the space has integers, a number that is
+    not whole or out of bounds. A float out of bounds is accepted with one warning: many
+    environments are careless with the bounds of floats.
 
     Args:
         space: As the environment declares it.
-        when: `auto` looks at the first steps, then at every so many.
+        when: `auto` checks the first steps, then one in `EVERY`.
         env_id: The environment's id.
         where: Names the environment and its step.
         batch: The axes before those of one observation.
@@ -56,7 +56,7 @@ class ObservationCheck:
         self._id, self._where = env_id, where
 
     def due(self) -> bool:
-        """Counts a step, and says whether to look at its observations."""
+        """Counts a step, and says whether to check its observations."""
         self.steps += 1
         if self.steps < self._next:
             return False
@@ -64,7 +64,7 @@ class ObservationCheck:
         return True
 
     def __call__(self, obs: Any) -> None:
-        """Looks at an observation, or at a batch of them.
+        """Checks an observation, or a batch of them.
 
         Raises:
             EnvError: It is not in the space; names the part and the value.

@@ -16,7 +16,7 @@ from .config import EnvConfig
 
 Space = spaces.Space[Any]
 
-UNSIGNED = (np.uint16, np.uint32, np.uint64)  # PyTorch stores them, and computes little
+UNSIGNED = (np.uint16, np.uint32, np.uint64)  # PyTorch has few operations for them
 
 
 def map_space(change: Callable[[Space], Space], space: Space) -> Space:
@@ -166,7 +166,7 @@ def check_fit(wanted: Spaces, other: Spaces, place: str, bounds: bool = False) -
 
 
 def _form(space: Space) -> Space:
-    """A Box without its bounds: two forms of an environment may tell them differently."""
+    """A Box without its bounds, which two forms of an environment may declare differently."""
     return (
         spaces.Box(0, 1, space.shape, space.dtype.type) if isinstance(space, spaces.Box) else space
     )

@@ -104,7 +104,7 @@ class SyncEnvs(Envs):
         return obs, reward, terminated, truncated
 
     def successes(self) -> list[float]:
-        """Gives away the successes of the episodes that ended; see `Envs.successes`."""
+        """Returns and clears the successes of the episodes that ended; see `Envs.successes`."""
         given, self._successes = self._successes, []
         return given
 

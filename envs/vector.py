@@ -46,7 +46,7 @@ class Envs(ABC):
         """
 
     def successes(self) -> list[float]:
-        """Gives away whether the episodes that ended were a success, in order of step and column.
+        """Returns, and clears, whether the ended episodes were a success, by step and column.
 
         Returns:
             The last `info["is_success"]` of each episode since the last call; NaN where it has

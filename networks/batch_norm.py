@@ -14,7 +14,7 @@ class BatchStatistics(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over a minibatch that several learners may share."""
 
     total: Callable[[Tensor], Tensor] | None = None
-    """Adds up over all learners, with gradients; None: this learner has the whole minibatch."""
+    """Sums over all learners, with gradients; None: this learner has the whole minibatch."""
     counted: Tensor | None = None
     """[N]: 1 for the rows that statistics are made of, 0 for others; None: all; see `counting`."""
 
@@ -28,7 +28,7 @@ class BatchStatistics(nn.modules.batchnorm._BatchNorm):
         return centred * _beside(scale, input) + _beside(self.bias, input)
 
     def _moments(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Input minus mean; mean and biased variance [C] of the rows that count; their numbers."""
+        """Input minus mean; mean and biased variance [C] of the rows that count; their number."""
         axes = [axis for axis in range(input.ndim) if axis != 1]
         input = input.float()  # a sum needs all digits
         size = input.new_full((1,), input.numel() // input.shape[1])
@@ -60,7 +60,7 @@ class BatchStatistics(nn.modules.batchnorm._BatchNorm):
 
 
 class BatchRenorm(BatchStatistics):
-    """Batch renormalisation of [N,C,*]: training sees nearly what acting sees.
+    """Batch renormalisation of [N,C,*]: training normalises nearly as acting does.
 
     "Batch renormalization" by Ioffe (2017), algorithm 1. After `warm_up` minibatches, in which it
     is batch normalisation, the running statistics normalise, but gradients flow through those of
@@ -122,10 +122,10 @@ class FoldedBatchRenorm(_Folded, BatchRenorm):
 
 @contextmanager
 def counting(module: nn.Module, rows: Tensor) -> Iterator[None]:
-    """Within it the batch statistics of a module's layers leave rows out.
+    """Context in which the batch statistics of a module's layers leave rows out.
 
     Args:
-        module: Its inputs [T,B,*] are at most folded to [T*B,*] on the way to these layers.
+        module: Its layers get inputs as [T,B,*], or folded to [T*B,*].
         rows: [T,B]: 1 for a row that counts, 0 for one that does not.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, BatchStatistics)]
@@ -139,10 +139,10 @@ def counting(module: nn.Module, rows: Tensor) -> Iterator[None]:
 
 
 def share_statistics(modules: Iterable[nn.Module], total: Callable[[Tensor], Tensor]) -> None:
-    """Lets the batch statistics of all layers of modules be those of several learners' shares.
+    """Computes the batch statistics of all layers from the shares of all learners.
 
     Args:
-        modules: These.
+        modules: The modules with these layers.
         total: See `BatchStatistics.total`.
     """
     for layer in (layer for module in modules for layer in module.modules()):

@@ -71,7 +71,7 @@ class CNN(Backbone):
 
     @torch.no_grad()
     def _count(self, in_shape: tuple[int, ...], pooling: str) -> int:
-        """How many features there are of an image [C,H,W]; an image of zeros shows it."""
+        """The number of features of an image [C,H,W], found by running an image of zeros."""
         self.features.eval()  # else it would change the statistics of batch normalisation
         try:
             count = self.features(torch.zeros(1, *in_shape)).shape[-1]
@@ -87,7 +87,7 @@ class CNN(Backbone):
 
 
 def _by_size(height: int, width: int) -> str:
-    """The architecture for an image: `small` has too many features of larger ones."""
+    """The architecture for an image; on larger ones `small` would have too many features."""
     shorter, longer = sorted((height, width))
     if shorter >= 36:
         return "nature"

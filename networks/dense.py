@@ -2,7 +2,7 @@
 
 For one layer autograd records three operations, each with Python and a node of its own. In small
 networks that takes longer than the matrix products. Here a whole stack of layers is one node with
-few operations. The results are those of `nn.Linear` and the activation but for the last bit.
+few operations. The results are those of `nn.Linear` and the activation, up to the last bit.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ Layer = list[nn.Parameter]
 def layers(module: nn.Module) -> list[Layer]:
     """The parameters of each layer of a network, the first layer first.
 
-    A layer is what has a matrix and stands in a list of parts: a fully connected or convolutional
-    layer, a residual or an attention block; and each layer of an LSTM or GRU. What has no matrix, a
-    norm for instance, belongs to the layer before it. Encoders of the parts of an observation stand
-    side by side.
+    A layer is an element with a weight matrix in a list of modules: a fully connected or
+    convolutional layer, a residual or an attention block. Each layer of an LSTM or GRU counts as
+    one, too. An element without a matrix, such as a norm, belongs to the layer before it. The
+    encoders of the parts of an observation have the same depth.
     """
     found: list[Layer] = []
     for part in _parts(module):

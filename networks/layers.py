@@ -87,9 +87,9 @@ def linear(in_size: int, out_size: int, gain: float) -> Float32Linear:
 
 
 def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The weight matrices of linear, convolutional and recurrent layers: what weight decay shrinks.
+    """The weight matrices of linear, convolutional and recurrent layers: those decay.
 
-    Nothing else is: no biases, scales of norms, deviations (also of noisy layers), position biases.
+    Biases, scales of norms, deviations (also of noisy layers) and position biases do not decay.
     """
     layers = nn.Linear | nn.modules.conv._ConvNd | nn.RNNBase | NoisyLinear
     return [

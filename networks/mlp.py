@@ -67,7 +67,7 @@ class MLP(Backbone):
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         """Maps x [T,B,in] to y [T,B,sizes[-1]]."""
         if self.fused and not torch.is_autocast_enabled(x.device.type):
-            # Read anew each time, as `functional_call` puts others in their place.
+            # Looked up in each call, because `functional_call` replaces the parameters.
             weights = [w for layer in self.linears for w in (layer.weight, layer.bias)]
             return dense(x, weights, self.activation), state
         return self.layers(x), state

@@ -123,9 +123,9 @@ class Image(nn.Module):
 
 
 def _reciprocal(high: np.ndarray | None, shape: tuple[int, ...]) -> Tensor | None:
-    """1 / high, a scalar if all are equal; None if all are 1 or nothing is known.
+    """1 / high, as a scalar if all bounds are equal; None if all are 1 or none is known.
 
-    What is greater than 16 bits is the limit of a dtype rather than a brightness.
+    A bound of 2^16 or more counts as 1: it is the limit of a dtype and not of a brightness.
     """
     if high is None:
         return None

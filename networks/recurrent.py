@@ -46,7 +46,7 @@ class Recurrent(Backbone):
     """What LSTM and GRU share: layers over all T steps, resets included."""
 
     packed: ClassVar[tuple[str, ...]] = ("core",)
-    """Layers whose rows are several groups; here gates."""
+    """Names of the layers whose output rows form several groups, here gates."""
     parts: int  # tensors in the memory
 
     def __init__(
@@ -77,9 +77,9 @@ class Recurrent(Backbone):
         return self.tail(y), state
 
     def unroll(self, x: Tensor, state: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """Runs x [T,B,in] from the memory before it; row 0 of `first` [T,B] is not looked at.
+        """Runs x [T,B,in] from the memory before it; row 0 of `first` [T,B] is ignored.
 
-        Reading it waits for a GPU.
+        Reading `first` waits for a GPU.
         """
         resets = first[1:].any(0)
         whole, cut = (~resets).nonzero().squeeze(1), resets.nonzero().squeeze(1)
@@ -120,9 +120,10 @@ class Recurrent(Backbone):
 
     @property
     def differentiated(self) -> bool:
-        """Whether PyTorch's kernels are to keep what their backward takes.
+        """Whether PyTorch's kernels must save what their backward pass needs.
 
-        They do not in eval mode, and a frozen layer is in eval mode above layers that learn.
+        In eval mode they save nothing. But a frozen layer is in eval mode, and gradients flow
+        through it if layers below it learn.
         """
         return self.training or torch.is_grad_enabled()
 
@@ -131,7 +132,7 @@ class Recurrent(Backbone):
         raise NotImplementedError
 
     def shutters(self, bias: Tensor) -> Tensor:
-        """The weights [G*H,1] of the input that, alone at 1, empties the memory of a layer.
+        """The weights [G*H,1] of the additional input, which sets the memory to 0 where it is 1.
 
         Args:
             bias: [G*H] of a layer's inputs.
@@ -152,16 +153,16 @@ class Recurrent(Backbone):
 
 
 def _forget(state: Memory, first: Tensor) -> Memory:
-    """The memory [L,B,H] with zeros in the columns where first [B]."""
+    """The memory [L,B,H], set to 0 in the columns where `first` [B] is true."""
     reset = first.unsqueeze(-1)
     return tuple(torch.where(reset, 0.0, part) for part in state)
 
 
 def _places(first: Tensor) -> Tensor:
-    """The row [T,B,1] of each step when a free row stands before each reset.
+    """The row [T,B,1] of each step after an extra row was put before each reset.
 
     A reset is a row with `first` [T,B], except row 0. A column with fewer resets than others gets
-    more free rows before its first reset, so that all columns end in the same row.
+    more extra rows before its first reset, so that all columns end in the same row.
     """
     resets = first.cumsum(0) - first[0].long()
     spare = (resets[-1].max() - resets[-1]) * (resets > 0)

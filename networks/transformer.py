@@ -94,7 +94,7 @@ class Layer(nn.Module):
     """Attention and feed-forward, each normalised before and joined to its input after."""
 
     packed: ClassVar[tuple[str, ...]] = ("project",)
-    """Layers whose rows are several groups: queries, keys and values."""
+    """Names of the layers whose output rows form several groups: queries, keys and values."""
 
     def __init__(self, config: Transformer.Config) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Gate(nn.Module):
 
     START_BIAS = 2.0
     packed: ClassVar[tuple[str, ...]] = ("branch", "input")
-    """Layers whose rows are several groups: gates."""
+    """Names of the layers whose output rows form several groups: gates."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""Gradients of gradients, where a backward is written out.
+"""Second derivatives through blocks whose backward pass is written out.
 
-Such a backward makes the numbers of a gradient, but no graph of how they came about; its own
-gradient would be wrong without an error. So it asks first whether one is wanted.
+Such a backward pass computes the values of a gradient, but records no graph of the computation. The
+gradient of this gradient would be wrong without an error. So the backward pass first asks whether a
+second derivative is wanted.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def gradients(
     Returns:
         For each input its gradient, which has a gradient itself, or None.
     """
-    # Views, lest an input of which another one was made has the gradient of that one as well.
+    # Views: an input from which another input was made would also get the gradient of that one.
     inputs = [x.view_as(x) for x in inputs]
     chosen = [x for x, need in zip(inputs, needed, strict=True) if need]
     found = iter(torch.autograd.grad(function(*inputs), chosen, grad, create_graph=True))
@@ -67,11 +68,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor
 
 @contextmanager
 def kernels(module: nn.Module) -> Iterator[None]:
-    """Within it a module is computed by kernels whose gradients have gradients.
+    """Context in which a module runs on kernels that have second derivatives.
 
-    Fused attention has none, and neither have cuDNN's recurrent layers. PyTorch's own switch of
-    attention is one for all threads: two that leave it in the order in which they came turn fused
-    attention off for good, and with it the last bits of everything that the process computes then.
+    Fused attention has none, nor have cuDNN's recurrent layers. PyTorch's own switch for attention
+    is shared by all threads. If two threads enter it and then leave it in the same order, fused
+    attention stays off for good, and the last bits of all later results change.
     """
     recurrent = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
     _thread.within_kernels = True

@@ -18,7 +18,7 @@ WeightNorm = Literal["none", "spectral", "weight"]
 ITERATIONS = 30
 """Power iterations at the start."""
 LEAST = 1e-12
-"""Of what is divided by."""
+"""The least number to divide by."""
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -43,7 +43,7 @@ class Spectral(nn.Module):
         self.begin(rows)
 
     def begin(self, weight: Tensor) -> None:
-        """Finds the singular vectors of a weight [out,*] that is another one."""
+        """Finds the singular vectors of a weight [out,*] that was replaced."""
         for _ in range(ITERATIONS):
             self.follow(weight)
 
@@ -73,7 +73,7 @@ class Scaled(nn.Module):
 
     @torch.no_grad()
     def begin(self, weight: Tensor) -> None:
-        """Takes the lengths of a weight [out,*] that is another one."""
+        """Takes over the lengths of a weight [out,*] that was replaced."""
         self.scale.copy_(weight.flatten(1).norm(dim=1))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def normed(layer: Layer, norm: WeightNorm) -> Layer:
 
 
 def followers(module: nn.Module) -> list[Callable[[], None]]:
-    """What is to be called after each step of the optimizer: what follows weights that changed."""
+    """The functions to call after each step of the optimizer: they follow the changed weights."""
     return [
         partial(_follow, layer, layer.norm)
         for layer in module.modules()

@@ -263,8 +263,8 @@ USAGE = {
     "train env=Pusher-v3": "did you mean Pusher-v5?",
     "train env=GymV26Environment-v1": "'GymV26Environment-v1' is not a registered environment",
     "train env=PongNoFrameskip-v4": (
-        "env.id='PongNoFrameskip-v4' is a name of before ALE/...-v5; did you mean env=ALE/Pong-v5 "
-        "env.atari.sticky=0?"
+        "env.id='PongNoFrameskip-v4' is an Atari id from before ALE/...-v5; did you mean "
+        "env=ALE/Pong-v5 env.atari.sticky=0?"
     ),
     "train env=ale_py:SpaceInvaders-v0": "did you mean env=ALE/SpaceInvaders-v5?",
     "train env.id=BreakoutDeterministic-v4": "env=ALE/Breakout-v5 env.atari.sticky=0?",
@@ -300,7 +300,7 @@ USAGE = {
     ),
     "train env.image_layout=chw": "env.image_layout=chw: no observation of CartPole-v1 has three",
     "train network=cnn_small env=minigrid_doorkey env.flatten=true": "no image in Box(",
-    "train network=lstm compile=true": "compile=true: a network with memory | use compile=auto",
+    "train network=lstm compile=true": "compile=true: | the network has memory | use compile=auto",
     "train groups=3 num_envs=8": "groups=3: expected a divisor of num_envs=8",
     "train network=lstm agent.sequence_length=7": "agent.sequence_length=7: must divide | n_steps",
     "train agent.n_steps=1 num_envs=1": "agent.n_steps=1 with num_envs=1 | raise either",

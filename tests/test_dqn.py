@@ -478,7 +478,7 @@ def test_memories_are_warmed_by_the_newest_weights() -> None:
         (("env=Pendulum-v1",), "needs a Discrete, MultiDiscrete or MultiBinary action space"),
         (("agent.buffer_size=8",), "agent.buffer_size=8: too small"),
         (("agent.buffer_size=64", "agent.train_freq=40"), "agent.buffer_size=64: too small"),
-        (("compile=true", "network=lstm"), "memory cannot be compiled"),
+        (("compile=true", "network=lstm"), "cannot be compiled: the network has memory"),
         (("network=lstm", "agent.train_freq=5"), "expected a multiple of agent.train_freq=5"),
         (("network=cnn",), "image"),
     ],

@@ -13,7 +13,7 @@ from neuraxis.configs import load
 from neuraxis.configs.resumed import load_resumed
 from neuraxis.training import evaluator, prepare
 from neuraxis.training.storage.run import Run
-from neuraxis.training.sweeps import advance as milestones
+from neuraxis.training.sweeps.advance import advance_run
 
 from .helpers import OnUpdate
 
@@ -90,12 +90,10 @@ def test_a_resumed_run_counts_on(returns: list[float], tmp_path: Path) -> None:
     assert on.summary["status"] == "finished"
 
 
-def test_a_run_of_a_sweep_may_stop_before_its_milestone(
-    returns: list[float], tmp_path: Path
-) -> None:
+def test_a_run_of_a_sweep_may_stop_before_its_rung(returns: list[float], tmp_path: Path) -> None:
     cfg = load([*SMALL, "eval.patience=2", f"run_dir={tmp_path}"])
     for _ in range(2):
-        milestones._advance_run(cfg, tmp_path, 900)
+        advance_run(cfg, tmp_path, 900)
         assert len(evaluated(tmp_path)) == 3
 
 

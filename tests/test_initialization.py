@@ -73,7 +73,7 @@ def check_copies(agent: Agent) -> None:
             assert torch.equal(flat, part.flat)
             assert not part.count.any() and not part.mean.any(), "moments are fresh"
         elif isinstance(part, TargetNetwork):
-            followed, target = part._optimizer.trained.state_dict(), part.network.state_dict()
+            followed, target = part.optimizer.trained.state_dict(), part.network.state_dict()
             assert all(torch.equal(followed[name], x) for name, x in target.items())
             assert not part.training
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuraxis.agents import agent_class, agent_names
+from neuraxis.agents import agent_class, agent_names, plasticity
 from neuraxis.agents.learning.target import TargetNetwork
 from neuraxis.agents.off_policy import OffPolicyAgent
 
@@ -137,12 +137,18 @@ def test_what_is_frozen_stays() -> None:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_it_comes_when_it_is_due_and_is_counted(agent: str) -> None:
+def test_it_comes_when_it_is_due_and_is_counted(
+    agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every 40 steps from 20 on, at which learning begins, but not at the end of the run."""
     words = ("agent.plasticity.reset_interval=40", "agent.plasticity.shrink_interval=60")
     run = build(agent, *words, "agent.learning_starts=20")
-    renewed: list[tuple[int, bool]] = []
-    run.agent.plasticity._renew = lambda heads, kept: renewed.append((run.agent.steps, heads))
+    renewed: dict[tuple[int, bool], None] = {}  # in order; an agent may train several networks
+
+    def mix(trained: Any, fresh: Any, names: set[str], heads: bool, kept: float) -> None:
+        renewed[run.agent.steps, heads] = None
+
+    monkeypatch.setattr(plasticity, "mix", mix)
     counts = []
     while run.agent.steps < 200:
         metrics = run.step()

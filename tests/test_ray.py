@@ -199,7 +199,7 @@ def test_workers_act_with_the_weights_that_a_run_starts_from(mode: str, tmp_path
     def digest(worker: Any) -> str:
         return hashlib.sha256(pack(worker.policy).tobytes()).hexdigest()
 
-    asked = [actor.__ray_call__.remote(digest) for actor in source.pool._actors]
+    asked = [actor.__ray_call__.remote(digest) for actor in source.pool.actors]
     expected = hashlib.sha256(pack(policy).tobytes()).hexdigest()
     assert ray.get(asked) == [expected] * 2
     own, started = tensors(kept), policy.state_dict()

@@ -200,9 +200,8 @@ def test_a_sweep_stores_no_secret(here: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_an_environment_that_ray_cannot_make_is_named_by_its_key(
-    environment: str, says: str, monkeypatch: pytest.MonkeyPatch
+    environment: str, says: str
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "_users", 0)
     cfg = load_words([f"ray.runtime_env={environment}"])
     with pytest.raises(ValueError, match=rf"^ray\.runtime_env{says}"):
         ray_cluster.start(cfg.ray)
@@ -217,10 +216,9 @@ def test_ray_writes_no_secret_into_its_logs(
 
     started = SimpleNamespace(address_info={"session_dir": None})
     monkeypatch.setattr(ray, "init", lambda **options: seen.update(options) or started)
-    monkeypatch.setattr(ray_cluster, "_users", 0)
-    monkeypatch.setattr(ray_cluster, "_session", None)
     cfg = load_words(["ray.workers=1", "ray.runtime_env={env_vars: {A_TOKEN: abc, SPEED: '1'}}"])
     ray_cluster.start(cfg.ray)
+    ray_cluster.stop()
     assert seen["runtime_env"] == {"env_vars": {"SPEED": "1"}}
     monkeypatch.setenv("A_TOKEN", "before")
     ray_cluster.set_secrets(cfg.ray)

@@ -25,7 +25,6 @@ from neuraxis.training.session import prepare
 from neuraxis.training.storage import checkpoint_folder
 from neuraxis.training.storage.metrics import Busy, MetricsFile
 from neuraxis.training.storage.stored_run import read
-from neuraxis.training.sweeps import advance as milestones
 from neuraxis.training.sweeps import copies, sweep
 from neuraxis.training.sweeps.advance import advance
 from neuraxis.training.sweeps.ranges import Parameters, Range, SweepConfig, load_sweep, parse_sweep
@@ -114,8 +113,8 @@ def test_a_grid_has_every_combination_once() -> None:
     ("scheduler", "expected"),
     [("none", [100]), ("asha", [10, 30, 90, 100]), ("pbt", [*range(10, 100, 10), 100])],
 )
-def test_milestones(scheduler: str, expected: list[int]) -> None:
-    assert config(scheduler=scheduler, grace_steps=10).milestones(100) == expected
+def test_rungs(scheduler: str, expected: list[int]) -> None:
+    assert config(scheduler=scheduler, grace_steps=10).rungs(100) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_milestones(scheduler: str, expected: list[int]) -> None:
         (["sweep=ppo", "sweep.scheduler=none"], "auto"),
     ],
 )
-def test_a_scheduler_has_an_evaluation_at_each_milestone(
+def test_a_scheduler_has_an_evaluation_at_each_rung(
     words: list[str], every: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -193,19 +192,19 @@ def test_optuna_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_a_trial_in_stretches_is_the_runs_that_train_makes(tmp_path: Path) -> None:
-    """Law 5 for sweeps: milestones change nothing, and reaching one twice does not either."""
+    """Law 5 for sweeps: rungs change nothing, and reaching one twice does not either."""
     own = made(tmp_path / "sweep", seeds=2, scheduler="asha", grace_steps=200)
     parameters = {"agent.learning_rate": 2e-3}
     trial = Trial.create(own, 0, parameters)
     half_made = trial.place / "s1" / ".config.yaml.tmp"  # a process was killed as it began the run
     half_made.parent.mkdir()
     half_made.write_text("agent:")
-    for milestone in own.config.milestones(600):
-        score = advance(trial, own, milestone)
-        assert score == advance(trial, own, milestone)
+    for rung in own.config.rungs(600):
+        score = advance(trial, own, rung)
+        assert score == advance(trial, own, rung)
         runs = [read(trial.place / f"s{seed}") for seed in (0, 1)]
         assert score == sum(run.score("evaluate/return") or 0.0 for run in runs) / 2
-        assert {run.status for run in runs} == {"finished" if milestone == 600 else "interrupted"}
+        assert {run.status for run in runs} == {"finished" if rung == 600 else "interrupted"}
     for seed in (0, 1):
         assert lines(trial.place / f"s{seed}") == trained(parameters, seed, tmp_path / f"s{seed}")
 
@@ -217,10 +216,10 @@ def test_a_run_waits_until_the_worker_of_a_killed_sweep_has_ended(
     trial = Trial.create(own, 0, {"agent.learning_rate": 2e-3})
     advance(trial, own, 200)
     worker = MetricsFile(trial.place / "s0" / "metrics.jsonl")
-    monkeypatch.setattr(milestones, "LEFTOVER_SECONDS", 0.2)
+    monkeypatch.setattr("neuraxis.training.sweeps.advance.LEFTOVER_SECONDS", 0.2)
     with pytest.raises(Busy, match="s0: another process is training in this run"):
         advance(trial, own, 600)
-    monkeypatch.setattr(milestones, "LEFTOVER_SECONDS", 60)
+    monkeypatch.setattr("neuraxis.training.sweeps.advance.LEFTOVER_SECONDS", 60)
     threading.Timer(0.5, worker.close).start()
     advance(trial, own, 600)
     assert read(trial.place / "s0").status == "finished"

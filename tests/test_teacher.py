@@ -394,5 +394,5 @@ def test_bad_teachers_are_refused_in_one_line(teacher_run: Path) -> None:
     assert "expected agent.dataset=DIR" in refused("agent=bc")
     goals = ("env=neuraxis/BitFlip-v0", "agent=dqn")
     teacher = untrained(*goals)
-    with pytest.raises(ValueError, match=r"agent\.hindsight=future: a teacher speaks of the goals"):
+    with pytest.raises(ValueError, match=r"agent\.hindsight=future: the teacher's advice is about"):
         student(teacher, *goals, "agent.hindsight=future")

@@ -13,12 +13,12 @@ SCORE = "evaluate/return"
 
 
 class EarlyStopping(Callback):
-    """Stops a run after so many evaluations in a row of which none is the best so far.
+    """Stops a run after `patience` evaluations in a row without a new best one.
 
-    What was evaluated before a resume is read in metrics.jsonl: a checkpoint needs nothing of it.
+    Evaluations before a resume are read from metrics.jsonl, so no checkpoint holds them.
 
     Args:
-        patience: How many.
+        patience: The number of these evaluations.
     """
 
     def __init__(self, patience: int) -> None:

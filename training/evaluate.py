@@ -20,12 +20,12 @@ from ..envs.collector import Collector
 from ..envs.observations import check_fit
 from .film import filming
 
-_CHUNK_STEPS = 64  # length of a rollout: decides only memory, and the steps too many at the end
+_CHUNK_STEPS = 64  # a rollout; it decides only the memory used and the surplus steps at the end
 
 Watch = Callable[[int, int], bool]
-"""Told every few steps how many of how many episodes were played; True breaks off."""
+"""Called every few steps with the episodes played and wanted; True ends the evaluation."""
 Keep = Callable[[Rollout[np.ndarray]], object]
-"""Told of each rollout, [T+1, B] rows of all environments."""
+"""Called with each rollout, [T+1, B] rows of all environments."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def play(
         stochastic: sample the actions instead of taking the most likely one.
         video: a file for the first episode of the first environment.
         budget: the most steps; fewer episodes may be played then.
-        watch: told how far it is; where it breaks off, what was played until then is returned.
-        keep: told of what was played; rewards are raw.
+        watch: see `Watch`; if it ends the evaluation, the episodes so far are returned.
+        keep: see `Keep`; rewards are raw.
 
     Raises:
         ValueError: the policy was not made for such an environment.
@@ -126,7 +126,7 @@ class _Shares:
         self._rows: list[list[list[float]]] = [[] for _ in self._quota]
 
     def fill(self, collector: Collector, most_steps: int | None, watch: Watch, keep: Keep) -> None:
-        """Plays until all are complete, or `watch` breaks off; see `Budget.steps`."""
+        """Plays until all are complete, or `watch` ends the evaluation; see `Budget.steps`."""
         steps = 0
         while self._played < (wanted := sum(self._quota)) and not watch(self._played, wanted):
             rollout = collector.collect()
@@ -143,7 +143,7 @@ class _Shares:
         return sum(min(len(rows), n) for rows, n in zip(self._rows, self._quota, strict=True))
 
     def _open_no_more(self, finished: np.ndarray) -> None:
-        """Leaves each environment the episode that it is in; `finished` [B] are between two."""
+        """Opens no more episodes: those that run go on, except where `finished` [B] is true."""
         open_ones = zip(self._rows, self._quota, finished, strict=True)
         self._quota = [min(n, len(rows) + (not over)) for rows, n, over in open_ones]
 

@@ -58,7 +58,7 @@ def cut_note(metrics: Mapping[str, float], limit: int | None) -> str | None:
 class Evaluator:
     """Plays greedy episodes of a run, in environments and with seeds that training never sees.
 
-    Only where `env.reseed` is once the seeds are those of training's columns.
+    With `env.reseed=once` the seeds are those of training's columns.
 
     Args:
         run: Its settings and its folder.
@@ -76,7 +76,7 @@ class Evaluator:
 
         Args:
             film: Film one more episode before.
-            watch: Told how far it is; breaks it off.
+            watch: See `evaluate.Watch`.
         """
         key = (1, self._run.steps)
         if film:

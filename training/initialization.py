@@ -39,11 +39,11 @@ class Start:
 
     Attributes:
         cfg: The run's configuration.
-        there: What was loaded from.
+        there: The weights that were loaded from.
         here: The agent's tensors by name.
-        values: What they were given.
-        report: What these are.
-        scales: Names of what has carried on the scale of rewards; None: nothing here scales them.
+        values: The values that these were given.
+        report: Which tensors were loaded.
+        scales: Names of the parts that carried on a scale of rewards; None: nothing here has one.
     """
 
     cfg: Config
@@ -117,7 +117,7 @@ class Start:
         return found
 
     def _other_settings(self) -> Iterator[str]:
-        """Where blocks compute something else of the same weights."""
+        """Names the settings by which blocks compute something else from the same weights."""
         own = [block.model_dump(mode="json") for block in self.cfg.network.blocks]
         for number, pair in enumerate(zip(own, self.there.about.get("blocks", ()), strict=False)):
             ours, theirs = pair

@@ -34,7 +34,7 @@ class Session:
     """A run that is ready to go: everything that can be refused has been.
 
     Args:
-        run: What is written of it.
+        run: The run on disk.
         learner: Learns.
         source: Gives the rollouts.
         callbacks: Are told of it, besides those of `run`.
@@ -109,7 +109,7 @@ class Session:
         return Outcome("stopped" if early else "finished", final, reason)
 
     def _close(self, tell: Callbacks, outcome: Outcome) -> None:
-        """Ends the run on disk, tells the callbacks, closes the rest, whatever of it fails."""
+        """Ends the run on disk, tells the callbacks, closes the rest; a failure stops none."""
         with breakable(), ExitStack() as closing:
             closing.callback(self.learner.close)
             closing.callback(self._source_open.close)
@@ -129,7 +129,7 @@ class Session:
         self._paused = True
 
     def _told(self, number: int) -> None:
-        """What a signal does; Ctrl-C in the final evaluation ends that one, to finish the run."""
+        """Handles a signal; Ctrl-C in the final evaluation ends that, and the run finishes."""
         if self._concluding and number == signal.SIGINT:
             self._enough = True
         else:

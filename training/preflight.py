@@ -1,6 +1,6 @@
-"""What is tried before a run: that its films and evaluations can be made, and that seeds repeat.
+"""Checks before a run: that it can film and evaluate, and that seeds repeat episodes.
 
-Also what is said before it: what was decided for images, action masks of which it makes no use.
+Also notes before a run: how images are read, and which action masks it does not use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .storage.progress import interval
 _log = logging.getLogger(__name__)
 
 STEPS, SECONDS = 64, 2.0
-"""The most steps in which an episode is looked for differences, and seconds for the first time."""
+"""The check that seeds repeat: its steps at most, and the most seconds for the first play."""
 
 
 def try_film(cfg: Config) -> None:
@@ -88,7 +88,7 @@ def note_randomness(cfg: Config) -> None:
 
 
 def note_mask(cfg: Config, space: spaces.Space) -> None:
-    """Says so if the environment gives action masks of which the run makes no use.
+    """Notes if the environment gives action masks that the run does not use.
 
     Args:
         cfg: Of the run.

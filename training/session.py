@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..agents.agent import Agent
-from ..agents.learning.data_parallel import Peers
+from ..agents.learning.data_parallel import Replicas
 from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
 from ..agents.teacher_config import TaughtConfig
@@ -58,8 +58,8 @@ def prepare(
     """
     configure_process(cfg.threads)
     several = cfg.learner.count > 1
-    peers = Peers(0, cfg.learner.count) if several else None
-    agent = _check_learns(cfg, build_agent(cfg, peers, teacher=teacher_of(cfg, trust)))
+    replicas = Replicas(0, cfg.learner.count) if several else None
+    agent = _check_learns(cfg, build_agent(cfg, replicas, teacher=teacher_of(cfg, trust)))
     start = _start(cfg, agent, resume_from)
     _try_environment(cfg, agent, resume_from)
     with ExitStack() as undo:
@@ -102,10 +102,10 @@ def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start |
 
 
 def _try_environment(cfg: Config, agent: Agent, resume_from: str | Path | None) -> None:
-    """Plays the environment before the run begins, and says what it shows."""
+    """Tries the environment before the run begins, and says what it finds."""
     if cfg.eval.video_interval_steps:
         preflight.try_film(cfg)
-    if resume_from is None and not cfg.ray.workers:  # whose workers outlive what it may do
+    if resume_from is None and not cfg.ray.workers:  # a worker that crashes is replaced
         preflight.note_randomness(cfg)
         preflight.note_mask(cfg, agent.setup.observation_space)
 

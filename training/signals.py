@@ -21,7 +21,7 @@ from ..core.errors import RunError
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 ENDING_SECONDS = 6.0
-"""That a run has to end by itself; whoever sent SIGTERM often kills after 10."""
+"""Time that a run has to end by itself; the sender of SIGTERM often kills after 10 seconds."""
 
 _log = logging.getLogger(__name__)
 

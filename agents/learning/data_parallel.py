@@ -20,16 +20,18 @@ from ...core.tree import Tree, leaves, map_tree
 from .terms import Terms
 
 
-class PeerError(RuntimeError):
-    """Another learner does not answer."""
+class ReplicaError(RuntimeError):
+    """The replica of another learner does not answer."""
 
 
-class Peers:
-    """The learners of a run, seen from one of them; it calls `connect` before the first update.
+class Replicas:
+    """The replicas of a data-parallel agent, one in each learner, as one learner sees them.
+
+    The learner calls `connect` before the first update.
 
     Args:
-        rank: Which of them this one is, from 0.
-        count: How many there are.
+        rank: The number of this learner, from 0.
+        count: How many learners there are.
     """
 
     def __init__(self, rank: int, count: int) -> None:
@@ -37,13 +39,13 @@ class Peers:
         self.count = count
         self._group: ProcessGroup | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Peers:
-        """A copy of a network has the same peers."""
+    def __deepcopy__(self, memo: dict[int, Any]) -> Replicas:
+        """A copy of a network has the same replicas."""
         return self
 
-    def __reduce__(self) -> tuple[type[Peers], tuple[int, int]]:
+    def __reduce__(self) -> tuple[type[Replicas], tuple[int, int]]:
         """In another process, where a copy of the network only acts, nobody is connected."""
-        return Peers, (self.rank, self.count)
+        return Replicas, (self.rank, self.count)
 
     def connect(self, group: ProcessGroup) -> None:
         """Takes the process group through which sums are computed."""
@@ -92,13 +94,13 @@ class Peers:
         """The sum of x over all learners; gradients flow through it to the x of each.
 
         Raises:
-            PeerError: Another learner has gone, or does not answer in time.
+            ReplicaError: Another learner has gone, or does not answer in time.
         """
         return _Sum.apply(x, self)
 
     @contextmanager
     def own_draws(self, drops: bool) -> Iterator[None]:
-        """Within it each learner draws other dropout masks; after it all draw the same again.
+        """Context in which each learner draws its own dropout masks; after it all draw the same.
 
         Args:
             drops: Whether there is any dropout.
@@ -124,8 +126,8 @@ class Peers:
         try:
             self._group.allreduce([total]).wait()
         except RuntimeError as error:
-            raise PeerError(
-                f"learner {self.rank} waited in vain for the others: {error}"
+            raise ReplicaError(
+                f"learner {self.rank} got no sum from the others: {error}"
             ) from error
         return total
 
@@ -134,13 +136,13 @@ class _Sum(torch.autograd.Function):
     """The sum over learners. The total loss is the sum of theirs, so gradients are summed, too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, peers: Peers) -> Tensor:
-        ctx.peers = peers
-        return peers._reduce(x)
+    def forward(ctx: Any, x: Tensor, replicas: Replicas) -> Tensor:
+        ctx.replicas = replicas
+        return replicas._reduce(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.peers.sum(grads[0]), None  # which has a gradient itself
+        return ctx.replicas.sum(grads[0]), None  # which has a gradient itself
 
 
 def _columns(batch: Tree) -> int:

@@ -1,4 +1,4 @@
-"""Distances between distributions of returns: pure functions of the last axis, whatever is before.
+"""Distances between distributions of returns: pure functions of the last axis.
 
 A distribution is a row of probabilities on fixed values (atoms), or a row of values at given
 fractions of its probability (quantiles).
@@ -13,7 +13,7 @@ from .losses import huber
 
 
 def project(atoms: Tensor, probability: Tensor, support: Tensor) -> Tensor:
-    """Moves a distribution to evenly spaced atoms, with its mass and, within them, its mean.
+    """Projects a distribution onto evenly spaced atoms; within them it keeps its mean.
 
     "A distributional perspective on reinforcement learning" by Bellemare et al. (2017), equation 7:
     each atom's mass goes to its two neighbours in the support, the nearer one gets more. An atom
@@ -39,7 +39,7 @@ def project(atoms: Tensor, probability: Tensor, support: Tensor) -> Tensor:
 
 
 def divergence(target: Tensor, log_probability: Tensor) -> Tensor:
-    """KL(target, p), [*], in nats: the cross-entropy less what no p can avoid.
+    """KL(target, p), [*], in nats: the cross-entropy minus the entropy of the target.
 
     Args:
         target: Probabilities [*, N].

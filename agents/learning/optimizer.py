@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .data_parallel import Peers
+from .data_parallel import Replicas
 from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
 from .update_rules import RULES, Rule, fused_adam
@@ -55,7 +55,7 @@ class Optimizer(Vector):
         penalty: L1 and L2 as terms of the loss, of the parameters `decayed` only.
         decayed: Parameters that decay, normally the weight matrices of layers.
         followers: Called after each step: what follows weights that have changed.
-        peers: The learners that share each minibatch and whose gradients are summed; see
+        replicas: The learners that share each minibatch and whose gradients are summed; see
             `data_parallel` for what a loss must be then. None: there is one learner.
     """
 
@@ -72,7 +72,7 @@ class Optimizer(Vector):
         penalty: Penalty = NO_PENALTY,
         decayed: Iterable[Tensor] = (),
         followers: Iterable[Callable[[], None]] = (),
-        peers: Peers | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         super().__init__(trained, penalty, decayed, followers)
         self.rule: Rule = rule
@@ -80,7 +80,7 @@ class Optimizer(Vector):
         self.eps = eps
         self.betas = betas
         self.weight_decay = weight_decay
-        self.peers = peers
+        self.replicas = replicas
         self.mean, self.square = self.flat.new_zeros(0), self.flat.new_zeros(0)
         self.count = torch.tensor(0.0, device=self.flat.device)
         self.begun = self.count.new_zeros(1)  # what `count` was when each stage began
@@ -138,8 +138,8 @@ class Optimizer(Vector):
             grad = torch.cat([part.reshape(-1) for part in grads])
         else:
             grad = torch.zeros_like(self.flat)
-        if self.peers is not None:
-            grad = self.peers.sum(grad)
+        if self.replicas is not None:
+            grad = self.replicas.sum(grad)
         if veto is not None and veto(terms):
             return terms
         return terms | {"grad_norm": self._apply(grad)}
@@ -173,7 +173,7 @@ class Optimizer(Vector):
         self.count.add_(1)
 
     def forget(self) -> None:
-        """Begins anew with the moments and the count, for other weights than those of before."""
+        """Resets the moments and the count, because the weights were replaced."""
         self.mean.zero_()
         self.square.fill_(float(self.rule == "rmsprop"))
         self.count.zero_()

@@ -23,11 +23,11 @@ class Penalty:
     l2: float = 0.0
 
     def gradient(self, flat: Tensor, marks: Tensor) -> Tensor:
-        """The gradient [P] for weights [P] of which those count where `marks` [P] is 1."""
+        """The gradient [P] for weights [P]; only those with `marks` [P] of 1 count."""
         return marks * (self.l1 * flat.sign() + self.l2 * flat)
 
     def value(self, flat: Tensor, marks: Tensor) -> Tensor:
-        """What it adds to the loss, a scalar."""
+        """The term that it adds to the loss, a scalar."""
         weights = marks * flat
         return self.l1 * weights.abs().sum() + 0.5 * self.l2 * weights.square().sum()
 

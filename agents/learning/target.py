@@ -29,24 +29,25 @@ class TargetNetwork(nn.Module, Generic[M]):
 
     Attributes:
         network: The target.
+        optimizer: The optimizer of the network that the target follows.
     """
 
     def __init__(self, network: M, optimizer: Optimizer, tau: float = 1.0) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.tau = tau
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self.copy()
         self.align()
         self.train()
 
     def copy(self) -> None:
-        """Takes over the weights as they are now, those that are not trained as well."""
-        self.network.load_state_dict(self._optimizer.trained.state_dict())
+        """Takes over the present weights, also those that are not trained."""
+        self.network.load_state_dict(self.optimizer.trained.state_dict())
 
     def align(self) -> None:
         """Puts the weights in the order in which the optimizer has those that they follow."""
-        named, newest = dict(self.network.named_parameters()), self._optimizer
+        named, newest = dict(self.network.named_parameters()), self.optimizer
         parameters = [named[name] for name in newest.order]
         self.flat = flatten(parameters) if parameters else newest.whole.clone()
 
@@ -58,12 +59,12 @@ class TargetNetwork(nn.Module, Generic[M]):
             times: How often; n times at once are one step with the share 1 - (1 - tau)^n.
         """
         share = 1 - (1 - self.tau) ** times
-        newest = self._optimizer.whole
+        newest = self.optimizer.whole
         if share == 1:
             self.flat.copy_(newest)
         else:
             self.flat.lerp_(newest, share)
-        pairs = zip(self.network.buffers(), self._optimizer.trained.buffers(), strict=True)
+        pairs = zip(self.network.buffers(), self.optimizer.trained.buffers(), strict=True)
         for buffer, source in pairs:
             if buffer is not source:
                 buffer.copy_(source)

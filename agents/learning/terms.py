@@ -1,4 +1,4 @@
-"""What updates report: terms by name, each step's apart, of which `learn` takes the means."""
+"""What updates report: terms by name, one number for each step; `learn` takes their means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 Terms = dict[str, Tensor]
 """By name and without gradient: terms of each step of a minibatch [L, N], and scalars. With several
-learners a scalar must be the same on all of them, see `Peers.gather`."""
+learners a scalar must be the same on all of them, see `Replicas.gather`."""
 
 
 def joined(updates: list[Terms]) -> Terms:

@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data_parallel import Peers
+from .data_parallel import Replicas
 from .penalty import NO_PENALTY, Penalty
 from .terms import Terms
 from .vector import Vector
 
 Look = Callable[[Any], tuple[Tensor, Tensor, Any]]
-"""From what it returned as the third at the start of the step (None there) to the objective, the
-divergence from the start, and what to compare with. Sums over steps, as a loss of `Optimizer`."""
+"""Evaluates the present parameters. It takes the reference (None at the start of the step) and
+returns the objective, the divergence from the reference, and the reference for further calls.
+Objective and divergence are sums over steps, as a loss of `Optimizer` is."""
 
 
 class TrustRegion(Vector):
@@ -38,7 +39,7 @@ class TrustRegion(Vector):
         penalty: L1 and L2 of the parameters `decayed`, subtracted from the objective.
         decayed: See `Optimizer`.
         followers: See `Optimizer`.
-        peers: The learners that share each minibatch, see `data_parallel`; None: there is one.
+        replicas: The learners that share each minibatch, see `data_parallel`; None: there is one.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class TrustRegion(Vector):
         penalty: Penalty = NO_PENALTY,
         decayed: Iterable[Tensor] = (),
         followers: Iterable[Callable[[], None]] = (),
-        peers: Peers | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         super().__init__(trained, penalty, decayed, followers)
         self.limit, self.damping, self.iterations = limit, damping, iterations
         self.shrinking, self.attempts = shrinking, attempts
-        self.peers = peers
+        self.replicas = replicas
 
     def step(self, look: Look) -> tuple[Terms, Any]:
         """Takes one step; `look` has the same random numbers each time.
@@ -71,13 +72,13 @@ class TrustRegion(Vector):
         self.to_train_mode()
         try:
             objective, divergence, start = look(None)
-            gradient = self._sum(self._gradient(objective))
+            gradient = self._sum(self.gradient(objective))
             if self.penalised is not None:
                 gradient = gradient - self.penalty.gradient(self.flat, self.penalised)
-            slope = self._gradient(divergence, create_graph=True)
+            slope = self.gradient(divergence, create_graph=True)
 
             def product(vector: Tensor) -> Tensor:
-                return self._sum(self._gradient(slope @ vector)) + self.damping * vector
+                return self._sum(self.gradient(slope @ vector)) + self.damping * vector
 
             direction = conjugate_gradient(product, gradient, self.iterations)
             curvature = direction @ product(direction)
@@ -113,7 +114,7 @@ class TrustRegion(Vector):
     def _penalty(self) -> Tensor | float:
         return 0.0 if self.penalised is None else self.penalty.value(self.flat, self.penalised)
 
-    def _gradient(self, of: Tensor, create_graph: bool = False) -> Tensor:
+    def gradient(self, of: Tensor, create_graph: bool = False) -> Tensor:
         """The gradient [P] of a scalar, of this learner's share; keeps the scalar's graph."""
         if not self.parameters:
             return torch.zeros_like(self.flat)
@@ -127,7 +128,7 @@ class TrustRegion(Vector):
 
     def _sum(self, x: Tensor) -> Tensor:
         """The sum over all learners."""
-        return x if self.peers is None else self.peers.sum(x)
+        return x if self.replicas is None else self.replicas.sum(x)
 
 
 def conjugate_gradient(

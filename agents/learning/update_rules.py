@@ -62,7 +62,7 @@ def radam(state: State, grad: Tensor, eps: float, betas: tuple[float, float]) ->
     flat, mean, square, count, rate = state
     _follow(state, grad, betas)
     left = _left(count, betas)
-    longest = 2 / (1 - betas[1]) - 1  # of the second moment's average, in gradients
+    longest = 2 / (1 - betas[1]) - 1  # length of the second moment's average, in gradients
     length = longest - 2 * count * (1 - left[1]) / left[1]
     factor = (length - 4) * (length - 2) / length * (longest / (longest - 4) / (longest - 2))
     step, rectified = rate / left[0], (factor * left[1]).sqrt()  # not a number where not used
@@ -93,9 +93,9 @@ def _follow(state: State, grad: Tensor, betas: tuple[float, float]) -> None:
 
 
 def _left(count: Tensor, betas: tuple[float, float]) -> list[Tensor]:
-    """1 - beta**count of both moments: how much of each is not what it began with.
+    """1 - beta**count for both moments, by which the bias correction divides them.
 
-    Inductor keeps exp's result, but would raise to a power again for each parameter. In double, as
-    1 - beta**1 loses digits.
+    Inductor keeps the result of exp, but would compute a power again for each parameter. In double,
+    because 1 - beta**1 loses digits.
     """
     return [1 - torch.exp(count.double() * math.log(beta)) for beta in betas]

@@ -82,7 +82,7 @@ class Vector:
         self._choose()
 
     def to_train_mode(self) -> None:
-        """Puts the module into train mode, but for what is still."""
+        """Puts the module into train mode, except for its parts in `still`."""
         self.trained.train()
         for part in self.still:
             part.eval()
@@ -131,7 +131,7 @@ class Vector:
 
 
 def frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Yields the largest parts of a module that have parameters, none of which is trained."""
+    """Yields the largest parts of a module whose parameters are all frozen."""
     parameters = list(module.parameters())
     if not parameters:
         return
@@ -143,7 +143,7 @@ def frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def in_train_mode(module: M) -> M:
-    """Puts a module into train mode, but for what of it is frozen, and returns it."""
+    """Puts a module into train mode, except for its frozen parts, and returns it."""
     module.train()
     for part in frozen_parts(module):
         part.eval()

@@ -44,7 +44,7 @@ def form_between(teacher: Policy, student: Policy) -> Form:
 
 
 def adviser(teacher: Policy, student: Policy, temperature: float) -> Callable[[Any], Tensor]:
-    """From what the teacher's `forward` returns first, [T, B, *], to advice [T, B, *].
+    """Makes a function from the first result of the teacher's `forward`, [T, B, *], to advice.
 
     Args:
         teacher: Any policy.
@@ -66,7 +66,7 @@ def adviser(teacher: Policy, student: Policy, temperature: float) -> Callable[[A
 
 
 def greedy(policy: Policy, output: Any) -> Tensor:
-    """The most likely actions [*, A] in a Box, from what `forward` returns first."""
+    """The most likely actions [*, A] in a Box, from the first result of `forward`."""
     if isinstance(policy, ActorCritic):
         return policy.head.mode(output)
     if isinstance(policy, SquashedGaussian):
@@ -76,7 +76,7 @@ def greedy(policy: Policy, output: Any) -> Tensor:
 
 
 def outputs(policy: Policy) -> Callable[..., tuple[Any, Any]]:
-    """From observations, memory and `first` to what `forward` returns first, and the memory."""
+    """From observations, memory and `first` to the first result of `forward`, and the memory."""
 
     def run(obs: Any, state: Any, first: Tensor) -> tuple[Any, Any]:
         noiseless = {"noisy": False} if isinstance(policy, QPolicy) else {}
@@ -107,7 +107,7 @@ def _joint(policy: Policy, output: Any, temperature: float, joint: JointActions)
 
 
 def _parts(student: ActorCritic, log_prob: Tensor, joint: JointActions) -> Tensor:
-    """The parameters of the student's head that joint log-probabilities [*, A] amount to."""
+    """The parameters of the student's head for the marginals of joint log-probabilities [*, A]."""
     if isinstance(student.head, Categorical):
         return log_prob
     assert joint.actions is not None

@@ -101,7 +101,7 @@ class Critics(nn.Module):
             action: [T, B, *act], whatever action; the memory does not depend on it. None, only if
                 they are discrete: of all joint actions, [count, T, B, A] or [count, T, B, A, M].
             first: [T, B] bool.
-            count: Of so many critics only; None: of all.
+            count: How many critics value them; None: all.
         """
         each = features if self.memories else (features,) * len(self.backbones)
         parts = list(zip(self.backbones, self.heads, each, strict=True))[:count]
@@ -135,7 +135,7 @@ class Critics(nn.Module):
         return self.of(q, taken) if action is None else q, value
 
     def of(self, values: Tensor, action: Tensor) -> Tensor:
-        """Of the values [count, T, B, A, *] of all joint actions those of actions [T, B, *act]."""
+        """Of the values [count, T, B, A, *] of all joint actions, those of actions [T, B, *act]."""
         assert self.joint is not None
         index = self.joint.index(action).view(1, *values.shape[1:3], *[1] * (values.ndim - 3))
         return values.take_along_dim(index, 3).squeeze(3)

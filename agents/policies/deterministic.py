@@ -31,7 +31,7 @@ class Deterministic(BackbonePolicy):
 
     Attributes:
         noise_std: Deviation of the noise that explores; an action reaches from -1 to 1.
-        share: Of the policy in actions that explore, 0 or 1: at 0 they are uniform.
+        share: Factor on the policy's action while it explores, 0 or 1: at 0 actions are uniform.
 
     Raises:
         ValueError: The actions have other bounds.

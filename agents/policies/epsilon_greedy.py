@@ -13,7 +13,7 @@ from .policy import Policy
 
 
 class EpsilonGreedy(Policy):
-    """Chooses the joint action of the greatest value or, with probability epsilon, any.
+    """Chooses the joint action of the greatest value or, with probability epsilon, a random one.
 
     A subclass computes the values, and gives them to `masked` before it returns or chooses.
 

@@ -1,4 +1,4 @@
-"""Joint actions: all that the parts of a discrete action can be together, numbered from 0.
+"""Joint actions: all combinations of the parts of a discrete action, numbered from 0.
 
 A value-based agent compares the values of all actions. Of an action with several parts
 (MultiDiscrete, MultiBinary) these are the combinations of its parts' choices.

@@ -29,9 +29,10 @@ class Normalizer(nn.Module):
     """Shifts and scales each number of a Box to mean 0 and deviation 1, within a limit.
 
     Pictures (`ImageSpace.is_picture`) and discrete parts pass unchanged. The statistics are
-    buffers, so workers get them with the policy's weights. They change in `update` alone: on-policy
-    agents call it after they have learned from a rollout, so that old log-probabilities belong to
-    the statistics of acting.
+    buffers, so workers get them with the policy's weights. Only `update` changes them. An agent
+    that learns from fresh rollouts calls it after it has learned from a rollout, so that it learns
+    under the statistics of acting; for the first rollout, where there are no statistics yet, it
+    calls it before. An agent with a replay calls it when it stores a rollout.
 
     Args:
         space: Of one observation.

@@ -42,7 +42,7 @@ class Policy(nn.Module):
     """What acts. Its memory is an argument and a result; its random numbers are an argument.
 
     A mask among the observations is not for the network: `inputs` leaves it out, and what `forward`
-    returns is masked by `mask`, so that targets and losses need no word of it.
+    returns is masked by `mask`, so that targets and losses need no code for it.
     """
 
     noise_size: int

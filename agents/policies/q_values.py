@@ -30,7 +30,7 @@ class QPolicy(EpsilonGreedy, BackbonePolicy):
             is one linear layer.
         noisy: The layers after the backbone are noisy. They explore; epsilon stays 0.
         columns: How many columns have an epsilon of their own; None: all share one.
-        returns: What is learned of each action's return.
+        returns: What the policy learns of each action's return: its mean or its distribution.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class QPolicy(EpsilonGreedy, BackbonePolicy):
         return self.values(q, obs), state
 
     def values(self, q: Tensor, obs: Tree) -> Tensor:
-        """Values [*, A] by what is learned of returns, -1e9 where an action mask forbids it."""
+        """Values [*, A] from the outputs: -1e9 where an action mask forbids the action."""
         return self.masked(self.returns.mean(q), obs)
 
     def distribution(
         self, obs: Tree, state: Tree, first: Tensor, tau: Tree = (), noisy: bool = True
     ) -> tuple[Tensor, Tree]:
-        """What is learned of the joint actions' returns, and the memory after row T-1.
+        """The mean or the distribution of the joint actions' returns, and the memory after row T-1.
 
         Args:
             obs: Tree of [T, B, *obs].
@@ -84,7 +84,7 @@ class QPolicy(EpsilonGreedy, BackbonePolicy):
         return self._outputs(y, tau, noisy), state
 
     def _outputs(self, y: Tensor, tau: Tree, noisy: bool) -> Tensor:
-        """What is learned of the joint actions' returns, from features [*, D]."""
+        """The mean or the distribution of the joint actions' returns, from features [*, D]."""
         y = self.returns.features(y, tau)
         q = self.returns.arrange(self.advantage(y, noisy))
         if self.value is not None:

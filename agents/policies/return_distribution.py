@@ -23,7 +23,7 @@ Stream = tuple[Tensor, Tensor, Tensor]
 
 
 class ReturnConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What is learned of each action's return."""
+    """Settings of what a policy learns of each action's return."""
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "none"
     """What is learned of a return: none, its mean alone; categorical, the probabilities of fixed
@@ -80,7 +80,7 @@ class Mean(nn.Module):
         return y
 
     def arrange(self, x: Tensor) -> Tensor:
-        """The outputs of a layer with `numbers` for each of some actions, by action."""
+        """The outputs of a layer, `numbers` for each action, with an axis for the actions."""
         return x
 
     def of(self, q: Tensor, action: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Mean(nn.Module):
         return q
 
     def target(self, q: Tensor, stream: Stream, gamma: float, n: int) -> Tensor:
-        """What the distributions of the actions taken are to become: of n-step returns.
+        """The targets of the distributions of the actions taken: those of n-step returns.
 
         Args:
             q: [T, B, *], of the states 1 to T.
@@ -142,10 +142,10 @@ class Categorical(Distribution):
         return (q.softmax(-1) * self.worth).sum(-1)
 
     def target(self, q: Tensor, stream: Stream, gamma: float, n: int) -> Tensor:
-        """See `Mean.target`: probabilities of the support, to which the moved one is projected."""
+        """See `Mean.target`: the shifted distribution, projected onto the support."""
         probability = q.softmax(-1)
         atoms = super().target(self.support.expand_as(q), stream, gamma, n)
-        reward, discount, valid = stream  # without rewards: those of the state after n steps
+        reward, discount, valid = stream  # no rewards: then it is the state's after n steps
         still = torch.zeros_like(reward), torch.ones_like(discount), valid
         return project(
             atoms, n_step_returns(*still, bootstrap_rows(probability), 1.0, n), self.support

@@ -23,7 +23,7 @@ Strategy = Literal["future", "final", "episode"]
 
 
 class HindsightReplay(Replay):
-    """A replay whose windows have, most of them, another goal than when they were collected.
+    """A replay in which most windows get another goal than the one they were collected with.
 
     The goals are drawn anew whenever a window is gathered. All rows of a window that are of one
     episode have one goal, so n-step returns and sequences have one, too. It is what a later row of
@@ -34,7 +34,7 @@ class HindsightReplay(Replay):
     goal is forgotten: such a window opens as an episode does.
 
     Args:
-        rewards: Judges the new goals; None: nothing is ever gathered.
+        rewards: Computes the rewards of the new goals; None: nothing is ever gathered.
         strategy: Which rows the goals are from.
         n_sampled_goal: Windows with another goal for each one with its own.
         settings: Of `Replay`.
@@ -81,7 +81,7 @@ class HindsightReplay(Replay):
         """
         steps = np.arange(self.window + 1)[:, None]
         begin, columns = self.windows.row(starts)
-        # The row of the window where what it has of an episode begins; all later rows follow it.
+        # For each row, the window's first row of the same episode: all its rows get one goal.
         opens = np.maximum.accumulate(np.where(first, steps, 0))
         choice, place = self.rng.random((2, *first.shape))[:, opens, np.arange(len(starts))]
         opened, newest = self.episodes.span(begin + steps, columns)
@@ -109,7 +109,7 @@ class HindsightReplay(Replay):
         return replace(sample, reward=reward, discount=discount)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Replay.load_state_dict`; what it knows of episodes, it reads from the rows."""
+        """See `Replay.load_state_dict`; the bounds of episodes are read from the rows."""
         super().load_state_dict(state)
         self.episodes = Episodes(self.steps.rows, self.num_envs)
         oldest, newest = self.windows.oldest, self.windows.written
@@ -132,7 +132,7 @@ def kind_of_replay(
         strategy: See `HindsightReplay`; none: without.
         n_sampled_goal: See there.
         space: Of observations.
-        make: Makes what judges the new goals; None: nothing is ever gathered.
+        make: Makes the function for the rewards of new goals; None: nothing is ever gathered.
 
     Raises:
         ValueError: Observations have no goals.

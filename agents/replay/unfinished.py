@@ -1,6 +1,6 @@
 """Steps that wait for their episode's end, from one rollout to the next.
 
-A stream is a tree of rows [R, B, *]: what was kept, then a new rollout. Every column keeps the rows
+A stream is a tree of rows [R, B, *]: the kept rows, then a new rollout. Every column keeps the rows
 of its running episode from its opening on, so a stream needs no memory from before its first row.
 """
 
@@ -35,7 +35,7 @@ class Unfinished:
         return len(self.rows["reward"]) if self.rows else 0
 
     def extend(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Tensor, Tensor]:
-        """Joins a rollout of all columns to what was kept, and keeps what has not ended.
+        """Joins a rollout of all columns to the kept rows, and keeps those of unfinished episodes.
 
         Returns:
             The stream of R transitions: obs and first [R, B, *] before each, action, reward and

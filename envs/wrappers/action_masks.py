@@ -18,7 +18,7 @@ from .transforms import Transform
 
 
 class ActionMasks:
-    """Puts the action mask into observations, as flat int8 numbers, and looks whether it is one.
+    """Puts the action mask into observations, as flat int8 numbers, and checks it.
 
     `env.action_mask=info` takes `info["action_mask"]`: it becomes a key of the observation, or
     stands beside it under `action_mask` and `observation`. Otherwise it names a key of the

@@ -59,7 +59,7 @@ class LastActionEnvs(Envs):
         return self._with(obs, last_action, last_reward[:, None]), reward, terminated, truncated
 
     def successes(self) -> list[float]:
-        """Gives away the successes of the episodes that ended; see `Envs.successes`."""
+        """Returns and clears the successes of the episodes that ended; see `Envs.successes`."""
         return self._envs.successes()
 
     def snapshot(self) -> dict[str, Any]:

@@ -70,9 +70,9 @@ class FreshWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class FreshActions(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """MinAtar whose first action of an episode may stick to no action, not to one before the reset.
+    """MinAtar without sticky actions across a reset: before the first action stands a no-op.
 
-    Else the same seed and actions do not repeat an episode.
+    Otherwise the same seed and actions do not repeat an episode.
     """
 
     def reset(
@@ -85,7 +85,7 @@ class FreshActions(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Refuses what is no picture at once; Gymnasium's recorder only stops, and writes no film."""
+    """Refuses at once a result that is no picture; Gymnasium's recorder only writes no film."""
 
     def render(self) -> Any:
         """The picture [height, width, channels]. Raises ValueError if `render` gives none."""

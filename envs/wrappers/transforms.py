@@ -14,7 +14,8 @@ from ..observations import Space, float32, map_space, space_leaves
 from ..vector import Envs, Step
 
 Transform = tuple[Space, Callable[[Tree], Tree]]
-"""What the agent sees: the space; and how to get there: a function of the batch, a tree [B,*]."""
+"""The space that the agent sees, and the function that transforms a batch, a tree [B,*], into
+it."""
 
 POSITIONS = {
     "CartPole": (0, 2),
@@ -59,7 +60,7 @@ class TransformedEnvs(Envs):
         return self._transformed(obs), reward, terminated, truncated
 
     def successes(self) -> list[float]:
-        """Gives away the successes of the episodes that ended; see `Envs.successes`."""
+        """Returns and clears the successes of the episodes that ended; see `Envs.successes`."""
         return self._envs.successes()
 
     def snapshot(self) -> dict[str, Any]:

@@ -121,9 +121,9 @@ def gaussian_kl(params: Params, other: Params) -> Tensor:
 
 
 def limited(x: Tensor, low: float | None, high: float | None) -> Tensor:
-    """Clamps, with a gradient that also passes outside of the limits if it leads back.
+    """Clamps x; outside the limits only a gradient that leads back inside passes.
 
-    That of `clamp` is 0 there: a parameter that once passed a limit would stay.
+    The gradient of `clamp` is 0 there: a parameter that has passed a limit would stay outside.
     """
     return x if low is None and high is None else _Limited.apply(x, low, high)
 

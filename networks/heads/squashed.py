@@ -1,4 +1,4 @@
-"""Distributions over the Box from -1 to 1: those of numbers that tanh squashes."""
+"""Distributions over the Box from -1 to 1: the tanh of another distribution."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class StateNoise(Gaussian):
     def noise(self, uniform: Tensor) -> Tensor:
         """Matrices [...,A,D] of normal numbers for `sample`.
 
-        Of uniforms [T,...,A*D] those of the steps at which E is drawn count; [B,A*D] is one step.
+        Of uniforms [T,...,A*D] it uses those of the steps at which E is drawn; [B,A*D] is one step.
         """
         if uniform.ndim < 3:
             return normal(uniform).unflatten(-1, self.shape)

@@ -1,4 +1,4 @@
-"""Which tensor of one agent is for which of another, by their names; see `transfer`."""
+"""Which tensor of one agent is loaded into which tensor of another, by name; see `transfer`."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ Named = Mapping[str, Tensor]
 """Tensors by name."""
 
 RENAME = r"(\w+(?:\.\w+)*)=(\w+(?:\.\w+)*)"
-"""THERE=HERE."""
+"""A rename, THERE=HERE."""
 OTHERS = {"actor": ("backbone",), "critic": ("actor", "backbone"), "backbone": ("actor",)}
-"""For a backbone here, those there that it is loaded from if there is none of its own name."""
+"""For a backbone of the new agent ("here"): the backbones of the other agent ("there") that it is
+loaded from if that agent has none of the same name."""
 _CHAIN = re.compile(r"(.+?)\.(?:encoder|blocks)\.")
 
 
 def counterparts(
     there: Iterable[str], here: Iterable[str], renames: Sequence[str]
 ) -> dict[str, str]:
-    """For names here those there, as far as there are any.
+    """Finds for each name here the name there that it is loaded from, if there is one.
 
     Args:
-        there: Names.
-        here: Names.
-        renames: THERE=HERE: what opens a name there, up to a dot or the end, and the name here.
+        there: Names of the other agent's tensors.
+        here: Names of the new agent's tensors.
+        renames: THERE=HERE each: the beginning of names there, up to a dot or the end, and what
+            stands in its place here.
 
     Raises:
-        ValueError: No name opens like that.
+        ValueError: No name begins so.
     """
     there, here = dict.fromkeys(there), list(here)
     pairs = [rename.split("=") for rename in renames]
@@ -57,7 +59,7 @@ def _opens(part: str, name: str) -> bool:
 
 
 def _beginnings(names: Iterable[str]) -> list[str]:
-    """What opens the names, up to each dot and to the end."""
+    """The beginnings of the names, up to each dot, and the whole names."""
     parts = (name.split(".") for name in names)
     every = (".".join(part[: end + 1]) for part in parts for end in range(len(part)))
     return list(dict.fromkeys(every))
@@ -70,7 +72,7 @@ def check_chains(
     origin: Mapping[str, str],
     parts: Iterable[str],
 ) -> None:
-    """Refuses a backbone that would be loaded in part, because there it has other layers.
+    """Refuses to load a backbone in part, where the one there has other layers.
 
     Args:
         loaded: Names here.
@@ -99,6 +101,6 @@ def check_chains(
 
 
 def chain_of(name: str) -> str:
-    """The backbone that a tensor is of; "" if it is of none."""
+    """The name of the backbone that a tensor belongs to; "" if it belongs to none."""
     found = _CHAIN.match(name)
     return found[1] if found else ""

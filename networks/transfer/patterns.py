@@ -19,8 +19,9 @@ def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
     Args:
         names: Of tensors, as in a policy's `state_dict()`.
-        patterns: Shell patterns of whole names: `*` is any text, dots included. `backbone.` opens
-            the backbone of every agent: for an actor-critic it is `actor.` and `critic.`, too.
+        patterns: Shell patterns of whole names: `*` is any text, dots included. `backbone.` begins
+            the names of every agent's backbone: for an actor-critic it also stands for `actor.` and
+            `critic.`.
 
     Raises:
         ValueError: A pattern matches nothing; names it and what is most alike.
@@ -46,7 +47,7 @@ def _general(name: str) -> str:
 
 
 def _hint(pattern: str, names: list[str]) -> str:
-    """The pattern that was meant, as far as one is alike, and the first parts of all names."""
+    """A hint at the most similar pattern, and the first parts of all names."""
     every: list[str] = []
     for name in (*names, *map(_general, names)):
         parts = name.split(".")
@@ -55,7 +56,7 @@ def _hint(pattern: str, names: list[str]) -> str:
 
 
 def collapsed(names: Iterable[str], every: Iterable[str]) -> list[str]:
-    """Names for people: `head.*` where all names of `every` that it opens are among them."""
+    """Names in short form: `head.*` where all names of `every` that begin so are among them."""
     names, every = dict.fromkeys(names), list(every)
     found: list[str] = []
     for name in names:
@@ -68,6 +69,6 @@ def collapsed(names: Iterable[str], every: Iterable[str]) -> list[str]:
 
 
 def first_parts(names: Iterable[str]) -> str:
-    """What opens the names, for people: `actor.*, critic.*, cells`."""
+    """The first parts of the names, in short form: `actor.*, critic.*, cells`."""
     first = (f"{name.partition('.')[0]}.*" if "." in name else name for name in names)
     return listed(dict.fromkeys(first)) or "nothing"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .counterparts import Named
 
 STATISTICS = "normalizer."
-"""Opens the names of the statistics of observations."""
+"""The beginning of the names of the observation statistics."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Report:
 
     Attributes:
         loaded: Names here, each with the name there.
-        sliced: Those of them of which a part was loaded.
+        sliced: Those names of `loaded` of which only a part was loaded.
         new: Names here that stay as they were built; statistics are not among them.
         skipped: Names there from which nothing was loaded; statistics are not among them.
         parameters: How many numbers of parameters were loaded.
@@ -38,7 +38,7 @@ class Report:
 def report(
     values: Named, sliced: Named, there: Named, here: Named, origin: Mapping[str, str]
 ) -> Report:
-    """Counts what was loaded; of a sliced tensor what both have.
+    """Counts what was loaded; of a sliced tensor only the common part.
 
     Args:
         values: What tensors here were given, by name.
@@ -62,5 +62,5 @@ def report(
 
 
 def common(one: Tensor, other: Tensor) -> torch.Size:
-    """The shape of what two tensors with as many axes both have."""
+    """The shape of the common part of two tensors with equally many axes."""
     return torch.Size(map(min, one.shape, other.shape))

@@ -38,10 +38,10 @@ class InitConfig(
     parts: tuple[str, ...] = Field(default=("*",), min_length=1)
     """What is loaded: patterns of names here, `[backbone.*]` for instance."""
     renames: tuple[str, ...] = ()
-    """Names that are others there, each THERE=HERE up to a dot: `[critic=backbone]`."""
+    """Renames, each THERE=HERE up to a dot: `[critic=backbone]`."""
     shapes: Literal["refuse", "skip", "new", "slice"] = "refuse"
-    """Where shapes differ: refuse to start; skip, that tensor stays new; new, its whole layer stays
-    new; slice, the rows and columns that both have are loaded."""
+    """Where shapes differ. refuse: do not start; skip: the tensor stays new; new: its whole layer
+    stays new; slice: the rows and columns that both have are loaded."""
     statistics: Literal["carry", "fresh"] = "carry"
     """The statistics by which observations are normalised: carried on, or fresh."""
     reward_scale: Literal["carry", "fresh"] = "carry"
@@ -81,14 +81,14 @@ def transfer(
         config: What is loaded, and how.
         packed: Names here of layers whose first rows alone are of no use, such as gates: where the
             numbers of rows differ they are not sliced.
-        unlike: Names here that mean something else there, such as values of other actions: as if
-            their shapes differed, and not sliced.
+        unlike: Names here whose numbers mean something else there, such as values of other actions.
+            They are treated as if their shapes differed, and never sliced.
 
     Returns:
-        Values by name here, in the shapes and dtypes here; and what they are.
+        The new values by name here, in the shapes and dtypes here; and the report.
 
     Raises:
-        ValueError: Nothing can be loaded, or not as the configuration says; says what of it.
+        ValueError: Nothing can be loaded, or a tensor cannot be loaded as `config` says; names it.
     """
     origin = counterparts(there, here, config.renames)
     given = {name: there[origin[name]] for name in _chosen(origin, there, here, config)}
@@ -146,7 +146,7 @@ def _refuse(differing: list[str], given: Named, here: Named, unlike: Collection[
 
 
 def _sliced(name: str, given: Tensor, built: Tensor, packed: bool) -> dict[str, Tensor]:
-    """The tensor as it was built, with what both have of `given`; nothing if that is no part."""
+    """The tensor as it was built, with the common part of `given`; {} if it cannot be sliced."""
     other_rows = given.shape[:1] != built.shape[:1]
     counted = not isinstance(built, nn.Parameter)  # statistics are of a whole layer
     if counted or given.ndim != built.ndim or (packed and other_rows):

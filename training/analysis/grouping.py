@@ -56,7 +56,7 @@ def differing(configs: Sequence[Settings]) -> list[str]:
 
 
 def _value(config: Settings, key: str) -> Any:
-    """The value that counts; seed 3 that starts from `pre/s3` does so from `pre/s*`."""
+    """The value to compare; where seed 3 starts from `pre/s3`, that is `pre/s*`."""
     value = config.get(key, BEFORE.get(key))
     if key == "init.from" and isinstance(value, str):
         return re.sub(rf"\bs{config.get('seed')}\b", "s*", value)
@@ -64,7 +64,7 @@ def _value(config: Settings, key: str) -> Any:
 
 
 def is_environment(key: str, by: Sequence[str] = ()) -> bool:
-    """Whether the setting tells what problem is solved, and is not itself what is compared.
+    """Whether the setting says which problem is solved, and is not what the runs compare.
 
     Returns of two `env.id` are never comparable, of two settings of one `env.id` they may be, if
     a person says so.

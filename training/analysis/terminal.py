@@ -6,7 +6,7 @@ from rich.text import Text
 from ...core.printable import printable
 
 WIDE = 200
-"""Columns of a table where there is no terminal to ask: each of its lines stays one."""
+"""Columns of a table without a terminal: so many that no line is broken."""
 
 
 def wide_console(width: int = WIDE) -> Console:

@@ -82,7 +82,7 @@ Examples:
 @click.option("--metric", default="evaluate/return", show_default=True, help="What is drawn.")
 @click.option("--once", is_flag=True, help="Show where the runs stand, and end.")
 def watch(runs: tuple[str, ...], metric: str, once: bool) -> int:
-    """Watch runs: steps, speed, returns and curves, each second anew.
+    """Watch runs: steps, speed, returns and curves, updated every second.
 
     Ends with Ctrl-C, or when all runs have ended. RUN is a run's folder, DIR one with runs at any
     depth; runs that start there later appear.

@@ -22,7 +22,7 @@ Examples:
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
-@click.option("--wandb", is_flag=True, help="Upload to Weights & Biases what it lacks of the run.")
+@click.option("--wandb", is_flag=True, help="Upload what W&B lacks of the run.")
 @click.option(
     "--backbone",
     type=click.Path(path_type=Path),
@@ -46,8 +46,8 @@ def export(
 ) -> int:
     """Give RUN to another program, or its backbone to other runs.
 
-    An upload repeats what the folder says, whatever wandb.mode the run had, under the id of before:
-    what W&B has already is not sent again.
+    An upload repeats what the folder says, whatever wandb.mode the run had. The run at W&B keeps
+    its id, and what W&B has already is not sent again.
 
     A backbone comes with the statistics of observations that it was trained under. An actor-critic
     gives its actor's.

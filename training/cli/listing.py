@@ -54,8 +54,7 @@ def list_choices(what: str | None) -> int:
 def matrix() -> list[tuple[str, ...]]:
     """The table agent x block x actions, as the classes say it; its first row is the heading.
 
-    A preset of settings is a row as well: it learns what the agent learns that it names. Imports
-    PyTorch.
+    A preset is a row as well: it learns what its agent learns. Imports PyTorch.
     """
     from ...agents import agent_class
     from ...networks import block_class, block_names

@@ -10,13 +10,13 @@ from ...configs.words import typed
 trust = click.option(
     "--trust",
     is_flag=True,
-    help="Allow what was not made here by you to import and execute what it names.",
+    help="Allow files that you did not make here to import and execute code that they name.",
 )
 
 seed = click.option(
     "--seed",
     type=click.IntRange(min=0),
-    help="Other episodes.  [default: 0; with env.reseed=once the run's]",
+    help="Another seed plays other episodes.  [default: 0; with env.reseed=once the run's]",
 )
 stochastic = click.option(
     "--stochastic", is_flag=True, help="Sample actions instead of taking the best."
@@ -39,4 +39,4 @@ def only_another_module(words: Iterable[str]) -> None:
     """Raises ValueError for words that are not `env.id=MODULE:ID`, of a run that stays as it is."""
     for word in words:
         if not word.startswith("env.id="):
-            raise ValueError(f"{word}: expected env.id=MODULE:ID, the run is what it was")
+            raise ValueError(f"{word}: expected env.id=MODULE:ID, the rest cannot change")

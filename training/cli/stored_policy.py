@@ -32,7 +32,7 @@ class StoredPolicy(NamedTuple):
         return {"run": str(self.folder), "checkpoint": self.checkpoint, "agent": agent}
 
     def print_results(self, metrics: Mapping[str, float]) -> None:
-        """Prints what episodes came to, and whether some of them were cut."""
+        """Prints the results of episodes, and whether some of them were cut."""
         results(metrics)
         if note := cut_note(metrics, self.budget.episode_steps):
             say(f"note: {note}", err=True)

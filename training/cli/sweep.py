@@ -61,7 +61,7 @@ def sweep(words: tuple[str, ...], folder: Path | None, trust: bool, quiet: bool)
         say(f"interrupted; go on with: neuraxis sweep --resume {place}", err=True)
         return 130
     if not quiet:
-        _show(made, trials, place)
+        show_trials(made, trials, place)
     return 0 if any(trial.score is not None for trial in trials) else 1
 
 
@@ -69,8 +69,8 @@ def _tell(line: str) -> None:
     say(line, err=True)
 
 
-def _show(sweep: Sweep, trials: Sequence[Trial], place: str) -> None:
-    """The trials, best first, and what to do next."""
+def show_trials(sweep: Sweep, trials: Sequence[Trial], place: str) -> None:
+    """Prints the trials, the best first, and which commands come next."""
     from rich import box
     from rich.table import Table
 

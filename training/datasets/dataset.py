@@ -1,4 +1,4 @@
-"""A dataset: recorded episodes on disk, one after the other, as one column of a rollout has them.
+"""A dataset: recorded episodes on disk, one after the other, in the form of a rollout's column.
 
 DIR/
   dataset.json    counts, returns, environment, and the policy that played

@@ -1,8 +1,8 @@
 """Rollouts from a dataset: a source that steps no environment.
 
 Each column reads one episode after the other. They are dealt out in an order that is drawn anew for
-each pass, so that a pass has every episode once, in whichever column comes to it. What a network
-with memory remembers of an episode, it has from reading it.
+each pass, so that a pass has every episode once, in whichever column comes to it. A network with
+memory builds up its memory while it reads an episode.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Datasets of Minari, the Farama Foundation's collection, read as ours.
 
-They hold what environments gave and got. Here it becomes what an agent sees and does, as the `env`
-section of the run says: actions in [-1, 1], observations without velocities, joined, and so on.
+They hold the observations and actions of environments. Here these become the observations and
+actions of an agent, as the `env` section of the run says: actions in [-1, 1], observations without
+velocities, joined, and so on.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def read(name: str, config: EnvConfig) -> Dataset:
 
 
 def _check(config: EnvConfig, place: str) -> None:
-    """Raises ValueError for settings by which an observation is more than what was recorded."""
+    """Raises ValueError for settings that need more than single recorded observations."""
     wrong = {
         "frame_stack": config.frame_stack > 1,
         "last_action": config.last_action,

@@ -10,7 +10,7 @@ import torch
 
 from ... import agents
 from ...agents.agent import Agent
-from ...agents.learning.data_parallel import Peers
+from ...agents.learning.data_parallel import Replicas
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.memory import lower
@@ -20,7 +20,7 @@ from ...envs.goal_rewards import goal_rewards
 
 def build_agent(
     cfg: Config,
-    peers: Peers | None = None,
+    replicas: Replicas | None = None,
     spaces: Sequence[gymnasium.Space] = (),
     teacher: Policy | None = None,
 ) -> Agent:
@@ -28,7 +28,7 @@ def build_agent(
 
     Args:
         cfg: The configuration.
-        peers: The learners that it learns with; None: there are no others.
+        replicas: The learners that it learns with; None: there are no others.
         spaces: Of observations and of actions; those of the environment if they are not given.
         teacher: Advises it, as `agent.teacher` says; None: nobody does, or only the policy is
             wanted.
@@ -47,9 +47,9 @@ def build_agent(
         num_envs=cfg.num_envs,
         total_steps=cfg.total_steps,
         seed=cfg.seed,
-        device=choose_device(cfg.device, peers),
+        device=choose_device(cfg.device, replicas),
         compile=None if cfg.compile == "auto" else cfg.compile,
-        peers=peers,
+        replicas=replicas,
         teacher=teacher,
         goal_rewards=goals,
     )
@@ -57,12 +57,12 @@ def build_agent(
         return agents.build(cfg.agent, setup)
 
 
-def choose_device(name: str, peers: Peers | None = None) -> torch.device:
+def choose_device(name: str, replicas: Replicas | None = None) -> torch.device:
     """The device of that name; `auto` is the GPU if there is one.
 
     Args:
         name: `auto`, `cpu` or `cuda`.
-        peers: LearnerGroup that share the GPUs that this process sees, one each.
+        replicas: The learners, which share the GPUs that this process sees: one each.
 
     Raises:
         ValueError: There is no such device here.
@@ -74,4 +74,4 @@ def choose_device(name: str, peers: Peers | None = None) -> torch.device:
         )
     if name == "cpu" or not gpus:
         return torch.device("cpu")
-    return torch.device("cuda", peers.rank % gpus if peers else 0)
+    return torch.device("cuda", replicas.rank % gpus if replicas else 0)

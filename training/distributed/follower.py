@@ -1,4 +1,4 @@
-"""LearnerGroup besides the first one: each in a process of its own, connected with all others."""
+"""The learners besides the first one: each in a process of its own, connected with all others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...agents.learning.data_parallel import PeerError, Peers
+from ...agents.learning.data_parallel import ReplicaError, Replicas
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.rollout import Rollout
@@ -32,8 +32,8 @@ class Follower(Learner):
     def __init__(self, cfg: Config, rank: int, teacher: Policy | None) -> None:
         ray_cluster.set_secrets(cfg.ray)
         configure_process(cfg.threads)
-        self.peers = Peers(rank, cfg.learner.count)
-        super().__init__(cfg, build_agent(cfg, self.peers, teacher=teacher))
+        self.replicas = Replicas(rank, cfg.learner.count)
+        super().__init__(cfg, build_agent(cfg, self.replicas, teacher=teacher))
 
     def node_id(self) -> str:
         """The machine that it runs on; the answer comes once it is ready."""
@@ -43,7 +43,7 @@ class Follower(Learner):
         """Connects it with the others, which come to the store at HOST:PORT."""
         store = process_group.join_store(host, port, self.cfg.timeout_seconds)
         mine = LOOPBACK if host == LOOPBACK else host_address()
-        connect(self, self.peers, store, mine)
+        connect(self, self.replicas, store, mine)
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over the state of the first learner's agent."""
@@ -58,27 +58,27 @@ class Follower(Learner):
         try:
             self.learn(rollout)
         except BaseException:
-            self.peers.disconnect()
+            self.replicas.disconnect()
             raise
 
 
-def connect(learner: Learner, peers: Peers, store: Any, address: str) -> None:
+def connect(learner: Learner, replicas: Replicas, store: Any, address: str) -> None:
     """Connects a learner with all others, which come to the same store.
 
     Args:
         learner: The learner.
-        peers: Its rank, and how many there are.
+        replicas: Its rank, and how many there are.
         store: See `process_group.create_store`.
         address: IP address of this machine that the others reach.
 
     Raises:
-        PeerError: One of them did not come in time.
+        ReplicaError: One of them did not come in time.
     """
-    place = peers.rank, peers.count, address, learner.agent.device
+    place = replicas.rank, replicas.count, address, learner.agent.device
     try:
-        peers.connect(process_group.connect_group(store, *place, learner.cfg.timeout_seconds))
+        replicas.connect(process_group.connect_group(store, *place, learner.cfg.timeout_seconds))
     except RuntimeError as error:
-        raise PeerError(f"learner {peers.rank} did not meet the others: {error}") from error
+        raise ReplicaError(f"learner {replicas.rank} did not meet the others: {error}") from error
 
 
 def node_id() -> str:

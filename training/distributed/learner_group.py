@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...agents.agent import Agent
-from ...agents.learning.data_parallel import PeerError
+from ...agents.learning.data_parallel import ReplicaError
 from ...configs import Config
 from ...core.errors import RunError, one_line
 from ...core.rollout import Rollout
@@ -33,7 +33,7 @@ class LearnerGroup(Learner):
 
     Args:
         cfg: The run's configuration.
-        agent: The first learner's, with peers that are not connected yet.
+        agent: The first learner's, with replicas that are not connected yet.
 
     Raises:
         ValueError: Ray cannot be started, or there are too few GPUs.
@@ -42,8 +42,8 @@ class LearnerGroup(Learner):
 
     def __init__(self, cfg: Config, agent: Agent) -> None:
         super().__init__(cfg, agent)
-        assert agent.setup.peers is not None
-        self.peers = agent.setup.peers
+        assert agent.setup.replicas is not None
+        self.replicas = agent.setup.replicas
         self.followers: list[Any] = []
         ray_cluster.start(cfg.ray)
         try:
@@ -65,14 +65,14 @@ class LearnerGroup(Learner):
         mine = LOOPBACK if {*nodes} == {node_id()} else host_address()
         store = process_group.create_store(mine, self.cfg.timeout_seconds)
         asked = [f.connect.remote(mine, store.port) for f in self.followers]
-        self._together(asked, lambda: connect(self, self.peers, store, mine))
+        self._together(asked, lambda: connect(self, self.replicas, store, mine))
         self.align()
 
     def _options(self) -> list[dict[str, Any]]:
         """Ray's options of each of the others. Raises ValueError if there are too few GPUs."""
         import ray
 
-        others = self.peers.count - 1
+        others = self.replicas.count - 1
         if self.agent.device.type == "cpu":
             return [{"num_cpus": 0, "scheduling_strategy": "SPREAD"}] * others
         return gpu_options(others, torch.cuda.device_count(), node_id(), ray.nodes())
@@ -112,7 +112,7 @@ class LearnerGroup(Learner):
             if own is not None:
                 own()
             return ray.get(asked, timeout=self.cfg.timeout_seconds)
-        except (PeerError, ray.exceptions.RayError) as error:
+        except (ReplicaError, ray.exceptions.RayError) as error:
             cause = self._cause(asked) or (
                 f"learner.timeout_seconds={self.cfg.timeout_seconds:g}: a learner did not answer"
             )
@@ -129,7 +129,7 @@ class LearnerGroup(Learner):
             try:
                 ray.get(answer)
             except ray.exceptions.RayTaskError as error:
-                if not isinstance(error.cause, PeerError):
+                if not isinstance(error.cause, ReplicaError):
                     causes.append(f"{who}: {one_line(error.cause)}")
             except ray.exceptions.RayError as error:
                 last = str(error).strip().splitlines()[-1]
@@ -143,7 +143,7 @@ class LearnerGroup(Learner):
         for follower in self.followers:
             ray.kill(follower)
         self.followers = []
-        self.peers.disconnect()
+        self.replicas.disconnect()
         ray_cluster.stop()
 
 

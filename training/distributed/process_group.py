@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 from torch.distributed import ProcessGroup
 
-_c10d: Any = distributed  # its stubs lack some of what it exports
+_c10d: Any = distributed  # its stubs lack some of its names
 
 
 def create_store(address: str, seconds: float) -> Any:

@@ -30,7 +30,7 @@ from ...core.secret_values import is_secret, take
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray prints a paragraph for each process that died; the pool says what is to be said.
+    # Ray prints a paragraph for each process that died; the pool reports it in one line.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     # Workers without a GPU of their own see none, and Ray does not warn that this will change.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",

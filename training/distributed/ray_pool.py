@@ -58,6 +58,7 @@ class WorkerPool:
         length: T of the rollouts.
 
     Attributes:
+        actors: The handle of each group's worker, by group.
         generations: [N] how often each group was opened anew.
         restarts: How often workers were replaced or columns opened anew.
         restarting: Whether a fault is followed by a restart. Until the first rollout a fault ends
@@ -74,14 +75,14 @@ class WorkerPool:
         self._first_fault = ""
         self._places: dict[int, int | None] = {}  # of each group's last fault, see `_recover`
         self._policy, self._length = copy.deepcopy(policy).to("cpu"), length
-        self._actors = self._start_workers(range(cfg.ray.workers))
+        self.actors = self._start_workers(range(cfg.ray.workers))
         self._calls: dict[Any, Call] = {}  # by the reference to its reply
         self._shared: tuple[np.ndarray, Any] | None = None  # weights on their way, and their object
 
     def ask(self, group: int, method: str, *args: Any, then: Call | None = None) -> None:
         """Calls `Worker.method(generation, *args)` of a group that has no call, `then` another."""
         _, seconds = self._limit(method)
-        actor = self._actors[group]
+        actor = self.actors[group]
         sent = [None if self._load(actor, argument) else argument for argument in args]
         reference = getattr(actor, method).remote(self.generations[group], *sent)
         self._calls[reference] = Call(group, method, args, time.monotonic() + seconds, then)
@@ -89,8 +90,8 @@ class WorkerPool:
     def _load(self, actor: Any, argument: Any) -> bool:
         """Sends weights that are too large for a call before it, once for all workers.
 
-        They are an object of Ray then, which must not be there while this process waits: if all
-        processes are told to end, Ray may end first, and then ends the owner of what is lost.
+        They become an object of Ray, and none may be left while this process waits: when all
+        processes are told to end, Ray may end first, and then kills the owner of a lost object.
         """
         if not isinstance(argument, np.ndarray) or argument.nbytes < INLINE_BYTES:
             return False
@@ -101,12 +102,12 @@ class WorkerPool:
 
     def ask_all(self, method: str, *args: list[Any]) -> list[Reply]:
         """Asks every worker, with its element of each list; returns their replies."""
-        for group, own in enumerate(zip(*args, strict=True) if args else [()] * len(self._actors)):
+        for group, own in enumerate(zip(*args, strict=True) if args else [()] * len(self.actors)):
             self.ask(group, method, *own)
         found: dict[int, Reply] = {}
         while self._calls:
             found |= self.wait()
-        return [found[group] for group in range(len(self._actors))]
+        return [found[group] for group in range(len(self.actors))]
 
     def wait(self) -> dict[int, Reply]:
         """Waits for at least one answer or fault; returns the replies that are there, by group.
@@ -145,9 +146,9 @@ class WorkerPool:
     def close(self) -> None:
         """Closes the environments and ends the workers."""
         try:
-            closing = [actor.close.remote() for actor in self._actors]
+            closing = [actor.close.remote() for actor in self.actors]
             ray.wait(closing, num_returns=len(closing), timeout=CLOSING_SECONDS)
-            for actor in self._actors:
+            for actor in self.actors:
                 ray.kill(actor)
         except RayError as error:  # Ray is gone already; this must not hide why
             _log.debug("%s", error)
@@ -196,8 +197,8 @@ class WorkerPool:
             _log.warning("%s; it goes on with new episodes, ray/restarts counts", fault)
         self.generations[call.group] += 1
         if place is None:
-            ray.kill(self._actors[call.group])
-            (self._actors[call.group],) = self._start_workers([call.group])
+            ray.kill(self.actors[call.group])
+            (self.actors[call.group],) = self._start_workers([call.group])
             self.ask(call.group, "open", then=call.then or call)
         else:  # where the columns stood is of another generation: they open new episodes
             self.ask(call.group, call.method, *call.args, then=call.then)

@@ -7,7 +7,7 @@
      learn
      publish(policy) -------> version + 1, the weights packed once
 
-Who waits for whom: a worker works when it is asked, and it is asked again only after what it gave
+Who waits for whom: a worker works when it is asked, and it is asked again only after its rollout
 was taken; so no worker runs ahead of the learner, and no queue grows. sync: k = N, nothing is under
 way between two calls of `next`, and the numbers are those of `LocalSource` with N groups. async: k
 is `ray.rollouts_per_update`; the other N - k go on while the learner learns. An update waits for

@@ -93,7 +93,7 @@ class Worker:
         self.collector: Collector | None = None
 
     def open(self, generation: int, saved: dict[str, Any] | None = None) -> Reply:
-        """Opens the columns where they stood; results in how many could not, see `open_group`."""
+        """Opens the columns where they stood; the result counts those that could not."""
         return self._answer(lambda: self._open(generation, saved))
 
     def load(self, weights: np.ndarray) -> None:
@@ -101,7 +101,7 @@ class Worker:
         self._unpack(weights)
 
     def collect(self, generation: int, version: int, weights: np.ndarray | None) -> Reply:
-        """Results in the next rollout, acted with these weights; None: those of `load`."""
+        """The result is the next rollout, by these weights; None: by those of `load`."""
 
         def rollout() -> Rollout[np.ndarray]:
             if weights is not None:

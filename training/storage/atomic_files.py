@@ -27,7 +27,7 @@ def disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def strange(what: str) -> Iterator[None]:
-    """Turns whatever the content of a file leads to into a RunError, but for a lack of memory."""
+    """Turns any error that a file's content causes into a RunError, except for out of memory."""
     try:
         with Guard(lambda: what, RunError):
             yield

@@ -4,7 +4,7 @@
       state.safetensors   each tensor and array under the path where it stands in the tree
       state.json          structure and scalars, with the format's version and SHA-256 sums
 
-What a tree may hold, says `tree_encoding`. A folder is written beside its place, fsynced and
+`tree_encoding` says what a tree may hold. A folder is written beside its place, fsynced and
 renamed, so that a reader finds the old checkpoint or the new one.
 """
 
@@ -98,7 +98,7 @@ def read_branches(folder: Path, *paths: Sequence[str], without: Collection[str] 
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of the sums in a checkpoint that was read: another one, if anything in it is."""
+    """SHA-256 of the sums in a checkpoint that was read; it changes with anything in there."""
     structure = folder / STRUCTURE
     with disk(structure), strange(f"{structure}: damaged"):
         return _digest(json.dumps(json.loads(structure.read_bytes())["sha256"]))

@@ -31,7 +31,7 @@ CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
 WANDB = "wandb"
 STEPS_PATTERN = "step_*"
 HINT_FOLDERS = 300
-"""Into how many folders a message looks for runs that may have been meant."""
+"""How many folders a message searches for runs that may have been meant."""
 
 
 def step_name(steps: int) -> str:
@@ -110,7 +110,7 @@ def is_run(folder: Path) -> bool:
 
 
 def _begun(folder: Path) -> Path:
-    """All that a run leaves that was killed before its first file was whole."""
+    """The only file of a run that was killed before its config.yaml was complete."""
     return temporary_of(folder / CONFIG)
 
 

@@ -15,21 +15,21 @@ from ...core.rollout import Rollout
 from .metrics import Clock, Means, Number
 
 Due = Literal["log", "histograms", "eval", "film", "save"]
-"""What comes every so many steps."""
+"""What is due at an interval of steps."""
 
 LEAST = {"eval": 10_000, "save": 50_000}
-"""Steps between evaluations and between checkpoints, at the least, where their interval is auto."""
+"""For interval_steps=auto: the least steps between evaluations, and between checkpoints."""
 ROLLOUTS = 5
-"""And rollouts: these are many steps with many environments."""
+"""And the least rollouts between them, which are many steps with many environments."""
 EVALUATIONS = 20
-"""The most in a run; checkpoints do not become rarer in a long one, for a crash costs as much."""
+"""The most evaluations in a run. Checkpoints are not limited: a crash costs what came since one."""
 
 
 def interval(what: Due, cfg: Config, rollout_steps: int = 0) -> int:
     """Steps after which something is due again; 0 is never.
 
     Args:
-        what: It.
+        what: What is due.
         cfg: The run's configuration.
         rollout_steps: Of one rollout.
     """

@@ -1,7 +1,7 @@
-"""The runs of a trial, from milestone to milestone of its sweep.
+"""The runs of a trial, from rung to rung of its sweep.
 
-They are ordinary runs: begun as by `neuraxis train`, stopped at a milestone as by Ctrl-C, taken up
-again as by `neuraxis resume`. This is also how a sweep that was killed goes on.
+They are ordinary runs: they start as by `neuraxis train`, pause at a rung as by Ctrl-C, and go on
+as by `neuraxis resume`. This is also how a sweep that was killed goes on.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .trials import Sweep, Trial
 LEFTOVER_SECONDS = 60
 
 
-def advance(trial: Trial, sweep: Sweep, milestone: int) -> float:
-    """Brings the run of each seed to `milestone` and returns the mean of their scores.
+def advance(trial: Trial, sweep: Sweep, rung: int) -> float:
+    """Trains the run of each seed up to `rung` and returns the mean of their scores.
 
     Args:
         trial: whose runs they are; it stays as it is.
         sweep: to which it belongs.
-        milestone: in environment steps of a run.
+        rung: in environment steps of a run.
 
     Raises:
         ValueError, EnvError, RunError: see `prepare` and `Session.run`.
@@ -41,7 +41,7 @@ def advance(trial: Trial, sweep: Sweep, milestone: int) -> float:
     for seed in range(sweep.config.seeds):
         cfg = sweep.run_config(trial.parameters, seed, trial.place)
         folder = Path(str(cfg.run_dir))
-        _advance_run(cfg, folder, milestone)
+        advance_run(cfg, folder, rung)
         score = stored_run.read(folder).score(sweep.config.metric)
         if score is None:
             raise RunError(f"{folder}: {sweep.config.metric} was not measured")
@@ -49,10 +49,10 @@ def advance(trial: Trial, sweep: Sweep, milestone: int) -> float:
     return sum(scores) / len(scores)
 
 
-def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
-    """Starts the run, or goes on with it from its last checkpoint, up to the milestone.
+def advance_run(cfg: Config, folder: Path, rung: int) -> None:
+    """Starts the run, or resumes it from its last checkpoint, and trains it up to the rung.
 
-    One that has reached it already, or was stopped (`eval.patience`), stays as it is.
+    A run that has reached the rung already, or was stopped by `eval.patience`, stays as it is.
     """
     _wait_for_leftover(folder)
     started = layout.is_run(folder)
@@ -60,33 +60,33 @@ def _advance_run(cfg: Config, folder: Path, milestone: int) -> None:
         stored = stored_run.read(folder)
         if stored.status in ("finished", "stopped"):
             return
-        if stored.status == "interrupted" and stored.summary["steps"] >= milestone:
+        if stored.status == "interrupted" and stored.summary["steps"] >= rung:
             return
         cfg = load_file(folder / layout.CONFIG, trust=True)  # the sweep is trusted, and made it
     else:  # killed before it had its config.yaml
         shutil.rmtree(folder, ignore_errors=True)
     session = prepare(cfg, folder if started else None)
-    run = session.run([_PauseAt(milestone, session)])
-    if run.steps < milestone and run.summary["status"] != "stopped":
+    run = session.run([_PauseAt(rung, session)])
+    if run.steps < rung and run.summary["status"] != "stopped":
         raise RunError(f"{folder}: interrupted at {run.steps:,} steps")
 
 
 class _PauseAt(Callback):
-    """Pauses a run at a milestone, unless its end is there."""
+    """Pauses a run at a rung, unless the run ends there."""
 
-    def __init__(self, milestone: int, session: Session) -> None:
-        self.milestone, self.session = milestone, session
+    def __init__(self, rung: int, session: Session) -> None:
+        self.rung, self.session = rung, session
 
     def on_start(self, run: Run) -> None:
-        """Killed between the checkpoint of the milestone and the summary, it is there already."""
+        """A run that was killed after the checkpoint of the rung has reached it already."""
         self._pause(run)
 
     def on_update(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        """It may have come there."""
+        """Looks whether the run has reached the rung."""
         self._pause(run)
 
     def _pause(self, run: Run) -> None:
-        if self.milestone <= run.steps < run.cfg.total_steps:
+        if self.rung <= run.steps < run.cfg.total_steps:
             self.session.pause()
 
 

@@ -162,8 +162,11 @@ class SweepConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
         ends = ((key, end) for key, range_ in self.parameters.items() for end in range_.ends)
         return [inside | {key: end} for key, end in ends]
 
-    def milestones(self, total_steps: int) -> list[int]:
-        """Steps at which a trial reports its score and learns whether and how it goes on."""
+    def rungs(self, total_steps: int) -> list[int]:
+        """Steps at which a trial reports its score; there the scheduler decides how it goes on.
+
+        Rung is the term of ASHA. The rungs of PBT are `grace_steps` apart.
+        """
         found, step = [], self.grace_steps
         while self.scheduler != "none" and step < total_steps:
             found.append(step)

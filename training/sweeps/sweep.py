@@ -1,12 +1,12 @@
 """Sweeps: many trials of one experiment, scheduled by Ray Tune.
 
     driver    Tune: which trial goes on, with which values            one process
-      | step to the next milestone             ^ mean score of the seeds there
+      | train to the next rung                 ^ mean score of the seeds there
     trials    advance.advance: ordinary runs, seed after seed      one actor each
 
-Trials do not wait for each other. A run is stopped at a milestone as by Ctrl-C and
-goes on as by `neuraxis resume`, bit for bit; a sweep that was killed does the same. Tune's own
-state is thrown away: at each start its scheduler and its search are told what the folders say.
+Trials do not wait for each other. A run pauses at a rung as by Ctrl-C, and goes on as by `neuraxis
+resume`, bit for bit. So does a sweep that was killed. The state of Tune itself is not kept: at each
+start its scheduler and its search get the scores that the folders hold.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _first(config: SweepConfig) -> Parameters:
 
 
 def _evaluations(base: Config, config: SweepConfig) -> tuple[str, ...]:
-    """The word by which a scheduler has evaluations to look at, if nobody has said how often."""
+    """The word that sets an evaluation interval for the scheduler, if the person set none."""
     if config.scheduler == "none" or base.eval.interval_steps != "auto":
         return ()
     return (f"eval.interval_steps={min(LEAST['eval'], config.grace_steps)}",)

@@ -34,7 +34,7 @@ class TrialError(RuntimeError):
 
 
 class TrialTrainable(tune.Trainable):
-    """An actor that brings one trial after another from milestone to milestone."""
+    """An actor that trains one trial after another, from rung to rung."""
 
     sweep: Sweep
 
@@ -50,19 +50,19 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Goes to the next milestone and reports the trial's score there."""
+        """Trains the trial up to the next rung and reports the trial's score there."""
         total_steps = self.sweep.base().total_steps
-        milestones = self.sweep.config.milestones(total_steps)
+        rungs = self.sweep.config.rungs(total_steps)
         trial = self._open()
-        milestone = next(steps for steps in milestones if steps > trial.steps)
+        rung = next(steps for steps in rungs if steps > trial.steps)
         try:
-            score = advance(trial, self.sweep, milestone)
+            score = advance(trial, self.sweep, rung)
         except (EnvError, RunError, OSError, MemoryError, ValueError) as error:
             raise TrialError(str(error)) from None
-        trial.scores.append((milestone, score))
+        trial.scores.append((rung, score))
         trial.write()
         metric = self.sweep.config.metric
-        return {TIME: milestone, metric: score, "done": milestone == total_steps}
+        return {TIME: rung, metric: score, "done": rung == total_steps}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Keeps the state of the trial for others; its own is in its folder."""
@@ -96,7 +96,7 @@ class SweepReporter(tune.Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        """A milestone was reached."""
+        """Says the score of a trial that has reached a rung."""
         metric = self.sweep.config.metric
         steps = f"{result[TIME]:,}/{self.total_steps:,} steps"
         self.say(f"{trial}  {steps}  {metric} {result[metric]:.4g}")

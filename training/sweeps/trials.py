@@ -126,7 +126,7 @@ class Trial:
     Attributes:
         place: the folder with its runs, that of the trial or of its newest copy.
         parameters: what it tries.
-        scores: mean over the seeds at each milestone, (steps, score).
+        scores: mean over the seeds at each rung, (steps, score).
         ended: finished, stopped (early) or failed; empty while it goes on.
         reason: why it failed.
         origin: the trial that it is a copy of, and at which step; empty if it is none.
@@ -176,7 +176,7 @@ class Trial:
 
     @property
     def steps(self) -> int:
-        """The last milestone that it has reached."""
+        """The last rung that it has reached."""
         return self.scores[-1][0] if self.scores else 0
 
     @property

@@ -44,7 +44,7 @@ def upload(path: str | Path, words: Iterable[str] = (), trust: bool = False) -> 
     words = list(words)
     for word in words:
         if not word.startswith("wandb."):
-            raise ValueError(f"{word}: expected wandb.KEY=VALUE, the run itself is what it was")
+            raise ValueError(f"{word}: expected wandb.KEY=VALUE, the run itself cannot change")
     cfg = load_resumed(folder / layout.CONFIG, words, trust)
     if not has_key():
         raise ValueError("no W&B API key found: `wandb login` or WANDB_API_KEY sets one")

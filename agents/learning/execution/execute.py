@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data_parallel import Peers
+from ..data_parallel import Replicas
 from ..optimizer import Optimizer
 from ..terms import Terms
 from .compiled import Compiled
@@ -36,19 +36,19 @@ WORTH_COMPILING = 60_000  # updates; each saves half a millisecond, compiling ta
 def choose(
     wish: bool | None, updates: float, reason: str | None, device: torch.device
 ) -> Execution:
-    """Chooses how updates run: compiled as wished or, if that is left open, where it repays.
+    """Chooses how updates run: compiled if asked for or, if left open, where that saves time.
 
     Args:
-        wish: Whether to compile; None leaves that open.
+        wish: Whether to compile; None leaves the choice to this function.
         updates: How many the run will take.
-        reason: What keeps an update from being recorded or compiled, if anything does.
+        reason: Why an update can be neither recorded nor compiled, a clause; None: it can.
         device: Where they run.
 
     Raises:
-        ValueError: Compiling was wished and cannot be done.
+        ValueError: `wish` asks for compiling, and it is impossible.
     """
     if wish and reason:
-        raise ValueError(f"compile=true: {reason} cannot be compiled; use compile=auto")
+        raise ValueError(f"compile=true: the update cannot be compiled: {reason}; use compile=auto")
     if reason:
         return "plain"
     if wish or (wish is None and updates > WORTH_COMPILING and shutil.which("g++")):
@@ -86,14 +86,14 @@ def record(function: Callable[..., Any], parts: Iterable[object], owner: object)
 
 
 def share(
-    update: Update, weigh: Callable[[Any], Any], peers: Peers, parts: Iterable[object]
+    update: Update, weigh: Callable[[Any], Any], replicas: Replicas, parts: Iterable[object]
 ) -> Update:
     """Wraps an update so that each learner does it for its share of the columns.
 
     Args:
         update: Its optimizers sum the gradients over the learners, see `Optimizer`.
         weigh: See `Agent.weigh`; it sees the whole minibatch.
-        peers: The learners.
+        replicas: The learners.
         parts: See `execute`.
     """
     modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
@@ -101,15 +101,15 @@ def share(
 
     def shared(batch: Any) -> Terms:
         whole = weigh(batch)
-        with peers.own_draws(drops):
-            terms = update(peers.share(whole))
-        return peers.gather(terms, whole)
+        with replicas.own_draws(drops):
+            terms = update(replicas.share(whole))
+        return replicas.gather(terms, whole)
 
     return shared
 
 
 def check_parts(parts: Mapping[str, object]) -> None:
-    """Looks whether the parts of an agent hold all that its optimizers train.
+    """Checks that the parts of an agent hold all that its optimizers train.
 
     Raises:
         ValueError: An optimizer trains a module that is not among the parts, or two optimizers
@@ -133,12 +133,12 @@ def check_parts(parts: Mapping[str, object]) -> None:
 
 
 class Places:
-    """The places where modules and optimizers keep their tensors, to put others there for a while.
+    """Where modules and optimizers keep their tensors; `filled` replaces these for a while.
 
     Attributes:
         tensors: All of them, each once.
-        bases: One for each piece of memory, which it fills; the tensors are these or views of them,
-            as parameters are views of the flat vector of their optimizer.
+        bases: One tensor for each piece of memory, as large as the memory. Each of `tensors` is one
+            of these or a view of one: parameters are views of the flat vector of their optimizer.
     """
 
     def __init__(self, parts: Iterable[object]) -> None:
@@ -158,7 +158,7 @@ class Places:
 
     @contextmanager
     def filled(self, tensors: Sequence[Tensor]) -> Iterator[None]:
-        """Within it the places hold `tensors`, given in the order of `bases`, and views of them."""
+        """Context in which the places hold `tensors`, given in the order of `bases`."""
         made: dict[int, Tensor] = {}
         for home, key, tensor, number in self._places:
             if id(tensor) not in made:
@@ -203,7 +203,7 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def _alike(tensor: Tensor, base: Tensor, other: Tensor) -> Tensor:
-    """The view of `other` that `tensor` is of `base`; a leaf of the gradient where that is one."""
+    """The view of `other` that is as `tensor` is of `base`; it needs a gradient if that does."""
     if tensor is not base:
         begin = tensor.storage_offset()
         if tensor.is_contiguous() and base.is_contiguous():  # what a compiler handles best
