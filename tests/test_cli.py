@@ -18,7 +18,7 @@ from neuraxis.configs import Config, dump, load
 from neuraxis.core.errors import RunError
 from neuraxis.envs import EnvError
 from neuraxis.training.analysis.terminal import clock
-from neuraxis.training.cli import exit_codes, main, progress_display
+from neuraxis.training.cli import exit_codes, main, progress_display, stored_policy
 from neuraxis.training.cli.progress_display import EvaluationDisplay, ProgressDisplay
 
 
@@ -91,8 +91,8 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     fake = FakeLoop(tmp_path / "my run")
     fake.folder.mkdir()
     (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
-    for name in ("session", "saved_policy"):
-        monkeypatch.setitem(sys.modules, f"neuraxis.training.{name}", fake)
+    monkeypatch.setitem(sys.modules, "neuraxis.training.session", fake)
+    monkeypatch.setattr(stored_policy, "load", fake.load)
     monkeypatch.chdir(tmp_path)
     return fake
 
