@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ..core.rollout import BATCHED, Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Metrics
 from .learning.losses import masked_normalize
-from .learning.minibatches import cut, minibatches
+from .learning.minibatches import cut, minibatches, smallest
 from .learning.returns import gae
 from .on_policy import OnPolicyAgent, OnPolicyConfig, explained_variance
 from .setup import Setup
@@ -51,8 +51,12 @@ class AdvantageAgent(OnPolicyAgent):
         batches: Minibatches of a rollout.
 
     Raises:
-        ValueError: A rollout cannot be cut into sequences of this length.
+        ValueError: A rollout cannot be cut into sequences of this length, or a minibatch would have
+            one step, whose advantage is to be normalised.
     """
+
+    whole_rollouts: ClassVar[bool] = False
+    """Whether all advantages of a rollout are learned from at once."""
 
     def __init__(self, config: AdvantageConfig, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -63,6 +67,26 @@ class AdvantageAgent(OnPolicyAgent):
             raise ValueError(f"{length}: must divide agent.n_steps={config.n_steps}")
         steps = config.n_steps * setup.num_envs
         self.batches = -(-steps // (config.batch_size or steps))
+        if config.normalize_advantage:
+            self._refuse_single_steps(setup.rollout_columns or setup.num_envs)
+
+    def _refuse_single_steps(self, columns: int) -> None:
+        """Raises ValueError if a minibatch of a rollout of so many columns has one step alone."""
+        cfg, steps = self.config, self.config.n_steps * columns
+        size = steps if self.whole_rollouts else cfg.batch_size or steps
+        if self.sequence_length > 1 or smallest(steps, size) > 1:
+            return
+        if steps > 1:
+            place, advice = f"batch_size={size}", "raise it"
+        elif columns == self.setup.num_envs:
+            place, advice = "n_steps=1 with num_envs=1", "raise either"
+        else:
+            place = f"n_steps=1 with rollouts of 1 of num_envs={self.setup.num_envs} columns"
+            advice = "raise agent.n_steps or ray.rollouts_per_update"
+        raise ValueError(
+            f"agent.{place}: a minibatch of one step has no standard deviation; {advice}, or "
+            "set agent.normalize_advantage=false"
+        )
 
     def execute(self, updates: float, reason: str | None = None) -> None:
         """See `Agent.execute`; without memory, making the sequences may be recorded as well."""

@@ -77,8 +77,7 @@ class FreshAgent(Agent[P]):
         primes = self.steps == 0 and normalizer is not None and not normalizer.seen
         if primes:  # the first rollout was acted on raw observations, and gives the statistics
             self.see(rollout)
-            extras = {name: x for name, x in rollout.extras.items() if name != "features"}
-            rollout = replace(rollout, extras=extras)
+            rollout = self.as_if_seen(rollout)
         if self.return_scale is not None:
             reward = self.return_scale(rollout.reward, rollout.first, rollout.columns)
             rollout = replace(rollout, reward=reward)
@@ -110,6 +109,10 @@ class FreshAgent(Agent[P]):
             | self._run_metrics(terms, coefficients)
             | penalty.logged(v.penalties() for v in self.vectors())
         )
+
+    def as_if_seen(self, rollout: Rollout[Tensor]) -> Rollout[Tensor]:
+        """The first rollout, as if it had been acted on by the statistics that it has given."""
+        return rollout
 
     def augmented(self, minibatch: Any, augment: Augmentation) -> Any:
         """A minibatch with augmented observations; its targets are those of the original ones."""

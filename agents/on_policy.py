@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..core.rollout import Rollout
 from ..networks.heads.gaussian import GaussianConfig
 from .fresh import FreshAgent, FreshConfig
 from .learning.losses import masked_variance
@@ -60,6 +62,14 @@ class OnPolicyAgent(FreshAgent[ActorCritic]):
     def trained(self) -> nn.Module:
         """What the optimizer trains: the whole policy."""
         return self.policy
+
+    def as_if_seen(self, rollout: Rollout[Tensor]) -> Rollout[Tensor]:
+        """See `FreshAgent.as_if_seen`: its log-probabilities are of these inputs; no features."""
+        extras = {name: x for name, x in rollout.extras.items() if name != "features"}
+        rollout = replace(rollout, extras=extras)
+        if "log_prob" in extras:
+            _, extras["log_prob"], _ = self.policy.unroll(rollout, len(rollout.reward))
+        return rollout
 
     def coefficients(self) -> Terms:
         """See `FreshAgent.coefficients`: the weight of the entropy."""

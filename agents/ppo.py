@@ -81,13 +81,6 @@ class PPO(AdvantageAgent):
         super().__init__(config, setup)
         self.config = config
         steps = config.n_steps * setup.num_envs
-        if config.normalize_advantage and self.sequence_length == steps // self.batches == 1:
-            place = "n_steps=1 with num_envs=1" if steps == 1 else f"batch_size={config.batch_size}"
-            raised = "either" if steps == 1 else "it"
-            advice = f"raise {raised}, or set agent.normalize_advantage=false"
-            raise ValueError(
-                f"agent.{place}: a minibatch of one step has no standard deviation; {advice}"
-            )
         self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         self.old: ActorCritic | None = None
         self.veto = self.too_far if config.target_kl else None

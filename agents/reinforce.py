@@ -13,6 +13,7 @@ everywhere: late steps count as much as early ones. The loss is a mean over step
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,8 @@ from .learning.terms import Terms
 from .on_policy import OnPolicyAgent, OnPolicyConfig, explained_variance
 from .replay.unfinished import Unfinished
 from .setup import Setup
+
+_log = logging.getLogger(__name__)
 
 
 class REINFORCE(OnPolicyAgent):
@@ -52,6 +55,7 @@ class REINFORCE(OnPolicyAgent):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
+        self.warned = False
         self.unfinished = self.parts["unfinished"] = Unfinished(self.device)
         updates = setup.total_steps / (config.n_steps * setup.num_envs)
         self.execute(updates, "each update of agent=reinforce has another number of steps")
@@ -77,6 +81,12 @@ class REINFORCE(OnPolicyAgent):
         state = self.policy.initial_state(learned.shape[1])
         if state == ():  # each step is learned from by itself
             stream = map_tree(lambda leaf: leaf[learned].unsqueeze(0), stream)
+        if self.config.normalize_advantage and count == 1 and not self.warned:
+            self.warned = True
+            _log.warning(
+                "agent.normalize_advantage: an update had one step alone, which has no standard "
+                "deviation; its advantage is taken as 0. Raise agent.n_steps or num_envs"
+            )
         metrics: Metrics = {"train/finished_steps": count.float()}
         stream["advantage"] = stream["target"]
         if self.config.baseline and count:

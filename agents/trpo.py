@@ -13,7 +13,7 @@ all evaluations within a step use the same masks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -39,6 +39,8 @@ VALUES = ("obs", "first", "state", "target", "valid")
 
 class TRPO(AdvantageAgent):
     """Trust region policy optimisation, discrete and continuous."""
+
+    whole_rollouts: ClassVar[bool] = True
 
     class Config(AdvantageConfig, frozen=True):
         """TRPO's settings; names as in sb3-contrib."""

@@ -16,8 +16,9 @@ from neuraxis.agents.dqn import DQN
 from neuraxis.agents.learning.returns import rescale
 from neuraxis.agents.policies.joint_actions import JointActions
 from neuraxis.agents.replay.sample import Sample
+from neuraxis.networks.noisy import NoisyLinear
 
-from .helpers import Training, sampled, training
+from .helpers import Late, Training, sampled, training
 
 WORDS = (
     "agent=dqn",
@@ -179,16 +180,22 @@ def test_double_and_single_targets_differ_in_training() -> None:
     assert apart.min() < 0
 
 
-def test_dueling_streams_are_no_single_linear_layer() -> None:
+@pytest.mark.parametrize("noisy", ["true", "false"])
+def test_dueling_streams_are_no_single_linear_layer(noisy: str) -> None:
     """Without hidden layers of their own both would add up to one layer on the features."""
-    policy = build("agent.dueling=true").agent.policy
+    words = f"agent.noisy={noisy}", "agent.dueling_size=24"
+    policy = build("agent.dueling=true", *words).agent.policy
+    for stream, numbers in ((policy.advantage, 2), (policy.value, 1)):
+        assert [tuple(x.weight.shape) for x in stream.layers] == [(24, 16), (numbers, 24)]
+        assert all(isinstance(x, NoisyLinear) == (noisy == "true") for x in stream.layers)
     with torch.no_grad():
         for layer in policy.advantage.layers:
             layer.bias.normal_()
     x, first = 3 * torch.randn(1, 64, 16), torch.zeros(1, 64, dtype=torch.bool)
     policy.backbone.forward = lambda obs, state, first: (obs, state)
-    low, middle, high = (policy(scale * x, (), first)[0] for scale in (0.0, 0.5, 1.0))
-    assert (middle - (low + high) / 2).abs().max() > 0.05
+    for noise in {False, noisy == "true"}:  # the mean weights, and those with noise
+        q = [policy(scale * x, (), first, noise)[0] for scale in (0.0, 0.5, 1.0)]
+        assert (q[1] - (q[0] + q[2]) / 2).abs().max() > 0.05
 
 
 def test_dueling_subtracts_the_mean_advantage() -> None:
@@ -418,6 +425,50 @@ def test_each_step_is_in_equally_many_sequences(length: int, burn_in: int) -> No
     assert len(middle) > 8 and set(middle) == {length // 4}
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("agent", "freq", "length", "more"),
+    [
+        ("dqn", 34, 34, ()),
+        ("dqn", 10, 20, ("agent.burn_in=7",)),
+        ("sac", 10, 20, ("agent.n_step=3",)),
+    ],
+)
+def test_the_loss_weighs_each_valid_step_equally_often(
+    agent: str, freq: int, length: int, more: tuple[str, ...], late: bool
+) -> None:
+    """In all windows together: what the loss takes of them, and no reset; also of columns that
+    arrive apart. Steps within a window of the oldest or newest row have fewer windows."""
+    words = (f"agent.train_freq={freq}", f"agent.sequence_length={length}", *more)
+    small = ("network=lstm", "network.blocks.1.size=8", "agent.learning_starts=90_000", "groups=2")
+    run = build(f"agent={agent}", "env=neuraxis/Memory-v0", *small, *words)
+    first: list[list[Tensor]] = [[], [], [], []]
+    learn = run.agent.learn
+
+    def watched(rollout: Any) -> Any:
+        for place, column in enumerate(rollout.columns.tolist()):
+            first[column].append(rollout.first[1:, place])
+        return learn(rollout)
+
+    run.agent.learn = watched
+    source = Late(run) if late else run
+    for _ in range(25 if late else 12):
+        source.step()
+    replay, windows = run.agent.replay, run.agent.replay.windows
+    begin, end = windows.span
+    starts = np.array([b * 4 + c for c in range(4) for b in range(begin[c], end[c])])
+    valid = run.agent.batch_of(replay.gather(starts, np.ones(len(starts), np.float32)))["valid"]
+    for column in range(4):
+        resets = torch.cat(first[column])
+        learned = torch.zeros(len(resets))
+        for place in np.flatnonzero(starts % 4 == column):
+            row = starts[place] // 4 * freq + run.agent.burn_in
+            learned[row : row + length] += valid[:, place]
+        middle = slice(run.agent.burn_in + length, -windows.window - length)
+        assert len(learned[middle]) > 8 and resets[middle].any()
+        assert torch.equal(learned[middle], torch.where(resets, 0.0, length / freq)[middle])
+
+
 def test_with_memory_as_many_steps_are_learned_for_each_step_as_without() -> None:
     run = build(*LSTM[:2], "agent.gradient_steps=-1", "agent.batch_size=8")
     while run.agent.steps < 400:
@@ -480,6 +531,10 @@ def test_memories_are_warmed_by_the_newest_weights() -> None:
         (("agent.buffer_size=64", "agent.train_freq=40"), "agent.buffer_size=64: too small"),
         (("compile=true", "network=lstm"), "cannot be compiled: the network has memory"),
         (("network=lstm", "agent.train_freq=5"), "expected a multiple of agent.train_freq=5"),
+        (
+            ("network=lstm", "agent.train_freq=34", "agent.sequence_length=20"),
+            "agent.sequence_length=20: expected a multiple of agent.train_freq=34",
+        ),
         (("network=cnn",), "image"),
     ],
 )

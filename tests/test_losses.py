@@ -86,11 +86,11 @@ def test_what_is_masked_has_no_say() -> None:
 
 @pytest.mark.parametrize("valid", [0, 1])
 def test_few_valid_entries(valid: int) -> None:
-    """One entry has no deviation and is left alone; none at all is a mean of 0. Never NaN."""
+    """One entry has no deviation, and is its own mean; none at all is a mean of 0. Never NaN."""
     x = torch.tensor([[7.0, 3.0]])
     mask = torch.tensor([[float(valid), 0.0]])
     assert masked_mean(x, mask).item() == 7.0 * valid
-    assert torch.equal(masked_normalize(x, mask), x)
+    assert torch.equal(masked_normalize(x, mask), torch.zeros(1, 2))
 
 
 def test_equal_entries_are_normalised_to_zero() -> None:

@@ -16,7 +16,7 @@ from neuraxis.agents.policies.q_values import QPolicy
 from neuraxis.networks import NetworkConfig
 from neuraxis.networks.mlp import MLP
 
-from .helpers import WITH_NETWORK, Training, claimed, training
+from .helpers import WITH_NETWORK, Training, claimed, fitting, training
 
 random = np.random.default_rng(0)
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -148,17 +148,27 @@ def test_statistics_are_there_before_the_first_update(agent: str) -> None:
     assert updates[-1][0] == (48 if off_policy else 24)
 
 
+@pytest.mark.parametrize("agent", ["ppo", "appo", "impala"])
 @pytest.mark.parametrize(
     "network", [(), ("network.shared=true",), ("network=lstm", "agent.sequence_length=4")]
 )
-def test_the_first_ratio_is_1_under_the_first_statistics(network: tuple[str, ...]) -> None:
-    """Law 3, although what acted saw raw observations, and may have left features of them."""
-    run = normalising("ppo", "env=Pendulum-v1", "agent.learning_rate=0.01", *network)
+def test_the_first_ratio_is_1_under_the_first_statistics(
+    agent: str, network: tuple[str, ...]
+) -> None:
+    """Law 3, although what acted saw raw observations, and may have left features of them, or
+    log-probabilities."""
+    words = fitting(agent, *network, "agent.rho_bar=100", "agent.n_epochs=10")
+    run = normalising(agent, "env=Pendulum-v1", "agent.learning_rate=0.01", *words)
     for number in range(3):
         updates = watch_updates(run)
-        run.step()
-        ratios = [terms["log_ratio"].abs().max() for _, terms in updates]
+        metrics = run.step()
+        ratios = [
+            (terms["rho"].log() if agent == "impala" else terms["log_ratio"]).abs().max()
+            for _, terms in updates
+        ]
         assert ratios[0] < 1e-5 < ratios[-1], number
+        if agent == "appo":
+            assert metrics["policy/rho"] == pytest.approx(1, abs=1e-5), number
 
 
 def slow_returns(reward: np.ndarray, first: np.ndarray, gamma: float) -> np.ndarray:

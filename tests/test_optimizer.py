@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -190,6 +191,32 @@ def test_weight_decay_leaves_deviations_and_position_biases_alone() -> None:
         "noisy.weight",
         "head.linear.weight",
     }
+
+
+SEQUENCES = ("network=gru", "agent.sequence_length=8")
+KEPT: list[tuple[tuple[str, ...], str]] = [
+    (("agent=dqn", *SEQUENCES), r".*\.bias(_[ih]h_l0)?"),
+    (("agent=dqn", *SEQUENCES, "network.blocks.0.norm=layer"), r".*\.bias.*|.*layers\.1\.weight"),
+    (
+        ("agent=dqn", "network=cnn_small", "env=neuraxis/Dict-v0", "network.blocks.0.norm=batch"),
+        r".*\.bias|.*(features\.[14]|head\.1)\.weight",
+    ),
+    (("agent=ppo", "network.blocks.0.weight_norm=weight"), r".*\.bias|.*\.norm\.scale"),
+    (("agent=ppo", "network.blocks.0.weight_norm=spectral"), r".*\.bias"),
+    (("agent=iqn",), r".*\.bias"),
+    (("agent=iqn", "agent.noisy=true"), r".*\.(bias|bias_sigma|weight_sigma)"),
+    (("agent=ppo", "env=Pendulum-v1", "agent.gaussian.use_sde=true"), r".*\.bias|head\.log_std"),
+]
+
+
+@pytest.mark.parametrize(("words", "kept"), KEPT)
+def test_weight_decay_shrinks_only_matrices_of_layers(words: tuple[str, ...], kept: str) -> None:
+    """Whatever their number of axes: all but biases, scales of norms and deviations decay."""
+    policy = training(*words).agent.policy
+    decayed = {id(parameter) for parameter in decayed_parameters(policy)}
+    assert decayed
+    for name, parameter in policy.named_parameters():
+        assert (id(parameter) in decayed) == (re.fullmatch(kept, name) is None), name
 
 
 def test_weight_decay_0_is_bit_equal_to_none() -> None:

@@ -20,7 +20,7 @@ from neuraxis.core.rollout import Rollout
 from neuraxis.core.tree import map_tree
 from neuraxis.training.distributed.local_source import LocalSource
 
-from .helpers import Training, some_pairs, training
+from .helpers import Training, fitting, some_pairs, training
 
 WORDS = ("num_envs=4", "agent.n_steps=16", "agent.batch_size=32", "agent.learning_rate=0.01")
 SMALL = ("network.blocks.0.sizes=[16]", "network.blocks.1.size=16")
@@ -406,6 +406,30 @@ def test_acting_is_in_eval_mode() -> None:
     for _ in range(2):
         run.step()
     assert modes and not any(modes)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "appo", "impala"])
+@pytest.mark.parametrize("far", [150.0, -150.0])
+def test_far_ratios_poison_no_update(agent: str, far: float) -> None:
+    """exp(150) overflows, and 0 times infinity is NaN: half of the steps have such a ratio."""
+    words = *WORDS, "agent.n_epochs=3", "agent.rho_bar=1e30"
+    run = training(*fitting(agent, f"agent={agent}", *words))
+    rollout, make = run.rollout(), run.agent.batch_of
+    before = digest(run.agent.policy)
+
+    def batch_of(rollout: Rollout) -> Any:
+        batch, metrics = make(rollout)
+        batch["log_prob"][:, ::2] -= far
+        return batch, metrics
+
+    if agent == "ppo":
+        run.agent.batch_of = batch_of
+    else:
+        rollout.extras["log_prob"][::2] -= far
+    metrics = run.agent.learn(rollout)
+    assert all(value.isfinite() for value in metrics.values())
+    assert all(x.isfinite().all() for x in run.agent.policy.parameters())
+    assert digest(run.agent.policy) != before
 
 
 @pytest.mark.parametrize(

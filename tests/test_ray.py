@@ -60,6 +60,10 @@ CASES = {
         "env.kwargs.strict=true",
         "env.action_mask=info",
     ),
+    "sac": (
+        *(*SMALL, "agent=sac", "env=Pendulum-v1"),
+        *("agent.learning_starts=16", "agent.batch_size=16"),
+    ),
     "pqn": ("agent=pqn", "num_envs=4", "agent.n_steps=32", "network.blocks.0.norm=layer"),
     "sarsa": ("num_envs=4", "agent=sarsa", "env=CliffWalking-v1", "agent.n_steps=16"),
     "dqn-lstm": (*DQN, "network=lstm", "agent.sequence_length=8", "agent.burn_in=4"),

@@ -302,13 +302,106 @@ def test_a_number_that_changes_is_noticed(
     assert line.startswith("an update reads Owner.") and "so it is slower" in line
 
 
-def test_a_loss_of_ones_own_may_read_a_number(monkeypatch: Any, caplog: Any) -> None:
+class Keeper:
+    """Has its numbers one level below, as an agent may: on its policy, in a dict, in a list."""
+
+    def __init__(self) -> None:
+        self.policy: Any = nn.Linear(2, 2)
+        self.policy.coef = 0.5
+        self.policy.scale = torch.tensor(0.5)
+        self.coefs: dict[str, Any] = {"entropy": 0.5, "net": self.policy}
+        self.rates: list[Any] = [0.5]
+        self.scales = {"own": torch.tensor(0.5)}
+        self.optional: dict[str, float] = {}
+
+
+def set_policy(owner: Keeper, value: float) -> None:
+    owner.policy.coef = value
+
+
+def set_scale(owner: Keeper, value: float) -> None:
+    owner.policy.scale = torch.tensor(value)
+
+
+BELOW = [
+    (lambda owner: owner.policy.coef, set_policy, "Linear.coef"),
+    (lambda owner: owner.policy.scale, set_scale, "Linear.scale"),
+    (
+        lambda owner: owner.coefs["entropy"],
+        lambda owner, value: owner.coefs.update(entropy=value),
+        "Keeper.coefs",
+    ),
+    (
+        lambda owner: owner.optional.get("share", 0.5),
+        lambda owner, value: owner.optional.update(share=value),
+        "Keeper.optional",
+    ),
+    (
+        lambda owner: owner.rates[0],
+        lambda owner, value: owner.rates.__setitem__(0, value),
+        "Keeper.rates",
+    ),
+    (
+        lambda owner: owner.scales["own"],
+        lambda owner, value: owner.scales.update(own=torch.tensor(value)),
+        "Keeper.scales",
+    ),
+]
+
+
+@pytest.mark.parametrize(("read", "write", "name"), BELOW)
+def test_a_number_one_level_below_is_noticed(
+    read: Callable[[Any], Any], write: Callable[[Any, float], None], name: str, caplog: Any
+) -> None:
+    calls, owner = [], Keeper()
+
+    def function(x: Tensor) -> Tensor:
+        calls.append(name)
+        return x * read(owner)
+
+    played, made = recording(function, owner), []
+    for value in (0.5, 0.0, 2.0, -1.0):
+        if value != 0.5:
+            write(owner, value)
+        for _ in range(3):
+            assert torch.equal(played(torch.ones(2)), torch.full((2,), value))
+        made.append(len(calls))
+        calls.clear()
+    assert made == [1, 1, 1, 3]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"an update reads {name}, a number that changes")
+
+
+def test_what_only_looks_like_a_number_is_not_watched() -> None:
+    """The mode, which is another one within an update; what a dict or list has beside numbers."""
+    calls, owner = [], Keeper()
+
+    def function(x: Tensor) -> Tensor:
+        calls.append(1)
+        owner.policy.train()
+        share = 0.25 if owner.policy.training else 0.75
+        y = owner.policy(x) * owner.coefs["net"].coef * owner.rates[0] * share
+        owner.policy.eval()
+        return y.detach()
+
+    played = Recorded(function, owner.policy.parameters(), Watched(owner))
+    for _ in range(4):
+        played(torch.ones(2))
+        owner.policy.unread = len(calls) + 1.0
+        owner.coefs["seen"] = owner.rates
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("place", ["agent", "policy", "dict"])
+def test_a_loss_of_ones_own_may_read_a_number(place: str, monkeypatch: Any, caplog: Any) -> None:
     """The gradient is of the entropy's coefficient as it is now, not as it was when recorded."""
 
     def loss(self: Any, batch: Any) -> tuple[Tensor, Batch]:
         params, _, _ = self.policy(batch["obs"], batch["state"], batch["first"])
         entropy = (self.policy.head.entropy(params) * batch["weight"]).sum()
-        return -self.coef * entropy, {"entropy": entropy.detach()}
+        numbers = {"agent": self, "policy": self.policy}.get(place)
+        coef = numbers.coef if numbers else self.numbers["coef"]
+        return -coef * entropy, {"entropy": entropy.detach()}
 
     monkeypatch.setattr(PPO, "loss", loss)
     run = training("agent=ppo", "num_envs=4", "agent.n_steps=8", "agent.batch_size=32")
@@ -317,13 +410,18 @@ def test_a_loss_of_ones_own_may_read_a_number(monkeypatch: Any, caplog: Any) -> 
     batch, _ = agent.batch_of(run.rollout())
     norms = []
     for coef in (0.5, 0.0, 1.0, 2.0):
-        agent.coef = coef
+        if place == "dict":
+            agent.numbers = getattr(agent, "numbers", {})
+            agent.numbers["coef"] = coef
+        else:
+            {"agent": agent, "policy": agent.policy}[place].coef = coef
         norms.append([float(agent.run_update(batch)["grad_norm"]) for _ in range(3)][-1])
     assert agent.execution == "recorded"
     assert norms[1] == 0.0 < norms[0]
     assert norms[2:] == pytest.approx([2 * norms[0], 4 * norms[0]], rel=1e-5)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("an update reads PPO.coef, a number that changes")
+    name = {"agent": "PPO.coef", "policy": "ActorCritic.coef", "dict": "PPO.numbers"}[place]
+    assert line.startswith(f"an update reads {name}, a number that changes")
 
 
 def test_a_policy_of_ones_own_may_read_a_number() -> None:

@@ -101,6 +101,20 @@ def test_the_gradient_is_the_explicit_sum(baseline: bool, monkeypatch: pytest.Mo
     assert min(lengths) < 8 * 2 < max(lengths) and truncated
 
 
+def test_one_step_alone_moves_the_baseline_only(caplog: Any) -> None:
+    """Its advantage cannot be normalised: it is 0, and not the raw return; and that is said."""
+    words = ("num_envs=1", "agent.n_steps=1", "env=neuraxis/Identity-v0", "env.kwargs.length=1")
+    run = build(*words, "agent.normalize_advantage=true", "env.reward_scale=1000")
+    before, moved = {name: x.clone() for name, x in run.agent.policy.state_dict().items()}, set()
+    for _ in range(8):
+        run.step()
+        for name, x in run.agent.policy.state_dict().items():
+            moved |= {name.partition(".")[0]} if not torch.equal(x, before[name]) else set()
+    assert moved == {"critic", "value"}
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "agent.normalize_advantage" in line and "one step" in line
+
+
 @pytest.mark.parametrize("network", ["mlp", "lstm"])
 def test_every_step_is_learned_from_once(network: str) -> None:
     """And with memory in the midst of the whole episode, which begins within the stream."""

@@ -105,6 +105,19 @@ def test_the_step_is_the_natural_gradients() -> None:
     torch.testing.assert_close(moved / terms["length"], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_far_ratios_poison_no_step() -> None:
+    """exp(150) overflows, and 0 times infinity is NaN: so far is every second step from `old`."""
+    run = build()
+    agent, batch = run.agent, looked_at(run)
+    params = agent.policy.distribution(batch["obs"], batch["state"], batch["first"])
+    old = params.detach().clone()
+    old[:, ::2] -= 150 * torch.nn.functional.one_hot(batch["action"][:, ::2], 2)
+    objective, divergence, _ = agent.objective(batch, old)
+    gradient = agent.region._gradient(objective)
+    assert objective.isfinite() and divergence.isfinite() and gradient.isfinite().all()
+    assert gradient.norm() > 0  # of the other steps
+
+
 def test_conjugate_gradients_solve() -> None:
     torch.manual_seed(0)
     root, b = torch.randn(6, 6).double(), torch.randn(6).double()

@@ -28,12 +28,12 @@ def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
 def masked_normalize(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """Shifts and scales x [T, B] to mean 0 and (unbiased) deviation 1 over `mask` [T, B].
 
-    Where only one entry is valid, x is left as it is: one entry has no deviation.
+    Where only one entry is valid, all are 0: it is its own mean, and has no deviation.
     """
     count = mask.sum()
     centred = x - (x * mask).sum() / count.clamp(min=1)
     scale = ((centred.square() * mask).sum() / (count - 1)).sqrt() + eps
-    return torch.where(count > 1, centred / scale, x)
+    return torch.where(count > 1, centred / scale, 0.0)
 
 
 def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip_range: float | Tensor) -> Tensor:

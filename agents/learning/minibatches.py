@@ -45,3 +45,8 @@ def minibatches(
         shuffled = torch.from_numpy(rng.permutation(count)).to(device)
         for picked in shuffled.tensor_split(-(-count // size)):
             yield map_tree(functools.partial(torch.index_select, dim=1, index=picked), batch)
+
+
+def smallest(count: int, size: int) -> int:
+    """Sequences in the smallest minibatch of `count`, if one may have `size`; see `minibatches`."""
+    return count // -(-count // size)

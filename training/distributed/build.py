@@ -18,6 +18,13 @@ from ...envs import make
 from ...envs.goal_rewards import goal_rewards
 
 
+def _columns(cfg: Config) -> int:
+    """Columns of each rollout."""
+    workers, taken = cfg.ray.workers, cfg.ray.rollouts_per_update
+    alone = workers and cfg.ray.mode == "async"
+    return cfg.num_envs // workers * taken if alone else cfg.num_envs
+
+
 def build_agent(
     cfg: Config,
     replicas: Replicas | None = None,
@@ -45,6 +52,7 @@ def build_agent(
         cfg.network,
         *spaces,
         num_envs=cfg.num_envs,
+        rollout_columns=_columns(cfg),
         total_steps=cfg.total_steps,
         seed=cfg.seed,
         device=choose_device(cfg.device, replicas),
