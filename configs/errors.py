@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from ..core.errors import listed
 from ..core.secret_values import masked
 from .config import BlockError
-from .meant import meant
 from .schema import Schema, child
 from .text import brief
+from .unknown_keys import meant
 
 NOUNS = {
     "integer": "an integer",

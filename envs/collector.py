@@ -1,4 +1,4 @@
-"""The collector: the only code that steps an environment."""
+"""The collector: the only code that steps environments for training."""
 
 from __future__ import annotations
 

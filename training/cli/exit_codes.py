@@ -60,7 +60,7 @@ def _of_a_word(error: click.ClickException) -> str:
         return ""
     if all(parameter.name != "words" for parameter in error.ctx.command.params):
         return ""
-    from ...configs.meant import word_for
+    from ...configs.unknown_keys import word_for
 
     hint = word_for(error.option_name)
     return hint and f"{error.option_name}: no such option{hint}"
