@@ -77,7 +77,7 @@ def test_what_is_misspelt_is_found(word: str, line: str) -> None:
 
 
 def test_r2d2_needs_a_network_with_memory() -> None:
-    with pytest.raises(ValueError, match=r"agent.burn_in=8: the network has no memory") as refused:
+    with pytest.raises(ValueError, match=r"agent.burn_in=8: a burn-in needs") as refused:
         training("agent=r2d2", "network=mlp")
     assert "\n" not in str(refused.value) and "network=lstm" in str(refused.value)
 

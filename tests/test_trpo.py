@@ -113,7 +113,7 @@ def test_far_ratios_poison_no_step() -> None:
     old = params.detach().clone()
     old[:, ::2] -= 150 * torch.nn.functional.one_hot(batch["action"][:, ::2], 2)
     objective, divergence, _ = agent.objective(batch, old)
-    gradient = agent.region._gradient(objective)
+    gradient = agent.region.gradient(objective)
     assert objective.isfinite() and divergence.isfinite() and gradient.isfinite().all()
     assert gradient.norm() > 0  # of the other steps
 
