@@ -90,6 +90,7 @@ def take_over(agent: Agent, values: Mapping[str, Tensor]) -> None:
     tensors = loadable(agent)
     for name, value in values.items():
         tensors[name].copy_(value)
+    agent.carried |= {name.partition(".")[0] for name in values}
     for opening, module in _modules(agent):
         for path, layer in module.named_modules():
             own = f"{opening}{path}."

@@ -20,8 +20,10 @@ from neuraxis.networks.weight_norm import NormedLinear
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.initialization import Start, initialise
 from neuraxis.training.session import open_source, prepare
-from neuraxis.training.storage import weights
+from neuraxis.training.storage import checkpoint, weights
+from neuraxis.training.storage.checkpoint_folder import chosen
 
+from .demonstrations import balance, demonstrate
 from .helpers import REWARDED, WITH_NETWORK, action_words, claimed, config, fitting, quick, training
 
 SMALL = ("num_envs=2", "total_steps=400", "env.time_limit=20", "wandb.mode=disabled")
@@ -98,6 +100,63 @@ def test_an_agent_starts_as_the_one_that_was_stored(agent: str, tmp_path: Path) 
         for name, x in found.policy.named_buffers(recurse=False)
     ), "exploration begins anew"
     assert (found.steps, len(start.scales or ())) == (0, len(return_scales(fresh)))
+
+
+NEVER = {
+    "bc": ("agent=bc",),
+    "bc, shared": ("agent=bc", "network.shared=true"),
+    "pretrain": ("agent=pretrain",),
+    "no baseline": ("agent=reinforce", "agent.baseline=false"),
+}
+"""Agents with parts that nothing trains."""
+
+
+def cloned(folder: Path, *words: str, rollouts: int = 1) -> Path:
+    """A run of an agent that may need a dataset, with a checkpoint."""
+    words = ("env=CartPole-v1", *SMALL, "network.blocks.0.sizes=[8,8]", "agent.n_steps=8", *words)
+    if not words[-1].startswith("agent.baseline"):
+        demos = folder.parent / "demos"
+        if not demos.exists():
+            demonstrate(config(*words), demos, balance, 2)
+        words += (f"agent.dataset={demos}",)
+    return stored(folder, *words, rollouts=rollouts)
+
+
+@pytest.mark.parametrize("case", NEVER)
+def test_what_never_learned_is_new(case: str, tmp_path: Path) -> None:
+    """The critic begins with the backbone that did; with a value that is as it was drawn."""
+    path = cloned(tmp_path / "source", *NEVER[case])
+    found, start = started(path, *words_of("ppo"))
+    own, there = loadable(found), checkpoint.read(chosen(path / "checkpoints", "last"))
+    policy = there["agent"]["policy"]
+    fresh = loadable(build_agent(config(*words_of("ppo"))))
+    new = {"value", "head"} if case == "pretrain" else {"value"}
+    assert {name.partition(".")[0] for name in start.report.new} == new
+    for name, tensor in own.items():
+        root, _, rest = name.partition(".")
+        trained = policy.get(f"actor.{rest}" if root == "critic" else name)
+        assert torch.equal(tensor, fresh[name] if root in new else trained)
+    assert start.report.parameters < start.report.total
+    never = [f"{name}.*" for name in there["agent"]["untrained"]]
+    assert f"init: not used, because they never learned: {', '.join(never)}" in [*start.notes()]
+    assert start.facts()["never_learned"] == never
+    del there["agent"]["untrained"]  # as older checkpoints are
+    checkpoint.write(tmp_path / "old", there)
+    assert not set(started(tmp_path / "old", *words_of("ppo"))[1].report.new) & {"value.weight"}
+
+
+def test_what_had_learned_before_has_learned(tmp_path: Path) -> None:
+    """A clone keeps the critic of the PPO that it began with, also when it was resumed."""
+    first = stored(tmp_path / "ppo", *words_of("ppo"), rollouts=2)
+    path = cloned(tmp_path / "bc", "agent=bc", f"init.from={first}")
+    state = checkpoint.read(chosen(path / "checkpoints", "last"))["agent"]
+    clone = build_agent(config("agent=bc", *words_of("ppo")[1:-3], "network.blocks.0.sizes=[8,8]"))
+    assert clone.untrained() == ["critic", "value"]
+    clone.load_state_dict(state)
+    assert clone.untrained() == []
+    _, start = started(path, *words_of("ppo"))
+    assert not start.report.new and start.report.loaded["critic.blocks.0.layers.0.weight"]
+    assert start.report.loaded["value.weight"] == "value.weight"
 
 
 SOURCES = {

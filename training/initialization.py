@@ -69,6 +69,9 @@ class Start:
                 yield f"init: {what}: {self._named(names)}"
         if report.skipped:
             yield f"init: not used: {listed(collapsed(report.skipped, self.there.tensors), 200)}"
+        if self.there.untrained:
+            names = listed([f"{name}.*" for name in self.there.untrained], 200)
+            yield f"init: not used, because they never learned: {names}"
         for what, state in self._carried().items():
             yield f"init: {what.replace('_', ' ')}: {state}"
         yield from self._other_settings()
@@ -86,6 +89,7 @@ class Start:
             "share": report.parameters / report.total,
             **{key: collapsed(names[key], self.here) for key in names},
             "not_used": collapsed(report.skipped, self.there.tensors),
+            "never_learned": [f"{name}.*" for name in self.there.untrained],
             **self._carried(),
             "sha256": digest.hexdigest(),
         }

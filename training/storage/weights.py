@@ -51,6 +51,8 @@ class Weights:
     """Of observations and actions."""
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """As far as it is known: `agent`, `env`, `blocks` of the network, `steps`."""
+    untrained: Sequence[str] = ()
+    """Modules of the policy that never learned: their tensors are left out."""
 
 
 def read(path: Path, which: str = layout.BEST) -> Weights:
@@ -118,12 +120,17 @@ def _of_checkpoint(path: Path, which: str | None) -> Weights:
     folder = path if which is None else checkpoint_folder.chosen(path / layout.CHECKPOINTS, which)
     (agent,) = checkpoint.read_branches(folder, ("agent",), without=("replay",))
     with strange(f"{folder}: not the checkpoint of an agent"):
-        policy = {key: x for key, x in agent.pop("policy").items() if isinstance(x, Tensor)}
+        untrained = tuple(map(str, agent.get("untrained", ())))  # older checkpoints do not say it
+        policy = {
+            key: x
+            for key, x in agent.pop("policy").items()
+            if isinstance(x, Tensor) and key.partition(".")[0] not in untrained
+        }
         spaces = [from_tree(space) for space in agent.get("spaces") or ()]
         named = policy | dict(_named(agent))
         scales = dict(_scales(agent))
         about = {"steps": int(agent["steps"]), **_about(folder.parent.parent)}
-    return Weights(str(folder), named, scales, spaces or None, about)
+    return Weights(str(folder), named, scales, spaces or None, about, untrained)
 
 
 def _about(run: Path) -> dict[str, Any]:
