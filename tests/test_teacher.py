@@ -383,6 +383,9 @@ def refused(*words: str) -> str:
     return str(error.value)
 
 
+PENDULUM = ("env=Pendulum-v1",)
+
+
 def test_bad_teachers_are_refused_in_one_line(teacher_run: Path) -> None:
     given = f"agent.teacher.from={teacher_run}"
     assert "expected agent.teacher.from, the run whose policy" in refused("agent.teacher.coef=2")
@@ -392,6 +395,8 @@ def test_bad_teachers_are_refused_in_one_line(teacher_run: Path) -> None:
     assert "unknown key" in refused(given, "agent.teacher.form=kl")
     assert "a setting of agent=" in refused("agent=td3", "env=Pendulum-v1", given)
     assert "expected agent.dataset=DIR" in refused("agent=bc")
+    with pytest.raises(ValueError, match=r"agent\.loss=mse: is of what a dataset did"):
+        student(untrained("agent=ppo", *PENDULUM), "agent=bc", *PENDULUM, "agent.loss=mse")
     goals = ("env=neuraxis/BitFlip-v0", "agent=dqn")
     teacher = untrained(*goals)
     with pytest.raises(ValueError, match=r"agent\.hindsight=future: the teacher's advice is about"):
