@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from neuraxis.training import load as load_policy
 from neuraxis.training import train
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.session import open_source, prepare
+from neuraxis.training.storage import checkpoint
+from neuraxis.training.storage.checkpoint_folder import chosen
 
 from .helpers import Training, action_words, claimed, config, part, quick, training
 from .helpers import weights as trained_weights
@@ -381,6 +384,42 @@ def refused(*words: str) -> str:
         prepare(load([*QUIET, *words]))
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_teachers_that_cannot_be_read_are_refused_in_one_line(
+    teacher_run: Path, tmp_path: Path
+) -> None:
+    """Each line names the key."""
+
+    def changed(name: str, change: Callable[[dict[str, Any]], object]) -> Path:
+        shutil.copytree(teacher_run, folder := tmp_path / name)
+        place = chosen(folder / "checkpoints", "best")
+        tree = checkpoint.read(place)
+        change(tree["agent"]["policy"])
+        checkpoint.write(place, tree)
+        return folder
+
+    spoilt = changed("spoilt", lambda policy: policy["head.linear.bias"].fill_(torch.nan))
+    lacking = changed("lacking", lambda policy: policy.pop("head.linear.bias"))
+    shutil.copytree(teacher_run, cut := tmp_path / "cut")
+    file = chosen(cut / "checkpoints", "best") / checkpoint.ARRAYS
+    file.write_bytes(file.read_bytes()[:-9])
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/config.yaml").write_text("algo: a2c")
+    torch.save({}, tmp_path / "model.pt")
+    lines = {
+        spoilt: "head.linear.bias has numbers that are not finite",
+        lacking: "head.linear.bias",
+        cut: "damaged, its SHA-256 differs",
+        tmp_path / "foreign": "there is no checkpoint",
+        tmp_path / "model.pt": "no such run",
+    }
+    for folder, line in lines.items():
+        said = refused(f"agent.teacher.from={folder}")
+        assert said.startswith(f"agent.teacher.from={folder}: ") and line in said, said
+    kinds = [("env=neuraxis/Dict-v0", f"env.kwargs.action_space={kind}") for kind in claimed("ppo")]
+    with pytest.raises(ValueError, match=r"^agent\.teacher\.from=here: action_space Discrete"):
+        student(untrained("agent=ppo", *kinds[0]), "agent=ppo", *kinds[-1])
 
 
 PENDULUM = ("env=Pendulum-v1",)
