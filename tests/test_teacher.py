@@ -289,6 +289,20 @@ def test_every_student_learns_from_every_teacher_without_any_reward(
     assert learned(run, 8.0 if kind == "box" else 9.5)
 
 
+def test_a_dqn_with_a_cnn_teaches_a_ppo_with_an_lstm() -> None:
+    """The two share nothing but what they see and do: the first updates bring them closer."""
+    env = ("env=neuraxis/Dict-v0", "env.kwargs.size=8", "num_envs=4", "env.time_limit=6")
+    cnn = "{name: cnn, architecture: small, size: 32}"
+    teacher = untrained("agent=dqn", *env, f"network.blocks=[{cnn}]", scale=2.0)
+    words = (*lesson("ppo"), *env, f"network.blocks=[{cnn}, {{name: lstm, size: 16}}]")
+    run = student(teacher, *words, "agent.teacher.temperature=1.0")
+    assert run.agent.has_memory and not isinstance(run.agent.teacher.policy, ActorCritic)
+    before = digest(teacher)
+    first, second = run.step(), run.step()
+    assert 0 < second["teacher/kl"] < 0.9 * first["teacher/kl"]
+    assert digest(teacher) == before
+
+
 # --- in a run ---
 
 
