@@ -40,6 +40,8 @@ class Agent(Updates, Generic[P]):
     """T of the rollouts that it learns from."""
     teacher: Teacher | None = None
     """The teacher that advises it; None: there is none."""
+    carried: frozenset[str] = frozenset()
+    """Modules of the policy with weights that had learned before they were loaded."""
 
     def __init__(self, config: AgentConfig, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -55,6 +57,14 @@ class Agent(Updates, Generic[P]):
         if self.policy.normalizer is not None:
             seen = self.policy.unmasked(rollout.obs)
             self.policy.normalizer.update(map_tree(lambda leaf: leaf[1:], seen))
+
+    def untrained(self) -> list[str]:
+        """Names of the policy's modules that are as they were drawn, for nothing trains them."""
+        modules = [vector.trained for vector in self.vectors()]
+        trained = {id(weight) for module in modules for weight in module.parameters()}
+        found = {name: [*part.parameters()] for name, part in self.policy.named_children()}
+        fresh = (name for name, own in found.items() if own and trained.isdisjoint(map(id, own)))
+        return [name for name in fresh if trained and name not in self.carried]
 
     @property
     def has_memory(self) -> bool:
@@ -81,6 +91,7 @@ class Agent(Updates, Generic[P]):
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
             "spaces": [to_tree(setup.observation_space), to_tree(setup.action_space)],
+            "untrained": self.untrained(),
             "steps": self.steps,
             "rng": self.rng.bit_generator.state,
         }
@@ -99,5 +110,7 @@ class Agent(Updates, Generic[P]):
             )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+        modules = {name for name, _ in self.policy.named_children()}
+        self.carried = frozenset(modules.difference(state.get("untrained", modules)))
         self.steps = state["steps"]
         self.rng.bit_generator.state = state["rng"]

@@ -38,7 +38,7 @@ class BC(SupervisedAgent):
         that the agent visits."""
         loss: Literal["nll", "mse"] = "nll"
         """nll: negative log-likelihood of the actions; mse: squared error of the most likely
-        action of a Box, which leaves its deviation as it is."""
+        action of a Box, which leaves its deviation as it is (with a teacher alone: nll)."""
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -51,6 +51,11 @@ class BC(SupervisedAgent):
             )
         self.teacher = given_teacher(config.teacher, setup, self.policy, self.parts)
         self.cloned = config.dataset is not None or self.teacher is None
+        if config.loss != "nll" and not self.cloned:
+            raise ValueError(
+                f"agent.loss={config.loss}: is of what a dataset did, and a teacher alone is "
+                "learned from otherwise; give agent.dataset as well, or leave it out"
+            )
         self.execute_updates()
 
     def trained(self) -> nn.Module:

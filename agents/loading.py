@@ -7,6 +7,7 @@ the new run's own. Target networks take over the weights of the networks that th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import gymnasium
 import torch
@@ -23,6 +24,8 @@ from .rnd import RND
 
 OUTPUTS = "head.", "advantage.", "value.layers.", "cells", "critics.heads."
 """The beginnings of the names of layers with outputs for actions."""
+VALUES = "advantage.", "value.layers.", "critics.heads."
+"""The beginnings of the names of layers with outputs for returns of actions."""
 READERS = "critics.", "decoder.hidden."
 """The beginnings of the names of layers that may have actions as inputs."""
 
@@ -53,23 +56,52 @@ def packed(agent: Agent) -> set[str]:
     return {name for name in loadable(agent) if name.startswith((*openings, *OUTPUTS))}
 
 
-def unlike(agent: Agent, others: Sequence[gymnasium.Space] | None) -> set[str]:
-    """Names of the tensors that belong to actions, if the other run's actions are others.
+def unlike(
+    agent: Agent,
+    others: Sequence[gymnasium.Space] | None,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+) -> dict[str, str]:
+    """Names of the tensors whose numbers mean something else there, and what is said of them.
+
+    These belong to actions, if the other run's actions are others, or to returns, likewise.
 
     Args:
         agent: The agent.
         others: The other run's spaces of observations and actions; None: they are not known.
+        ours: Settings of the agent.
+        theirs: Those of the other run's agent; {}: they are not known.
     """
-    own = agent.setup.action_space
+    names, found = loadable(agent), dict[str, str]()
+    own, other = _returns(ours), _returns(theirs) if theirs else {}
+    for key in other:
+        if other[key] != own.get(key):
+            value = str(other[key]).lower()
+            said = f"is of other returns there (agent.{key}={value})"
+            found |= {name: said for name in names if name.startswith(VALUES)}
+            break
+    openings = _of_other_actions(agent.setup.action_space, others)
+    return found | {n: "is of other actions there" for n in names if n.startswith(openings)}
+
+
+def _returns(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an agent's settings say of the meaning of its values; see `ReturnConfig`."""
+    kind = settings.get("distribution", "none")
+    keys = ("v_min", "v_max") if kind == "categorical" else ()
+    found = {"distribution": kind, "value_rescaling": settings.get("value_rescaling", False)}
+    return found | {key: settings.get(key) for key in keys}
+
+
+def _of_other_actions(
+    own: gymnasium.Space, others: Sequence[gymnasium.Space] | None
+) -> tuple[str, ...]:
+    """The beginnings of the names of what belongs to actions, where these are others."""
     if others is None or others[1] == own:
-        return set()
+        return ()
     other = others[1]
-    alike = type(other) is type(own) and isinstance(own, spaces.Discrete | spaces.Box)
-    if not alike:
-        openings = (*OUTPUTS, *READERS)
-    else:
-        openings = () if other.shape == own.shape else READERS
-    return {name for name in loadable(agent) if name.startswith(openings)}
+    if type(other) is not type(own) or not isinstance(own, spaces.Discrete | spaces.Box):
+        return (*OUTPUTS, *READERS)
+    return () if other.shape == own.shape else READERS
 
 
 def return_scales(agent: Agent) -> dict[str, ReturnScale]:
@@ -90,6 +122,7 @@ def take_over(agent: Agent, values: Mapping[str, Tensor]) -> None:
     tensors = loadable(agent)
     for name, value in values.items():
         tensors[name].copy_(value)
+    agent.carried |= {name.partition(".")[0] for name in values}
     for opening, module in _modules(agent):
         for path, layer in module.named_modules():
             own = f"{opening}{path}."

@@ -5,9 +5,9 @@ reads the action as well and predicts the next observation, as the forward model
 exploration in reinforcement learning with deep predictive models" by Stadie et al. (2015) and
 "Data-efficient reinforcement learning with self-predictive representations" by Schwarzer et al.
 (2021) do; with `objective=reconstruction` it is an autoencoder (Hinton & Salakhutdinov 2006), of
-observations that `agent.augment` may have changed (a denoising one, Vincent et al. 2008). The loss
-is the mean squared error over all numbers of an observation, as a network without image block reads
-them: normalised, bytes divided by their largest value, classes as one-hot vectors.
+observations that `agent.augment.noise` may have changed (a denoising one, Vincent et al. 2008). The
+loss is the mean squared error over all numbers of an observation, as a network without image block
+reads them: normalised, bytes divided by their largest value, classes as one-hot vectors.
 
 Another run then starts from its backbone (`init.from=RUN init.parts=[backbone.*]`). Its output
 layers and its critic, unless that shares the backbone, are not trained: it plays at random.
@@ -18,6 +18,7 @@ a target network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
+from ..networks.heads.gaussian import GaussianConfig
 from ..networks.layers import HIDDEN_GAIN, linear
 from ..networks.observation import Encoder
 from .agent import Metrics
@@ -42,6 +44,18 @@ class Pretrain(SupervisedAgent):
     """Pre-training of the backbone, for every kind of observation and action."""
 
     learns_policy: ClassVar[bool] = False
+    unused: ClassVar[Mapping[str, str]] = {
+        **SupervisedAgent.unused,
+        **dict.fromkeys(
+            (
+                "ent_coef",
+                "ent_coef_schedule",
+                *(f"gaussian.{x}" for x in GaussianConfig.model_fields),
+            ),
+            "trains no policy",
+        ),
+        "augment.shift": "predicts what was seen, and not what was shifted",
+    }
 
     class Config(SupervisedConfig, frozen=True):
         """Settings of pre-training."""
@@ -59,10 +73,6 @@ class Pretrain(SupervisedAgent):
     def __init__(self, config: Config, setup: Setup) -> None:
         self.config = config
         super().__init__(config, setup)
-        if config.ent_coef:
-            raise ValueError(
-                f"agent.ent_coef={config.ent_coef:g}: agent=pretrain trains no policy; leave it out"
-            )
         self.notes = (
             "agent=pretrain learns no policy: the episodes at the end are played at random",
         )

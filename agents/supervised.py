@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import ClassVar
 
 from pydantic import Field
@@ -38,13 +39,20 @@ class SupervisedAgent(OnPolicyAgent):
 
     rewarded: ClassVar[bool] = False
     has_critic: ClassVar[bool] = False
+    unused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("rnd.coef", "normalize_rewards", "gamma"), "learns from no rewards"
+    )
+    """Settings that would have no effect, which are refused, each with the reason."""
 
     def __init__(self, config: SupervisedConfig, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
-        if config.rnd.coef or config.normalize_rewards:
-            key = f"rnd.coef={config.rnd.coef:g}" if config.rnd.coef else "normalize_rewards=true"
-            raise ValueError(f"agent.{key}: agent={self.name} learns from no rewards; leave it out")
+        usual = config.model_validate({"name": config.name})
+        for key, why in self.unused.items():
+            value = attrgetter(key)(config)
+            if value != attrgetter(key)(usual):
+                shown = str(value).lower() if isinstance(value, bool | str) else f"{value:g}"
+                raise ValueError(f"agent.{key}={shown}: agent={self.name} {why}; leave it out")
         self.sequence_length = config.n_steps if self.has_memory else 1
 
     def execute_updates(self) -> None:

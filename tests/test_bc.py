@@ -140,7 +140,9 @@ def test_another_dataset_is_refused_when_a_run_is_resumed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("agent", ["bc", "pretrain"])
-@pytest.mark.parametrize("word", ["agent.rnd.coef=1", "agent.normalize_rewards=true"])
+@pytest.mark.parametrize(
+    "word", ["agent.rnd.coef=1", "agent.normalize_rewards=true", "agent.gamma=0.9"]
+)
 def test_what_is_about_rewards_is_refused(word: str, agent: str) -> None:
     with pytest.raises(ValueError, match=rf"{word}: agent={agent} learns from no rewards"):
         training(f"agent={agent}", word)

@@ -236,6 +236,33 @@ def test_a_damaged_dataset_is_refused(demos: Path) -> None:
     assert "state.safetensors: missing" in refused(f"agent.dataset={demos}")
 
 
+def with_one(array: np.ndarray, row: int, value: float) -> np.ndarray:
+    """The array, in float32 if it is one of floats, with another value in a row."""
+    array[row] = value
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+ONES: dict[str, tuple[spaces.Space[Any], Any, Any]] = {
+    "discrete": (spaces.Discrete(3, start=2), 4, 5),
+    "multidiscrete": (spaces.MultiDiscrete([2, 3]), [1, 2], [2, 0]),
+    "multibinary": (spaces.MultiBinary(2), [0, 1], [0, 2]),
+    "box": (spaces.Box(-1, 1, (2,)), [0.5, 3.0], [0.5, np.nan]),
+}
+
+
+@pytest.mark.parametrize("kind", ONES)
+def test_actions_are_in_their_space_except_in_the_last_rows(kind: str, tmp_path: Path) -> None:
+    """There is no step; and a Box has those that a policy chose, before they are clipped."""
+    space, good, bad = ONES[kind]
+    whole = counted(tmp_path / "whole", [2, 1])
+    actions = np.stack([np.asarray(good, space.dtype)] * 5)
+    actions[[2, 4]] = 0
+    dataset.check(replace(whole, action_space=space, action=actions))
+    actions[3] = bad
+    with pytest.raises(ValueError, match=r"the action( \S+)* in row 3 is not "):
+        dataset.check(replace(whole, action_space=space, action=actions))
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -243,6 +270,10 @@ def test_a_damaged_dataset_is_refused(demos: Path) -> None:
         ({"obs": np.zeros((20, 3), np.float32)}, "an array has the shape"),
         ({"first": np.zeros(20, bool)}, "expected episodes of one step or more"),
         ({"first": np.ones(20, bool)}, "expected episodes of one step or more"),
+        ({"obs": with_one(np.zeros((20, 1)), 4, np.nan)}, "the observation in row 4 is not finite"),
+        ({"reward": with_one(np.zeros(20), 7, np.inf)}, "the reward in row 7 is not finite"),
+        ({"action": with_one(np.arange(20), 3, 1000)}, r"the action 1000 in row 3 is not in Discr"),
+        ({"action": with_one(np.arange(20), 0, -1)}, "the action -1 in row 0 is not in"),
     ],
 )
 def test_arrays_that_are_no_stream_are_refused(

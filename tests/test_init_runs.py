@@ -18,7 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from neuraxis.agents.replay.replay import Replay
 from neuraxis.configs import load, load_resumed
+from neuraxis.core.tree import leaves
 from neuraxis.networks.transfer.transfer import InitConfig
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.session import prepare
@@ -304,23 +306,38 @@ def test_what_cannot_be_loaded_is_refused_in_one_line_and_leaves_nothing(
     assert sorted(Path().rglob("*")) == before, "no run, no file"
 
 
-def test_nothing_is_half_loaded(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last of its tensors is spoilt; the agent is as it was built."""
+SAC = (*QUICK, "agent=sac", "agent.learning_starts=9")
+
+
+@pytest.mark.parametrize("words", [DQN, SAC], ids=["dqn", "sac"])
+def test_nothing_is_half_loaded(
+    words: tuple[str, ...], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of its tensors is spoilt; all parts of the agent are as they were built."""
     from neuraxis.training import initialization
 
-    spoil("spoilt.safetensors")
+    kept = tensors(stored(Path("kept"), *words))
+    last = [name for name, x in kept.items() if x.is_floating_point()][-1]
+    kept[last].view(-1)[-1] = torch.nan
+    save_file({name: x.clone() for name, x in kept.items()}, "spoilt.safetensors")
     built: list[Any] = []
     inner = initialization.loadable
     monkeypatch.setattr(
         initialization, "loadable", lambda agent: built.append(agent) or inner(agent)
     )
-    with pytest.raises(ValueError, match="not finite"):
-        prepare(config(*DQN, "init.from=spoilt.safetensors", "run_dir=run"))
-    session = prepare(config(*DQN, "run_dir=run"))
+    with pytest.raises(ValueError, match=rf"{last} has numbers that are not finite"):
+        prepare(config(*words, "init.from=spoilt.safetensors", "run_dir=run"))
+    session = prepare(config(*words, "run_dir=run"))
     session.source.close()
     session.current_run.finish("stopped")
-    fresh = session.agent.policy.state_dict()
-    assert all(torch.equal(fresh[name], x) for name, x in built[0].policy.state_dict().items())
+    parts = [
+        {name: part for name, part in agent.parts.items() if not isinstance(part, Replay)}
+        for agent in (built[0], session.agent)
+    ]
+    states = [{name: part.state_dict() for name, part in own.items()} for own in parts]
+    assert {"target", "optimizer"} <= {name.rpartition("_")[2] for name in states[0]}
+    pairs = zip(leaves(states[0]), leaves(states[1]), strict=True)
+    assert all(torch.equal(torch.as_tensor(x), torch.as_tensor(y)) for x, y in pairs)
 
 
 EXPORTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from neuraxis.networks.weight_norm import NormedLinear
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.initialization import Start, initialise
 from neuraxis.training.session import open_source, prepare
-from neuraxis.training.storage import weights
+from neuraxis.training.storage import checkpoint, weights
+from neuraxis.training.storage.checkpoint_folder import chosen
 
+from .demonstrations import balance, demonstrate
 from .helpers import REWARDED, WITH_NETWORK, action_words, claimed, config, fitting, quick, training
 
 SMALL = ("num_envs=2", "total_steps=400", "env.time_limit=20", "wandb.mode=disabled")
@@ -97,7 +100,64 @@ def test_an_agent_starts_as_the_one_that_was_stored(agent: str, tmp_path: Path) 
         torch.equal(x, dict(fresh.policy.named_buffers())[name])
         for name, x in found.policy.named_buffers(recurse=False)
     ), "exploration begins anew"
-    assert (found.steps, len(start.scales or ())) == (0, len(return_scales(fresh)))
+    assert found.steps == 0 and start.scales == dict.fromkeys(return_scales(fresh), True)
+
+
+NEVER = {
+    "bc": ("agent=bc",),
+    "bc, shared": ("agent=bc", "network.shared=true"),
+    "pretrain": ("agent=pretrain",),
+    "no baseline": ("agent=reinforce", "agent.baseline=false"),
+}
+"""Agents with parts that nothing trains."""
+
+
+def cloned(folder: Path, *words: str, rollouts: int = 1) -> Path:
+    """A run of an agent that may need a dataset, with a checkpoint."""
+    words = ("env=CartPole-v1", *SMALL, "network.blocks.0.sizes=[8,8]", "agent.n_steps=8", *words)
+    if not words[-1].startswith("agent.baseline"):
+        demos = folder.parent / "demos"
+        if not demos.exists():
+            demonstrate(config(*words), demos, balance, 2)
+        words += (f"agent.dataset={demos}",)
+    return stored(folder, *words, rollouts=rollouts)
+
+
+@pytest.mark.parametrize("case", NEVER)
+def test_what_never_learned_is_new(case: str, tmp_path: Path) -> None:
+    """The critic begins with the backbone that did; with a value that is as it was drawn."""
+    path = cloned(tmp_path / "source", *NEVER[case])
+    found, start = started(path, *words_of("ppo"))
+    own, there = loadable(found), checkpoint.read(chosen(path / "checkpoints", "last"))
+    policy = there["agent"]["policy"]
+    fresh = loadable(build_agent(config(*words_of("ppo"))))
+    new = {"value", "head"} if case == "pretrain" else {"value"}
+    assert {name.partition(".")[0] for name in start.report.new} == new
+    for name, tensor in own.items():
+        root, _, rest = name.partition(".")
+        trained = policy.get(f"actor.{rest}" if root == "critic" else name)
+        assert torch.equal(tensor, fresh[name] if root in new else trained)
+    assert start.report.parameters < start.report.total
+    never = [f"{name}.*" for name in there["agent"]["untrained"]]
+    assert f"init: not used, because they never learned: {', '.join(never)}" in [*start.notes()]
+    assert start.facts()["never_learned"] == never
+    del there["agent"]["untrained"]  # as older checkpoints are
+    checkpoint.write(tmp_path / "old", there)
+    assert not set(started(tmp_path / "old", *words_of("ppo"))[1].report.new) & {"value.weight"}
+
+
+def test_what_had_learned_before_has_learned(tmp_path: Path) -> None:
+    """A clone keeps the critic of the PPO that it began with, also when it was resumed."""
+    first = stored(tmp_path / "ppo", *words_of("ppo"), rollouts=2)
+    path = cloned(tmp_path / "bc", "agent=bc", f"init.from={first}")
+    state = checkpoint.read(chosen(path / "checkpoints", "last"))["agent"]
+    clone = build_agent(config("agent=bc", *words_of("ppo")[1:-3], "network.blocks.0.sizes=[8,8]"))
+    assert clone.untrained() == ["critic", "value"]
+    clone.load_state_dict(state)
+    assert clone.untrained() == []
+    _, start = started(path, *words_of("ppo"))
+    assert not start.report.new and start.report.loaded["critic.blocks.0.layers.0.weight"]
+    assert start.report.loaded["value.weight"] == "value.weight"
 
 
 SOURCES = {
@@ -205,6 +265,29 @@ def test_critics_of_other_actions_are_new(tmp_path: Path) -> None:
     assert start.report.sliced == ["backbone.blocks.0.layers.0.weight"]
 
 
+Q = ("agent=dqn", "agent.learning_starts=9")
+C51 = (*Q, "agent.distribution=categorical")
+QUANTILE = (*Q, "agent.distribution=quantile", "agent.n_quantiles=51")
+RETURNS = {
+    "limits": (C51, (*C51, "agent.v_max=500"), "agent.v_max=10.0"),
+    "kind": (C51, QUANTILE, "agent.distribution=categorical"),
+    "scale there": ((*Q, "agent.value_rescaling=true"), ("agent=pqn",), "_rescaling=true"),
+    "scale here": (Q, (*Q, "agent.value_rescaling=true"), "agent.value_rescaling=false"),
+}
+
+
+@pytest.mark.parametrize("case", RETURNS)
+def test_outputs_of_other_returns_are_new(case: str, tmp_path: Path) -> None:
+    there, here, differs = RETURNS[case]
+    words = ("env=CartPole-v1", *SMALL, "network.blocks.0.sizes=[8,8]")
+    path = stored(tmp_path / "source", *words, *there)
+    with pytest.raises(ValueError, match=rf"advantage.* is of other returns there \(.*{differs}\)"):
+        started(path, *words, *here)
+    _, start = started(path, *words, *here, "init.shapes=slice")
+    assert {name.partition(".")[0] for name in start.report.new} == {"advantage"}
+    assert not started(path, *words, *there)[1].report.new, "its own are not"
+
+
 @pytest.mark.parametrize("network", ["gru", "lstm"])
 def test_gates_are_sliced_by_columns_only(network: str, tmp_path: Path) -> None:
     words = ("agent=ppo", *SMALL, f"network={network}", "network.shared=true")
@@ -272,6 +355,51 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
         "init: reward scale: fresh",
         "init: network.blocks.0.activation is relu here, it was tanh there",
     ]
+
+
+BLOCK = "network.critic=[{{name: mlp, sizes: [8, 8], activation: {}}}]"
+OTHER = {
+    "critic": (BLOCK.format("relu"), BLOCK.format("tanh"), "network.critic.0.activation is tanh"),
+    "critic here": ("seed=3", BLOCK.format("relu"), "network.critic.0.activation is relu"),
+    "head": ("seed=3", "agent.gaussian.log_std_max=0.5", "agent.gaussian.log_std_max is 0.5"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_other_settings_of_what_is_loaded_are_said(case: str, tmp_path: Path) -> None:
+    there, here, says = OTHER[case]
+    words = ("agent=ppo", "env=Pendulum-v1", *SMALL, "network.blocks.0.sizes=[8,8]")
+    path = stored(tmp_path / "source", *words, there)
+    notes = [*started(path, *words, here)[1].notes()]
+    assert [note for note in notes if says in note] == notes[-1:] and " here, it was " in notes[-1]
+    part = "init.parts=[actor.*]"
+    assert not any(says in note for note in started(path, *words, here, part)[1].notes())
+
+
+def test_what_is_fresh_of_statistics_and_scales_is_named(tmp_path: Path) -> None:
+    """In a Dict some parts may be there and others not; RND has statistics of its own."""
+    env = ("env=neuraxis/Dict-v0", "agent.rnd.coef=0.5", *STATISTICS)
+    words = ("agent=ppo", *SMALL, "network.blocks.0.sizes=[8]", "agent.n_steps=8")
+    path = stored(tmp_path / "source", *words, *env, rollouts=2)
+
+    def said(*more: str) -> dict[str, str]:
+        facts = started(path, *words, *env, *more)[1].facts()
+        return {key: facts[key] for key in ("statistics", "reward_scale") if key in facts}
+
+    whole = {"statistics": "carried on, of 32 observations", "reward_scale": "carried on"}
+    assert said() == whole
+    assert said("init.statistics=fresh") == whole | {"statistics": "fresh"}
+    assert said("init.parts=[actor.*]") == {
+        "statistics": "carried on, of 32 observations; fresh: rnd.normalizer.*",
+        "reward_scale": "carried on; fresh: rnd.scale",
+    }
+    start = started(path, *words, *env)[1]
+    (own,) = {name.rpartition(".")[0] for name in start.values if name.startswith("normalizer.")}
+    half = {n: x for n, x in start.values.items() if not n.startswith(f"{own}.")}
+    lacking = replace(start, values=half).facts()["statistics"]
+    assert lacking == "carried on, of 32 observations; fresh: normalizer.*"
+    none = "none here, but there observations were normalised (agent.normalize_observations=true)"
+    assert said("agent.normalize_observations=false")["statistics"].endswith(f"; {none}")
 
 
 @pytest.mark.parametrize("norm", ["spectral", "weight"])

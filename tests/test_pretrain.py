@@ -144,6 +144,10 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
         ("eval.interval_steps=100", "expected 0, agent=pretrain learns no policy"),
         ("eval.patience=3", "expected 0, agent=pretrain learns no policy"),
         ("agent.ent_coef=0.1", "agent=pretrain trains no policy; leave it out"),
+        ("agent.ent_coef_schedule=linear", "agent=pretrain trains no policy; leave it out"),
+        ("agent.gaussian.squashed=true", "agent=pretrain trains no policy; leave it out"),
+        ("agent.gaussian.log_std_init=-1", "agent=pretrain trains no policy; leave it out"),
+        ("agent.augment.shift=1", "agent=pretrain predicts what was seen, and not what was shift"),
     ],
 )
 def test_what_is_about_a_policy_is_refused(word: str, message: str) -> None:

@@ -183,13 +183,16 @@ def test_what_is_told_to_end_at_once_is_saved_without_its_workers(tmp_path: Path
     assert lines(torn) == lines(whole)
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
-def test_workers_act_with_the_weights_that_a_run_starts_from(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "network"), [("sync", "mlp"), ("async", "gru")])
+def test_workers_act_with_the_weights_that_a_run_starts_from(
+    mode: str, network: str, tmp_path: Path
+) -> None:
     """By their hash, statistics and exploration included; and they collect what groups do."""
     import ray
 
     words = (*SMALL, "agent=impala", "agent.n_steps=8", "wandb.mode=disabled", "device=cpu")
     words = (*words, "agent.normalize_observations=true", "eval.interval_steps=0")
+    words = (*words, f"network={network}")
     kept = stored(tmp_path / "source", *words, rollouts=2)
     words = (*words, f"init.from={kept}", "agent.normalize_rewards=true")
     session = prepare(

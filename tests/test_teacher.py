@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from neuraxis.training import load as load_policy
 from neuraxis.training import train
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.session import open_source, prepare
+from neuraxis.training.storage import checkpoint
+from neuraxis.training.storage.checkpoint_folder import chosen
 
 from .helpers import Training, action_words, claimed, config, part, quick, training
 from .helpers import weights as trained_weights
@@ -286,6 +289,20 @@ def test_every_student_learns_from_every_teacher_without_any_reward(
     assert learned(run, 8.0 if kind == "box" else 9.5)
 
 
+def test_a_dqn_with_a_cnn_teaches_a_ppo_with_an_lstm() -> None:
+    """The two share nothing but what they see and do: the first updates bring them closer."""
+    env = ("env=neuraxis/Dict-v0", "env.kwargs.size=8", "num_envs=4", "env.time_limit=6")
+    cnn = "{name: cnn, architecture: small, size: 32}"
+    teacher = untrained("agent=dqn", *env, f"network.blocks=[{cnn}]", scale=2.0)
+    words = (*lesson("ppo"), *env, f"network.blocks=[{cnn}, {{name: lstm, size: 16}}]")
+    run = student(teacher, *words, "agent.teacher.temperature=1.0")
+    assert run.agent.has_memory and not isinstance(run.agent.teacher.policy, ActorCritic)
+    before = digest(teacher)
+    first, second = run.step(), run.step()
+    assert 0 < second["teacher/kl"] < 0.9 * first["teacher/kl"]
+    assert digest(teacher) == before
+
+
 # --- in a run ---
 
 
@@ -383,6 +400,45 @@ def refused(*words: str) -> str:
     return str(error.value)
 
 
+def test_teachers_that_cannot_be_read_are_refused_in_one_line(
+    teacher_run: Path, tmp_path: Path
+) -> None:
+    """Each line names the key."""
+
+    def changed(name: str, change: Callable[[dict[str, Any]], object]) -> Path:
+        shutil.copytree(teacher_run, folder := tmp_path / name)
+        place = chosen(folder / "checkpoints", "best")
+        tree = checkpoint.read(place)
+        change(tree["agent"]["policy"])
+        checkpoint.write(place, tree)
+        return folder
+
+    spoilt = changed("spoilt", lambda policy: policy["head.linear.bias"].fill_(torch.nan))
+    lacking = changed("lacking", lambda policy: policy.pop("head.linear.bias"))
+    shutil.copytree(teacher_run, cut := tmp_path / "cut")
+    file = chosen(cut / "checkpoints", "best") / checkpoint.ARRAYS
+    file.write_bytes(file.read_bytes()[:-9])
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/config.yaml").write_text("algo: a2c")
+    torch.save({}, tmp_path / "model.pt")
+    lines = {
+        spoilt: "head.linear.bias has numbers that are not finite",
+        lacking: "head.linear.bias",
+        cut: "damaged, its SHA-256 differs",
+        tmp_path / "foreign": "there is no checkpoint",
+        tmp_path / "model.pt": "no such run",
+    }
+    for folder, line in lines.items():
+        said = refused(f"agent.teacher.from={folder}")
+        assert said.startswith(f"agent.teacher.from={folder}: ") and line in said, said
+    kinds = [("env=neuraxis/Dict-v0", f"env.kwargs.action_space={kind}") for kind in claimed("ppo")]
+    with pytest.raises(ValueError, match=r"^agent\.teacher\.from=here: action_space Discrete"):
+        student(untrained("agent=ppo", *kinds[0]), "agent=ppo", *kinds[-1])
+
+
+PENDULUM = ("env=Pendulum-v1",)
+
+
 def test_bad_teachers_are_refused_in_one_line(teacher_run: Path) -> None:
     given = f"agent.teacher.from={teacher_run}"
     assert "expected agent.teacher.from, the run whose policy" in refused("agent.teacher.coef=2")
@@ -392,6 +448,8 @@ def test_bad_teachers_are_refused_in_one_line(teacher_run: Path) -> None:
     assert "unknown key" in refused(given, "agent.teacher.form=kl")
     assert "a setting of agent=" in refused("agent=td3", "env=Pendulum-v1", given)
     assert "expected agent.dataset=DIR" in refused("agent=bc")
+    with pytest.raises(ValueError, match=r"agent\.loss=mse: is of what a dataset did"):
+        student(untrained("agent=ppo", *PENDULUM), "agent=bc", *PENDULUM, "agent.loss=mse")
     goals = ("env=neuraxis/BitFlip-v0", "agent=dqn")
     teacher = untrained(*goals)
     with pytest.raises(ValueError, match=r"agent\.hindsight=future: the teacher's advice is about"):

@@ -30,7 +30,7 @@ def numbers(shapes: Shapes, start: float) -> dict[str, Tensor]:
     for name, shape in shapes.items():
         count = torch.Size(shape).numel()
         value = torch.arange(start, start + count).reshape(shape)
-        found[name] = value if name.startswith("normalizer.") else nn.Parameter(value)
+        found[name] = value if "normalizer." in name else nn.Parameter(value)
         start += count
     return found
 
@@ -39,7 +39,7 @@ def loaded(
     there: Shapes,
     here: Shapes,
     packed: tuple[str, ...] = (),
-    unlike: tuple[str, ...] = (),
+    unlike: dict[str, str] | None = None,
     **init: Any,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Report]:
     """Tensors there and here, what those here become, and the report."""
@@ -47,7 +47,7 @@ def loaded(
     given, built = numbers(there, 1000.0), numbers(here, 0.0)
     before = {name: x.detach().clone() for name, x in built.items()}
     state = torch.get_rng_state()
-    values, report = transfer(given, built, config, packed, unlike)
+    values, report = transfer(given, built, config, packed, unlike or {})
     assert torch.equal(torch.get_rng_state(), state), "no random numbers are drawn"
     assert all(torch.equal(before[name], x) for name, x in built.items()), "nothing is changed"
     assert {*values} == {*report.loaded} and not {*values} & {*report.new}
@@ -126,12 +126,12 @@ def test_packed_rows_are_not_sliced_but_their_columns_are() -> None:
 
 
 def test_what_is_of_other_actions_is_as_of_another_shape() -> None:
-    shapes = under("backbone", MLP) | HEAD
+    shapes, unlike = under("backbone", MLP) | HEAD, dict.fromkeys(HEAD, "is of other actions there")
     assert "head.weight is of other actions there, and 1 more" in refused(
-        shapes, shapes, unlike=(*HEAD,)
+        shapes, shapes, unlike=unlike
     )
     for words in ("skip", "new", "slice"):
-        *_, report = loaded(shapes, shapes, unlike=(*HEAD,), shapes=words)
+        *_, report = loaded(shapes, shapes, unlike=unlike, shapes=words)
         assert report.new == [*HEAD]
 
 
@@ -260,9 +260,21 @@ def test_statistics_of_another_size_are_fresh_as_a_whole(shapes: str) -> None:
     other = under("normalizer", SEEN | {"mean": (3,), "variance": (3,)})
     *_, values, _ = loaded(STATISTICS | HEAD, other | HEAD, shapes=shapes)
     assert {*values} == {*HEAD}
-    assert "normalizer.mean has the shape [2] there and [3] here" in refused(
-        STATISTICS | HEAD, other | HEAD
-    )
+    says = refused(STATISTICS | HEAD, other | HEAD)
+    assert "normalizer.mean has the shape [2] there and [3] here, and 1 more differ; take" in says
+    assert says.endswith("init.shapes=skip, new or slice, or init.statistics=fresh")
+    *_, values, _ = loaded(STATISTICS | HEAD, other | HEAD, statistics="fresh")
+    assert {*values} == {*HEAD}, "as it says"
+
+
+def test_statistics_of_other_parts_are_fresh_as_well_if_they_shall_be() -> None:
+    shapes = STATISTICS | under("rnd", STATISTICS | HEAD) | HEAD
+    *_, values, report = loaded(shapes, shapes, statistics="fresh")
+    assert {*values} == {*HEAD, *under("rnd", HEAD)}
+    assert report.new == [*under("rnd", STATISTICS)]
+    assert {*loaded(shapes, shapes)[2]} == {*shapes}
+    *_, values, _ = loaded(shapes, shapes, parts=["head.*"])
+    assert {*values} == {*HEAD, *STATISTICS}, "they are of weights that are not loaded"
 
 
 def test_settings_without_a_source_are_refused() -> None:

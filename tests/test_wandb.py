@@ -362,6 +362,10 @@ def test_a_run_starts_from_an_artifact(server: Server) -> None:
     assert all(torch.equal(found[key], x) for key, x in expected.items())
     about = json.loads(Path("next/meta.json").read_text())["init"]
     assert (about["from"], about["share"]) == (name, 1)
+    wandb_upload.upload("next")
+    (other,) = (server.runs[key] for key in server.runs if key != stored)
+    assert other.config["loaded"] == about, "as well as what `init` asks for"
+    assert other.config["init"]["from"] == name
 
 
 def test_an_artifact_that_cannot_be_read_is_refused_in_one_line(

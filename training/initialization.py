@@ -22,15 +22,16 @@ from ..configs import Config
 from ..core.errors import RunError, listed
 from ..core.files import expanded
 from ..networks.transfer.patterns import collapsed
-from ..networks.transfer.report import STATISTICS, Report
+from ..networks.transfer.report import STATISTICS, Report, is_statistic
 from ..networks.transfer.transfer import transfer
+from .other_settings import other_settings
 from .storage import weights
 from .storage.weights import Weights
 from .tracking import wandb_artifacts
 from .tracking.wandb_runs import REMOTE
 
-SILENT = ("name", "init", "timescale", "dropout")
-"""Settings of a block that do not change what its weights compute."""
+RETURN_SCALE = "return_scale"
+"""The part of an agent that divides the rewards of the environment."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Start:
         here: The agent's tensors by name.
         values: The values that these were given.
         report: Which tensors were loaded.
-        scales: Names of the parts that carried on a scale of rewards; None: nothing here has one.
+        scales: By the name of a part with a scale of rewards, whether it was carried on.
     """
 
     cfg: Config
@@ -51,7 +52,7 @@ class Start:
     here: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     report: Report
-    scales: tuple[str, ...] | None
+    scales: Mapping[str, bool]
 
     def notes(self) -> Iterator[str]:
         """What people are told: what was loaded, what is new, and what differs."""
@@ -69,9 +70,13 @@ class Start:
                 yield f"init: {what}: {self._named(names)}"
         if report.skipped:
             yield f"init: not used: {listed(collapsed(report.skipped, self.there.tensors), 200)}"
+        if self.there.untrained:
+            names = listed([f"{name}.*" for name in self.there.untrained], 200)
+            yield f"init: not used, because they never learned: {names}"
         for what, state in self._carried().items():
             yield f"init: {what.replace('_', ' ')}: {state}"
-        yield from self._other_settings()
+        for said in other_settings(self.cfg, self.there, report.loaded):
+            yield f"init: {said}"
 
     def facts(self) -> dict[str, Any]:
         """What meta.json keeps."""
@@ -86,6 +91,7 @@ class Start:
             "share": report.parameters / report.total,
             **{key: collapsed(names[key], self.here) for key in names},
             "not_used": collapsed(report.skipped, self.there.tensors),
+            "never_learned": [f"{name}.*" for name in self.there.untrained],
             **self._carried(),
             "sha256": digest.hexdigest(),
         }
@@ -94,39 +100,38 @@ class Start:
         return listed(collapsed(names, self.here), 200)
 
     def _carried(self) -> dict[str, str]:
-        """How the statistics of observations and the scale of rewards begin."""
-        found: dict[str, str] = {}
-        here, there, loaded = (
+        """How the statistics of observations and the scales of rewards begin."""
+        found: dict[str, list[str]] = {"statistics": [], "reward_scale": []}
+        statistics = {name: name in self.values for name in self.here if is_statistic(name)}
+        if any(statistics.values()):
+            counts = (
+                int(self.values[n]) for n, own in statistics.items() if own and n.endswith(".count")
+            )
+            found["statistics"] = [f"carried on, of {max(counts, default=0):,} observations"]
+        known = any(is_statistic(name) for name in self.there.tensors)
+        why = "" if known else ", for there are none there"
+        found["statistics"] += _fresh(statistics, self.here, why)
+        own, other = (
             any(name.startswith(STATISTICS) for name in names)
-            for names in (self.here, self.there.tensors, self.values)
+            for names in (self.here, self.there.tensors)
         )
-        if loaded:
-            counts = (x for name, x in self.values.items() if name.endswith(".count"))
-            found["statistics"] = f"carried on, of {max(map(int, counts)):,} observations"
-        elif here:
-            found["statistics"] = "fresh" if there else "fresh, for there are none there"
-        elif there:
+        if other and not own:
             missing = "agent.normalize_observations=true"
-            found["statistics"] = f"none here, but there observations were normalised ({missing})"
-        if self.scales:
-            found["reward_scale"] = "carried on"
-        elif self.scales is not None:
-            found["reward_scale"] = "fresh"
-        elif "return_scale" in self.there.reward_scales:
-            found["reward_scale"] = "none here, but there rewards were divided by one"
-        return found
+            said = f"none here, but there observations were normalised ({missing})"
+            found["statistics"].append(said)
+        if any(self.scales.values()):
+            found["reward_scale"] = ["carried on"]
+        found["reward_scale"] += _fresh(self.scales, [*self.scales, *self.here])
+        if RETURN_SCALE in self.there.reward_scales and RETURN_SCALE not in self.scales:
+            found["reward_scale"].append("none here, but there rewards were divided by one")
+        return {what: "; ".join(said) for what, said in found.items() if said}
 
-    def _other_settings(self) -> Iterator[str]:
-        """Names the settings by which blocks compute something else from the same weights."""
-        own = [block.model_dump(mode="json") for block in self.cfg.network.blocks]
-        for number, pair in enumerate(zip(own, self.there.about.get("blocks", ()), strict=False)):
-            ours, theirs = pair
-            if not isinstance(theirs, dict) or ours["name"] != theirs.get("name"):
-                continue
-            for key in [key for key in ours if key not in SILENT and key in theirs]:
-                if ours[key] != theirs[key]:
-                    setting = f"network.blocks.{number}.{key}"
-                    yield f"init: {setting} is {ours[key]} here, it was {theirs[key]} there"
+
+def _fresh(carried: Mapping[str, bool], every: Iterable[str], why: str = "") -> list[str]:
+    """What of several parts begins anew, in short; its names only if others were carried on."""
+    fresh = [name for name, is_carried in carried.items() if not is_carried]
+    named = f": {listed(collapsed(fresh, every), 200)}" if any(carried.values()) else ""
+    return [f"fresh{named or why}"] if fresh else []
 
 
 def initialise(cfg: Config, agent: Agent) -> Start | None:
@@ -147,8 +152,9 @@ def initialise(cfg: Config, agent: Agent) -> Start | None:
     try:
         there = _read(source, cfg.init.checkpoint)
         here = loadable(agent)
-        other_actions = unlike(agent, there.spaces)
-        values, report = transfer(there.tensors, here, cfg.init, packed(agent), other_actions)
+        ours, theirs = cfg.agent.model_dump(mode="json"), there.settings.get("agent", {})
+        others = unlike(agent, there.spaces, ours, theirs)
+        values, report = transfer(there.tensors, here, cfg.init, packed(agent), others)
     except (ValueError, RunError) as error:
         said = str(error).removeprefix(f"{source}: ")
         raise ValueError(f"init.from={source}: {said}") from error
@@ -166,16 +172,14 @@ def _read(source: str, checkpoint: str) -> Weights:
 
 def _carry_scales(
     cfg: Config, agent: Agent, there: Weights, values: Mapping[str, Tensor]
-) -> tuple[str, ...] | None:
+) -> dict[str, bool]:
     """Carries the scales of rewards on; that of a part with weights only if they were loaded."""
-    scales = return_scales(agent)
-    if cfg.init.reward_scale == "fresh":
-        return () if scales else None
-    carried: list[str] = []
-    for name, scale in scales.items():
+    carried: dict[str, bool] = {}
+    for name, scale in return_scales(agent).items():
         part, dot, _ = name.partition(".")
         loaded = not dot or any(value.startswith(f"{part}.") for value in values)
-        if loaded and name in there.reward_scales:
+        fresh = cfg.init.reward_scale == "fresh" or not loaded
+        carried[name] = not fresh and name in there.reward_scales
+        if carried[name]:
             scale.moments = there.reward_scales[name]
-            carried.append(name)
-    return tuple(carried) if scales else None
+    return carried

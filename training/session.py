@@ -16,6 +16,7 @@ from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
 from ..agents.teacher_config import TaughtConfig
 from ..configs import Config
+from ..core.errors import RunError
 from . import preflight
 from .callbacks import Callback
 from .datasets.dataset_source import DatasetSource
@@ -134,14 +135,18 @@ def dataset_of(cfg: Config) -> str | None:
 
 
 def teacher_of(cfg: Config, trust: bool) -> Policy | None:
-    """The policy that teaches the agent, if one does. Raises ValueError or RunError."""
+    """The policy that teaches the agent, if one does. Raises ValueError, which names the key."""
     chosen = cfg.agent.teacher if isinstance(cfg.agent, TaughtConfig) else None
     if chosen is None or chosen.source is None:
         return None
     try:
-        return load(chosen.source, chosen.checkpoint, trust)
-    except ValueError as error:
+        policy = load(chosen.source, chosen.checkpoint, trust)
+        for name, tensor in policy.state_dict().items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} has numbers that are not finite (NaN or infinite)")
+    except (ValueError, RunError) as error:
         raise ValueError(f"agent.teacher.from={chosen.source}: {error}") from error
+    return policy
 
 
 def open_source(cfg: Config, policy: Policy, length: int) -> Source:

@@ -14,6 +14,11 @@ STATISTICS = "normalizer."
 """The beginning of the names of the observation statistics."""
 
 
+def is_statistic(name: str) -> bool:
+    """Whether a tensor is of observation statistics: the policy's, or those of another part."""
+    return f".{STATISTICS}" in f".{name}"
+
+
 @dataclass(frozen=True)
 class Report:
     """What of an agent was loaded.

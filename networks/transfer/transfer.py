@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .counterparts import RENAME, Named, check_chains, counterparts
 from .patterns import first_parts, matches, matching
-from .report import STATISTICS, Report, common, report
+from .report import STATISTICS, Report, common, is_statistic, report
 
 
 class InitConfig(
@@ -43,7 +43,8 @@ class InitConfig(
     """Where shapes differ. refuse: do not start; skip: the tensor stays new; new: its whole layer
     stays new; slice: the rows and columns that both have are loaded."""
     statistics: Literal["carry", "fresh"] = "carry"
-    """The statistics by which observations are normalised: carried on, or fresh."""
+    """The statistics by which observations are normalised: carried on, or fresh, those of
+    `agent.rnd` as well."""
     reward_scale: Literal["carry", "fresh"] = "carry"
     """The deviation of returns by which rewards are divided: carried on, or fresh."""
 
@@ -71,7 +72,7 @@ def transfer(
     here: Named,
     config: InitConfig,
     packed: Collection[str] = (),
-    unlike: Collection[str] = (),
+    unlike: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Tensor], Report]:
     """Computes what an agent starts from; changes nothing and draws no random numbers.
 
@@ -81,8 +82,8 @@ def transfer(
         config: What is loaded, and how.
         packed: Names here of layers whose first rows alone are of no use, such as gates: where the
             numbers of rows differ they are not sliced.
-        unlike: Names here whose numbers mean something else there, such as values of other actions.
-            They are treated as if their shapes differed, and never sliced.
+        unlike: Names here whose numbers mean something else there, each with what is said of it:
+            treated as if their shapes differed, and never sliced.
 
     Returns:
         The new values by name here, in the shapes and dtypes here; and the report.
@@ -90,6 +91,7 @@ def transfer(
     Raises:
         ValueError: Nothing can be loaded, or a tensor cannot be loaded as `config` says; names it.
     """
+    unlike = unlike or {}
     origin = counterparts(there, here, config.renames)
     given = {name: there[origin[name]] for name in _chosen(origin, there, here, config)}
     values = {n: x for n, x in given.items() if x.shape == here[n].shape and n not in unlike}
@@ -127,21 +129,22 @@ def _chosen(
         names = matching(origin, config.parts)
     except ValueError as error:
         raise ValueError(f"init.parts: {error}") from error
-    yield from (name for name in names if not name.startswith(STATISTICS))
+    yield from (name for name in names if not is_statistic(name))
     if config.statistics == "carry":
-        yield from (name for name in origin if name.startswith(STATISTICS))
+        yield from (n for n in origin if n.startswith(STATISTICS))
+        yield from (n for n in names if is_statistic(n) and not n.startswith(STATISTICS))
 
 
-def _refuse(differing: list[str], given: Named, here: Named, unlike: Collection[str]) -> None:
+def _refuse(differing: list[str], given: Named, here: Named, unlike: Mapping[str, str]) -> None:
     """Raises ValueError if tensors differ in their shapes."""
     if not differing:
         return
     name = differing[0]
     shapes = f"has the shape {list(given[name].shape)} there and {list(here[name].shape)} here"
     more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
+    other = "init.statistics=fresh" if is_statistic(name) else "init.parts without it"
     raise ValueError(
-        f"{name} {'is of other actions there' if name in unlike else shapes}{more}; take "
-        "init.shapes=skip, new or slice, or init.parts without it"
+        f"{name} {unlike.get(name, shapes)}{more}; take init.shapes=skip, new or slice, or {other}"
     )
 
 

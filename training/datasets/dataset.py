@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from ...core.errors import RunError, nearest, shorten
 from ...core.files import expanded
@@ -142,7 +143,10 @@ def _missing(folder: Path) -> str:
 
 
 def check(dataset: Dataset) -> None:
-    """Raises ValueError if the arrays are not those of a stream."""
+    """Raises ValueError if the arrays are not those of a stream, or of other actions.
+
+    Actions of a Box need only be finite: a policy chooses some that the environment clips.
+    """
     rows = len(dataset.first)
     pairs = zip(leaves(dataset.obs), space_leaves(dataset.observation_space), strict=True)
     shapes = [(leaf.shape, (rows, *(space.shape or ()))) for leaf, space in pairs]
@@ -153,3 +157,27 @@ def check(dataset: Dataset) -> None:
             raise ValueError(f"an array has the shape {found}, expected {wanted}")
     if not rows or not dataset.first[0] or (dataset.lengths < 1).any():
         raise ValueError("expected episodes of one step or more, the first one in row 0")
+    arrays = [*(("observation", leaf) for leaf in leaves(dataset.obs)), ("reward", dataset.reward)]
+    for what, array in (*arrays, ("discount", dataset.discount), ("action", dataset.action)):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise ValueError(f"the {what} in row {row} is not finite")
+    wrong = ~_possible(dataset.action, dataset.action_space)
+    wrong[dataset.begins[1:] - 1] = False  # no steps
+    if wrong.any():
+        row, space = int(wrong.argmax()), shorten(dataset.action_space)
+        raise ValueError(
+            f"the action {shorten(dataset.action[row])} in row {row} is not in {space}"
+        )
+
+
+def _possible(actions: np.ndarray, space: Space) -> np.ndarray:
+    """Which actions [R, *act] are in a discrete space, [R] bool; those of a Box all are."""
+    start, most = np.asarray(0), np.asarray(2)  # of MultiBinary
+    if isinstance(space, spaces.Box):
+        return np.ones(len(actions), bool)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        most = np.asarray(space.n if isinstance(space, spaces.Discrete) else space.nvec)
+        start = np.asarray(space.start)
+    fits = np.asarray((actions >= start) & (actions < start + most))
+    return np.logical_and.reduce(fits.reshape(len(actions), -1), axis=1)

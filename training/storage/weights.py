@@ -51,6 +51,10 @@ class Weights:
     """Of observations and actions."""
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """As far as it is known: `agent`, `env`, `blocks` of the network, `steps`."""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The run's settings `agent` and `network`; {} if they are not known."""
+    untrained: Sequence[str] = ()
+    """Modules of the policy that never learned: their tensors are left out."""
 
 
 def read(path: Path, which: str = layout.BEST) -> Weights:
@@ -118,22 +122,28 @@ def _of_checkpoint(path: Path, which: str | None) -> Weights:
     folder = path if which is None else checkpoint_folder.chosen(path / layout.CHECKPOINTS, which)
     (agent,) = checkpoint.read_branches(folder, ("agent",), without=("replay",))
     with strange(f"{folder}: not the checkpoint of an agent"):
-        policy = {key: x for key, x in agent.pop("policy").items() if isinstance(x, Tensor)}
+        untrained = tuple(map(str, agent.get("untrained", ())))  # older checkpoints do not say it
+        policy = {
+            key: x
+            for key, x in agent.pop("policy").items()
+            if isinstance(x, Tensor) and key.partition(".")[0] not in untrained
+        }
         spaces = [from_tree(space) for space in agent.get("spaces") or ()]
         named = policy | dict(_named(agent))
         scales = dict(_scales(agent))
-        about = {"steps": int(agent["steps"]), **_about(folder.parent.parent)}
-    return Weights(str(folder), named, scales, spaces or None, about)
+        settings = _settings(folder.parent.parent)
+        about: dict[str, Any] = {"steps": int(agent["steps"])}
+        if settings:
+            about |= {"agent": settings["agent"]["name"], "env": settings["env"]["id"]}
+            about["blocks"] = settings["network"]["blocks"]
+    settings = {key: settings[key] for key in ("agent", "network") if key in settings}
+    return Weights(str(folder), named, scales, spaces or None, about, settings, untrained)
 
 
-def _about(run: Path) -> dict[str, Any]:
-    """What the config.yaml of a run says of its weights, if it is there."""
+def _settings(run: Path) -> dict[str, Any]:
+    """The settings in the config.yaml of a run, if it is there."""
     file = run / layout.CONFIG
-    if not layout.is_run(run):
-        return {}
-    settings = read_file(file, str(file))
-    names = {"agent": settings["agent"]["name"], "env": settings["env"]["id"]}
-    return {**names, "blocks": settings["network"]["blocks"]}
+    return read_file(file, str(file)) if layout.is_run(run) else {}
 
 
 def _named(tree: Mapping[Any, Any], opening: str = "") -> Iterator[tuple[str, Tensor]]:

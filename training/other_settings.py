@@ -1,0 +1,76 @@
+"""Settings by which a run computes something else from weights than the run that they are from.
+
+other_settings(cfg, there, report.loaded)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..configs import Config
+from .storage.weights import Weights
+
+SILENT = ("name", "init", "timescale", "dropout")
+"""Settings of a block that do not change what its weights compute."""
+CHAINS = {"backbone": "blocks", "actor": "blocks", "critic": "critic", "critics": "critic"}
+"""The setting of the network that has the blocks of a part."""
+HEAD = "gaussian.log_std_min", "gaussian.log_std_max", "log_std_min", "log_std_max"
+"""Settings of an agent that change what its head makes of the same outputs."""
+
+
+def other_settings(cfg: Config, there: Weights, loaded: Mapping[str, str]) -> list[str]:
+    """What people are told of each of them.
+
+    Args:
+        cfg: The configuration of the run that starts.
+        there: The weights that it starts from.
+        loaded: Names of its tensors, with those there.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    network = {"blocks": there.about.get("blocks"), **there.settings.get("network", {})}
+    roots = [(one.partition(".")[0], other.partition(".")[0]) for one, other in loaded.items()]
+    for pair in dict.fromkeys(roots):
+        if pair[0] in CHAINS and pair[1] in CHAINS:
+            found |= _of_blocks(cfg.network.model_dump(mode="json"), network, pair)
+        elif pair == ("head", "head"):
+            ours, theirs = cfg.agent.model_dump(mode="json"), there.settings.get("agent", {})
+            values = {f"agent.{key}": (_at(ours, key), _at(theirs, key)) for key in HEAD}
+            found |= {key: both for key, both in values.items() if _at(theirs, "name")}
+    return [
+        f"{key} is {_shown(ours)} here, it was {_shown(theirs)} there"
+        for key, (ours, theirs) in found.items()
+        if ours != theirs
+    ]
+
+
+def _of_blocks(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], pair: tuple[str, str]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The settings that both have of each block of a part here and of one there, by key."""
+    chains: list[Any] = []
+    place = "blocks"
+    for network, root in zip((ours, theirs), pair, strict=True):
+        own = network.get("critic") if CHAINS[root] == "critic" else None
+        place = place if own is None else "critic"
+        chains.append(network.get("blocks") if own is None else own)
+    if not all(isinstance(chain, list) for chain in chains):
+        return
+    for number, (own, other) in enumerate(zip(*chains, strict=False)):
+        if isinstance(other, dict) and own["name"] == other.get("name"):
+            for key in own:
+                if key not in SILENT and key in other:
+                    yield f"network.{place}.{number}.{key}", (own[key], other[key])
+
+
+def _at(tree: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    for name in key.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
+
+
+def _shown(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
