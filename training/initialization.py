@@ -19,12 +19,12 @@ from torch import Tensor
 from ..agents.agent import Agent
 from ..agents.loading import loadable, packed, return_scales, take_over, unlike
 from ..configs import Config
+from ..configs.other_settings import other_settings
 from ..core.errors import RunError, listed
 from ..core.files import expanded
 from ..networks.transfer.patterns import collapsed
 from ..networks.transfer.report import STATISTICS, Report, is_statistic
 from ..networks.transfer.transfer import transfer
-from .other_settings import other_settings
 from .storage import weights
 from .storage.weights import Weights
 from .tracking import wandb_artifacts
@@ -75,7 +75,8 @@ class Start:
             yield f"init: not used, because they never learned: {names}"
         for what, state in self._carried().items():
             yield f"init: {what.replace('_', ' ')}: {state}"
-        for said in other_settings(self.cfg, self.there, report.loaded):
+        settings, blocks = self.there.settings, self.there.about.get("blocks")
+        for said in other_settings(self.cfg, settings, blocks, report.loaded):
             yield f"init: {said}"
 
     def facts(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Settings by which a run computes something else from weights than the run that they are from.
 
-other_settings(cfg, there, report.loaded)
+other_settings(cfg, settings, blocks, loaded)
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..configs import Config
-from .storage.weights import Weights
+from .config import Config
 
 SILENT = ("name", "init", "timescale", "dropout")
 """Settings of a block that do not change what its weights compute."""
@@ -19,22 +18,25 @@ HEAD = "gaussian.log_std_min", "gaussian.log_std_max", "log_std_min", "log_std_m
 """Settings of an agent that change what its head makes of the same outputs."""
 
 
-def other_settings(cfg: Config, there: Weights, loaded: Mapping[str, str]) -> list[str]:
+def other_settings(
+    cfg: Config, there: Mapping[str, Any], blocks: Any, loaded: Mapping[str, str]
+) -> list[str]:
     """What people are told of each of them.
 
     Args:
         cfg: The configuration of the run that starts.
-        there: The weights that it starts from.
-        loaded: Names of its tensors, with those there.
+        there: What the config.yaml of the other run has, as far as there is one.
+        blocks: The backbone's blocks that the weights themselves name.
+        loaded: Names of the tensors here, with those there.
     """
     found: dict[str, tuple[Any, Any]] = {}
-    network = {"blocks": there.about.get("blocks"), **there.settings.get("network", {})}
+    network = {"blocks": blocks, **there.get("network", {})}
     roots = [(one.partition(".")[0], other.partition(".")[0]) for one, other in loaded.items()]
     for pair in dict.fromkeys(roots):
         if pair[0] in CHAINS and pair[1] in CHAINS:
             found |= _of_blocks(cfg.network.model_dump(mode="json"), network, pair)
         elif pair == ("head", "head"):
-            ours, theirs = cfg.agent.model_dump(mode="json"), there.settings.get("agent", {})
+            ours, theirs = cfg.agent.model_dump(mode="json"), there.get("agent", {})
             values = {f"agent.{key}": (_at(ours, key), _at(theirs, key)) for key in HEAD}
             found |= {key: both for key, both in values.items() if _at(theirs, "name")}
     return [
