@@ -83,6 +83,14 @@ class Freezing:
         self._go_on(max(due, self.stage))
         return {"train/frozen": torch.tensor(float(self._frozen()))} if self._freezes else {}
 
+    def check_statistics(self) -> None:
+        """Raises ValueError if statistics are frozen that are of no observation."""
+        if any(normalizer.frozen and not normalizer.seen for normalizer in self._statistics):
+            raise ValueError(
+                "agent.freeze: normalizer.* is frozen before there are statistics; expected "
+                "normalizer.*: 0 as its last pattern, or init.from=RUN, which has statistics"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The stage."""
         return {"stage": self.stage}

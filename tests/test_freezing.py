@@ -23,6 +23,7 @@ from neuraxis.core.rollout import Rollout
 from neuraxis.networks import build
 from neuraxis.networks.depth import layers
 from neuraxis.networks.transfer.patterns import matches
+from neuraxis.training.session import prepare
 
 from .helpers import WITH_NETWORK, Training, claimed, config, fitting, quick, training
 
@@ -298,6 +299,25 @@ def test_patterns_come_back_from_a_stored_configuration(tmp_path: Path) -> None:
     assert list(dict(again.agent)["freeze"]) == ["actor.*", "*", "actor.blocks.0.*"]
     other = load(["agent.freeze={head.*: 9000}"], tmp_path / "config.yaml")
     assert dict(other.agent)["freeze"] == {"head.*": 9000}
+
+
+@pytest.mark.parametrize("freeze", ["{normalizer.*: null}", '{"*": 0.5}'])
+def test_statistics_of_nothing_are_not_frozen(freeze: str, tmp_path: Path) -> None:
+    """They would shift and scale nothing, and cut what is beyond 10; those of a run may be."""
+    small = ("wandb.mode=disabled", "device=cpu", "num_envs=2", "agent.n_steps=8")
+    small = (*small, "total_steps=48", "agent.normalize_observations=true", "eval.final_episodes=1")
+    frozen = (*small, f"agent.freeze={freeze}")
+    message = r"^agent\.freeze: normalizer\.\* is frozen before .* expected .*0 .*or init\.from=RUN"
+    for more in ((), (f"init.from={tmp_path}/run", "init.statistics=fresh")):
+        if more:
+            prepare(load([*small, f"run_dir={tmp_path}/run"])).run()
+        with pytest.raises(ValueError, match=message) as refused:
+            prepare(load([*frozen, *more, f"run_dir={tmp_path}/bad"]))
+        assert "\n" not in str(refused.value) and not (tmp_path / "bad").exists()
+    words = (*frozen, f"init.from={tmp_path}/run", f"run_dir={tmp_path}/good")
+    assert prepare(load(words)).run().summary["status"] == "finished"
+    moving = (*small, 'agent.freeze={"*": 0.5, normalizer.*: 0}', f"run_dir={tmp_path}/moving")
+    prepare(load(moving)).source.close()
 
 
 def test_nothing_treated_is_nothing_done() -> None:

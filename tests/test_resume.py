@@ -60,7 +60,7 @@ CASES = {
     "ppo-rnd": (*PPO, "agent.rnd.coef=0.5", "agent.rnd.batch_size=16", "groups=2"),
     "ppo-thaw": (
         *(*PPO, "network.blocks.0.norm=batch", "agent.layer_decay=0.5", "network.shared=true"),
-        'agent.freeze={backbone.*: 0.4, "*.bias": 0.8, normalizer.*: 0.4}',
+        'agent.freeze={backbone.*: 0.4, "*.bias": 0.8}',
         "agent.normalize_observations=true",
     ),
     "sac-thaw": (*SAC, "agent.freeze={critics.*: 150, temperature.*: 260, head.*: 320}"),
