@@ -23,6 +23,7 @@ from neuraxis.core.rollout import Rollout
 from neuraxis.networks import build
 from neuraxis.networks.depth import layers
 from neuraxis.networks.transfer.patterns import matches
+from neuraxis.training.preflight import notes
 from neuraxis.training.session import prepare
 
 from .helpers import WITH_NETWORK, Training, claimed, config, fitting, quick, training
@@ -299,6 +300,19 @@ def test_patterns_come_back_from_a_stored_configuration(tmp_path: Path) -> None:
     assert list(dict(again.agent)["freeze"]) == ["actor.*", "*", "actor.blocks.0.*"]
     other = load(["agent.freeze={head.*: 9000}"], tmp_path / "config.yaml")
     assert dict(other.agent)["freeze"] == {"head.*": 9000}
+
+
+@pytest.mark.parametrize(("total", "begins"), [(256, 128), (257, 256)])
+def test_a_thaw_that_never_comes_is_said(total: int, begins: int) -> None:
+    """It comes where a rollout of these 128 steps begins at its step or after."""
+    words = ("env=Pendulum-v1", "num_envs=8", "agent.n_steps=16", "agent.n_epochs=1")
+    run = training(*words, f"total_steps={total}", "agent.freeze={head.*: 129}")
+    (note,) = notes(run.cfg, run.agent)
+    assert "; a thaw comes at 129 steps" in note
+    late = "the last rollout begins at about 128 steps, and what thaws after that never learns"
+    assert (late in note) == (begins == 128)
+    assert len(list(run.run())) == begins / 128 + 1
+    assert run.agent.freezing.stage == (begins == 256)
 
 
 @pytest.mark.parametrize("freeze", ["{normalizer.*: null}", '{"*": 0.5}'])
