@@ -372,3 +372,5 @@ def test_an_agent_that_would_ignore_it_is_refused(
     training("agent=own.agent")
     with pytest.raises(ValueError, match=r"agent=own.agent does not call `execute`"):
         training("agent=own.agent", "agent.layer_decay=0.5")
+    with pytest.raises(ValueError, match=r"^agent\.augment: agent=own.agent .* `augmentation`"):
+        training("agent=own.agent", "agent.augment.noise=0.1")

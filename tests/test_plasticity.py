@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,12 +176,40 @@ def test_without_an_interval_there_is_none() -> None:
         (("agent.plasticity.shrink=1",), r"agent\.plasticity\.shrink=1: .*less than 1"),
         (("agent.plasticity.reset=body",), r"agent\.plasticity\.reset=body: .*heads"),
         (("agent.plasticity.reset_interval=-1",), r"reset_interval=-1"),
+        (("agent.plasticity.shrink=0.6",), r"plasticity\.shrink=0\.6: expected .*shrink_interval"),
+        (("agent.plasticity.reset=all",), r"plasticity\.reset=all: expected .*reset_interval"),
     ],
 )
 def test_what_is_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         build("dqn", *words)
     assert "\n" not in str(refused.value)
+
+
+OWN = """
+from neuraxis.agents.dqn import DQN
+
+
+class Own(DQN):
+    class Config(DQN.Config, frozen=True):
+        name: str = "forgets"
+
+    def build_replay(self):
+        self.makers.clear()
+        return super().build_replay()
+"""
+
+
+def test_an_agent_that_would_ignore_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "forgets").mkdir()
+    (tmp_path / "forgets" / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("agent=forgets.own", "agent.learning_starts=8")
+    training(*words)
+    with pytest.raises(ValueError, match=r"^agent\.plasticity: agent=forgets\.own .* `makers`"):
+        training(*words, "agent.plasticity.reset_interval=100")
 
 
 def test_agents_without_a_replay_have_none() -> None:
