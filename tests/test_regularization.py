@@ -42,18 +42,22 @@ def test_coefficients_of_0_are_none_to_the_last_bit(agent: str) -> None:
     none, metrics = trained(agent)
     zero, _ = trained(agent, "agent.l1=0", "agent.l2=0", "agent.weight_decay=0")
     assert digest(none.agent) == digest(zero.agent)
-    assert not {"loss/l1", "loss/l2"} & metrics.keys()
+    assert not {"loss/l1", "loss/l2", "loss/weight_decay"} & metrics.keys()
 
 
 @pytest.mark.parametrize("agent", WITH_NETWORK)
 def test_penalties_shrink_all_weight_matrices_that_are_trained(agent: str) -> None:
     """Their sums over all of them, each once, are what is logged."""
-    run, metrics = trained(agent, "agent.l1=0.3", "agent.l2=0.2")
+    run, metrics = trained(agent, "agent.l1=0.3", "agent.l2=0.2", "agent.weight_decay=0.1")
     weights = matrices(run)
     sizes = [weight.abs().sum() for weight in weights]
     assert metrics["loss/l1"] == pytest.approx(float(sum(sizes)), rel=1e-4)
     squares = sum(weight.square().sum() for weight in weights)
     assert metrics["loss/l2"] == pytest.approx(0.5 * float(squares), rel=1e-4)
+    decayed = [weight for o in run.agent.optimizers.values() for weight in o.decayed]
+    assert len(decayed) == len(weights) or agent == "trpo"  # whose actor has no optimizer
+    squares = sum(weight.detach().square().sum() for weight in decayed)
+    assert metrics["loss/weight_decay"] == pytest.approx(0.5 * float(squares), rel=1e-4)
     plain = matrices(trained(agent)[0])
     assert all(size < other.abs().sum() for size, other in zip(sizes, plain, strict=True))
 
