@@ -12,15 +12,14 @@ from torch import nn
 from neuraxis.agents import trpo, updates
 from neuraxis.networks.layers import decayed_parameters
 
-from .helpers import WITH_NETWORK, Training, action_words, claimed, quick, training
+from .helpers import LEARNERS, VARIANTS, Training, action_words, kind_of, quick, training
 
 SMALL = ("num_envs=2", "env.time_limit=20", "network.blocks.0.sizes=[8]")
 
 
 def build(agent: str, *words: str) -> Training:
-    return training(
-        f"agent={agent}", *quick(agent), *action_words(claimed(agent)[0]), *SMALL, *words
-    )
+    own = f"agent={agent}", *VARIANTS.get(agent, ()), *quick(agent)
+    return training(*own, *action_words(kind_of(agent)), *SMALL, *words)
 
 
 def trained(agent: str, *words: str, rollouts: int = 4) -> tuple[Training, dict[str, float]]:
@@ -38,7 +37,7 @@ def digest(agent: Any) -> str:
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_coefficients_of_0_are_none_to_the_last_bit(
     agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,7 +50,7 @@ def test_coefficients_of_0_are_none_to_the_last_bit(
     assert not {"loss/l1", "loss/l2", "loss/weight_decay"} & metrics.keys()
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_penalties_shrink_all_weight_matrices_that_are_trained(agent: str) -> None:
     """Their sums over all of them, each once, are what is logged."""
     run, metrics = trained(agent, "agent.l1=0.3", "agent.l2=0.2", "agent.weight_decay=0.1")
@@ -68,7 +67,7 @@ def test_penalties_shrink_all_weight_matrices_that_are_trained(agent: str) -> No
     assert all(size < other.abs().sum() for size, other in zip(sizes, plain, strict=True))
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_only_what_a_loss_trains_is_in_train_mode(agent: str) -> None:
     """Acting, targets, values, old log-probabilities and what a loss only reads have no masks.
 
