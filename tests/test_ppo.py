@@ -44,6 +44,7 @@ def digest(module: torch.nn.Module) -> str:
 
 def terms(run: Training) -> list[dict[str, Tensor]]:
     """What each update of one `learn` reported."""
+    run.agent.thaw()  # makes `run_update` anew
     plain, seen = run.agent.run_update, []
 
     def update(batch: Any) -> dict[str, Tensor]:
@@ -131,6 +132,21 @@ def test_the_first_ratio_is_1_with_augmentation(
 ) -> None:
     words = (f"network.blocks.0.dropout={dropout}", f"agent={agent}")
     assert_first_ratio_is_1(build(network, setting, *words))
+
+
+@pytest.mark.parametrize("agent", [*AGENTS, "a2c"])
+def test_the_first_ratio_is_1_with_all_regularizers_at_once(agent: str) -> None:
+    """In two kinds of norm, before, at and after a thaw."""
+    block = "{name: mlp, sizes: [16], norm: batch_renorm, dropout: 0.3, weight_norm: spectral}"
+    words = (
+        f"network.blocks=[{block}, {{name: gru, size: 16, layers: 2, dropout: 0.3, norm: layer}}]",
+        *("agent.normalize_observations=true", "agent.augment.noise=0.3", "agent.l1=1e-3"),
+        *("agent.l2=1e-3", "agent.weight_decay=0.1", "agent.layer_decay=0.5", "total_steps=256"),
+        "agent.freeze={actor.blocks.0.*: 0.2, critic.blocks.1.*: null}",
+    )
+    run = training(f"agent={agent}", *WORDS, *words)
+    assert_first_ratio_is_1(run)
+    assert run.agent.freezing.stage == 1
 
 
 def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
