@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.rollout import Rollout
 from ..core.space_trees import to_tree
 from ..core.tree import map_tree
+from .augmentation import Augmentation
 from .policies.policy import Policy
 from .setup import AgentConfig, Setup
 from .teacher import Teacher
@@ -35,6 +36,8 @@ class Agent(Updates, Generic[P]):
     """
 
     Config: ClassVar[type[AgentConfig]]
+    augmentation: Augmentation | None = None
+    """What changes the observations that it learns from; None: nothing does."""
     policy: P
     rollout_length: int
     """T of the rollouts that it learns from."""

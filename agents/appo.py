@@ -59,6 +59,7 @@ class APPO(PPO):
         metrics = {"policy/rho": masked_mean(rho, rollout.valid)}
         return target - value[:-1], estimates, metrics
 
-    def log_prob_of_old(self, batch: Any) -> Tensor:
-        """See `PPO.log_prob_of_old`: those of the policy that acted."""
-        return super().log_prob_of_old(batch) - batch["moved"]
+    def said_before(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """See `PPO.said_before`: log-probabilities of the policy that acted."""
+        log_prob, value = super().said_before(batch)
+        return log_prob - batch["moved"], value

@@ -12,6 +12,8 @@ from ..core.errors import shorten
 from ..core.registry import find_class, summaries
 from ..networks.backbone import NetworkConfig, may_remember
 from .agent import Agent
+from .augmentation import AugmentConfig
+from .off_policy import OffPolicyAgent
 from .setup import AgentConfig, GradientConfig, Setup
 
 _PACKAGE = "neuraxis.agents"
@@ -47,13 +49,30 @@ def build(config: AgentConfig, setup: Setup) -> Agent[Any]:
     _check_actions(chosen, config, setup)
     _check_network(chosen, config, setup)
     agent = chosen(config, setup)
-    if isinstance(config, GradientConfig) and config.treats_parts and agent.freezing is None:
-        raise ValueError(
-            f"agent.freeze, agent.learning_rate_factors and agent.layer_decay: agent={config.name} "
-            "does not call `execute`, and has neither"
-        )
+    _check_ignored(agent, config)
     _check_memory(agent, config, setup)
     return agent
+
+
+def _check_ignored(agent: Agent[Any], config: AgentConfig) -> None:
+    """Raises ValueError if an agent of a person's own would ignore a setting that it has."""
+    own = f"agent={config.name}"
+    if isinstance(config, GradientConfig):
+        if config.treats_parts and agent.freezing is None:
+            raise ValueError(
+                f"agent.freeze, agent.learning_rate_factors and agent.layer_decay: {own} "
+                "does not call `execute`, and has neither"
+            )
+        if config.augment != AugmentConfig() and agent.augmentation is None:
+            raise ValueError(
+                f"agent.augment: {own} has no `augmentation`; expected a FreshAgent that calls "
+                "`execute`, an OffPolicyAgent, or no agent.augment.KEY="
+            )
+    if isinstance(agent, OffPolicyAgent) and agent.plasticity is not None and not agent.makers:
+        raise ValueError(
+            f"agent.plasticity: {own} has no `makers` of fresh networks; expected one for each "
+            "optimizer, or no agent.plasticity.KEY="
+        )
 
 
 def _check_actions(chosen: type[Agent[Any]], config: AgentConfig, setup: Setup) -> None:

@@ -83,6 +83,14 @@ class Freezing:
         self._go_on(max(due, self.stage))
         return {"train/frozen": torch.tensor(float(self._frozen()))} if self._freezes else {}
 
+    def check_statistics(self) -> None:
+        """Raises ValueError if statistics are frozen that are of no observation."""
+        if any(normalizer.frozen and not normalizer.seen for normalizer in self._statistics):
+            raise ValueError(
+                "agent.freeze: normalizer.* is frozen before there are statistics; expected "
+                "normalizer.*: 0 as its last pattern, or init.from=RUN, which has statistics"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The stage."""
         return {"stage": self.stage}
@@ -103,8 +111,13 @@ class Freezing:
         for normalizer, thaws in self._statistics.items():
             normalizer.frozen = thaws > stage
 
-    def notes(self, compiled: bool) -> Iterator[str]:
-        """Notes for the start of a run; `compiled`: whether the update is compiled."""
+    def notes(self, compiled: bool, rollout: int) -> Iterator[str]:
+        """Notes for the start of a run.
+
+        Args:
+            compiled: Whether the update is compiled.
+            rollout: Steps of a rollout without resets.
+        """
         if self._freezes:
             count = sum(p.numel() for p in _parameters(self._vectors))
             line = f"agent.freeze: {self._frozen():,} of {count:,} parameters are frozen"
@@ -112,6 +125,10 @@ class Freezing:
                 steps = " and ".join(f"{math.ceil(self._step(t)):,}" for t in self._thaws)
                 line += f"; a thaw comes at {steps} steps"
                 line += ", where the update is compiled again" if compiled else ""
+                begin = (self._total - 1) // rollout * rollout
+                if self._step(self._thaws[-1]) > begin:
+                    line += f", but the last rollout begins at about {begin:,} steps"
+                    line += ", and what thaws after that never learns"
             yield line
 
     def _step(self, until: float) -> float:

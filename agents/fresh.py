@@ -47,8 +47,6 @@ class FreshAgent(Agent[P]):
     optimizer: Optimizer
     veto: Veto | None = None
     """Decides whether a step is forbidden; if so, no further step of the rollout is taken."""
-    augmentation: Augmentation | None = None
-    """What changes the observations of minibatches."""
 
     def __init__(self, config: FreshConfig, setup: Setup) -> None:
         super().__init__(config, setup)

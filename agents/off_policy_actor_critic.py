@@ -4,8 +4,8 @@ A policy acts and critics value its actions; the critics learn n-step returns fr
 target network of theirs makes the bootstrap values. An algorithm says what these are, how the
 policy learns, and in which order an update takes its steps.
 
-Without a target network (`tau=null`) the critics value the pairs of a step and of its successor in
-one pass, so that batch statistics are those of both, as in "CrossQ" by Bhatt et al. (2024).
+Without a target network (`tau=null`) the critics value a step and its successor in one pass in
+train mode, as in "CrossQ" by Bhatt et al. (2024): batch statistics and dropout masks are of both.
 
 With memory the policy's is stored where rollouts begin, as in R2D2, and runs through `burn_in`
 without gradient. The critics' begins empty in each window, as in "Recurrent model-free RL can be a

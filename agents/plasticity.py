@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from ..core.stateful import Stateful
@@ -34,6 +34,14 @@ class PlasticityConfig(BaseModel, frozen=True, extra="forbid", use_attribute_doc
     """Environment steps after which all weights shrink and are perturbed; 0: never."""
     shrink: float = Field(default=0.8, gt=0, lt=1)
     """Share of the weights that stays then; the rest is fresh weights."""
+
+    @model_validator(mode="after")
+    def _at_intervals(self) -> PlasticityConfig:
+        for name, key in (("reset", "reset_interval"), ("shrink", "shrink_interval")):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default and not getattr(self, key):
+                raise ValueError(f"{name}={value}: expected agent.plasticity.{key} above 0 with it")
+        return self
 
 
 class Plasticity:

@@ -7,7 +7,7 @@ feed-forward networks learn from single steps: their sequences have length 1.
 Deviations: values and log-probabilities are computed in `learn` (see `AdvantageAgent`): acting is
 cheaper. With dropout or batch normalisation the old log-probabilities are computed again in each
 update, with its masks and statistics, and where observations are augmented, of these; otherwise the
-ratios would not begin at 1.
+ratios would not begin at 1. So are the values around which `clip_range_vf` clips.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ class PPO(AdvantageAgent):
         return self.shuffled(batch, self.config.n_epochs)
 
     def augmented(self, minibatch: Any, augment: Augmentation) -> Any:
-        """See `FreshAgent.augmented`: the old log-probabilities are of the same observations."""
+        """See `FreshAgent.augmented`: the old policy is asked about the same observations."""
         batch = super().augmented(minibatch, augment)
         if not self.differs:  # else the loss asks
-            batch["log_prob"] = self.log_prob_of_old(batch)
+            batch["log_prob"], batch["value"] = self.said_before(batch)
         return batch
 
     def coefficients(self) -> Terms:
@@ -121,14 +121,14 @@ class PPO(AdvantageAgent):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """The clipped objective, the value error and the entropy bonus of a minibatch."""
-        cfg, policy, old = self.config, self.policy, batch["log_prob"]
+        cfg, policy, old = self.config, self.policy, (batch["log_prob"], batch["value"])
         if self.differs:  # under the same masks (Hausknecht & Wagener 2022)
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-                old = self.log_prob_of_old(batch)
+                old = self.said_before(batch)
         params, value, _ = policy(batch["obs"], batch["state"], batch["first"])
-        log_ratio = policy.head.log_prob(params, batch["action"]) - old
+        log_ratio = policy.head.log_prob(params, batch["action"]) - old[0]
         surrogate = clipped_surrogate(log_ratio, batch["advantage"], batch["clip_range"])
-        error = value_loss(value, batch["target"], batch["value"], batch.get("clip_range_vf"))
+        error = value_loss(value, batch["target"], old[1], batch.get("clip_range_vf"))
         seen = params if cfg.ent_coef else map_tree(Tensor.detach, params)  # needs no gradient
         entropy = policy.head.entropy(seen)
         total = torch.add(surrogate, error, alpha=cfg.vf_coef)
@@ -143,11 +143,11 @@ class PPO(AdvantageAgent):
         return (total * batch["weight"]).sum(), terms
 
     @torch.no_grad()
-    def log_prob_of_old(self, batch: Batch) -> Tensor:
-        """Log-probabilities [L, N] by the policy that acted, for this minibatch's observations."""
+    def said_before(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and values [L, N] of a minibatch by the weights before its rollout."""
         assert self.old is not None
-        params, _, _ = self.old(batch["obs"], batch["state"], batch["first"])
-        return self.old.head.log_prob(params, batch["action"])
+        params, value, _ = self.old(batch["obs"], batch["state"], batch["first"])
+        return self.old.head.log_prob(params, batch["action"]), value
 
     def too_far(self, terms: Terms) -> bool:
         """Whether the KL divergence of all learners' steps exceeds 1.5 times `target_kl`."""

@@ -55,8 +55,8 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         learning_rate: float = Field(default=3e-4, gt=0)
         """Step of the optimizers, of actor, critics and temperature."""
         tau: float | None = Field(default=0.005, gt=0, le=1)
-        """Share of the newest weights that the target critics take after each update; null: there
-        are none, and a batch norm in the critics has the statistics of both states (CrossQ)."""
+        """Share of the newest weights that target critics take after each update; null: none; one
+        pass in train mode values both states: batch norms see both, dropout masks both (CrossQ)."""
         n_quantiles: int = Field(default=1, gt=0)
         """Quantiles of the return that each critic learns (TQC); 1: its mean alone."""
         top_quantiles_to_drop_per_net: int = Field(default=2, ge=0)

@@ -96,6 +96,8 @@ class Teacher:
     def coef(self, progress: float) -> float:
         """The weight of the distance in the loss at a share of the run."""
         config = self.config
+        if config.fraction < 1 and progress >= config.fraction:
+            return 0.0  # of a constant weight, too
         return float(scheduled(config.coef, config.schedule, progress / config.fraction))
 
     def distance(self, output: Any, advice: Tensor) -> Tensor:

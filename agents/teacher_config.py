@@ -28,7 +28,7 @@ class TeacherConfig(
     schedule: Shape = "linear"
     """How this weight falls to 0."""
     fraction: float = Field(default=1.0, gt=0, le=1)
-    """Share of the run after which it is 0."""
+    """Share of the run after which it is 0; 1: it falls as `schedule` says, or never."""
     temperature: float = Field(default=0.01, gt=0)
     """Temperature of the softmax that turns a teacher's action values into probabilities."""
 

@@ -127,8 +127,6 @@ class Updates(Claims):
             share_statistics(modules, replicas.sum)
         self.execution = choose(setup.compile, updates, reason, self.device)
         self._wrap()
-        if self.freezing is not None:
-            self.notes += (*self.freezing.notes(self.execution == "compiled"),)
 
     def _wrap(self) -> None:
         parts, replicas = self.parts.values(), self.setup.replicas

@@ -16,6 +16,7 @@ from neuraxis.agents.policies.policy import Policy
 from neuraxis.agents.replay.replay import Replay
 from neuraxis.agents.replay.sample import Sample
 from neuraxis.configs import Config, load
+from neuraxis.configs.groups import read
 from neuraxis.core.rollout import Rollout
 from neuraxis.core.tree import map_tree
 from neuraxis.envs import EnvConfig, make
@@ -39,9 +40,14 @@ ACTIONS = {
 """Kinds of actions, as `env.kwargs.action_space` of the identity environment names them."""
 
 
+def file_of(agent: str) -> str:
+    """The agent behind a preset, or the agent itself."""
+    return (read("agent", agent) or {"name": agent})["name"]
+
+
 def claimed(agent: str) -> list[str]:
     """The kinds of actions that an agent claims."""
-    kinds = agent_class(agent).action_spaces
+    kinds = agent_class(file_of(agent)).action_spaces
     return [name for name, kind in ACTIONS.items() if issubclass(kind, kinds)]
 
 
@@ -54,6 +60,28 @@ def action_words(kind: str, size: int = 5) -> tuple[str, ...]:
 REWARDED = [name for name in agent_names() if agent_class(name).rewarded]
 """The agents that learn from rewards alone."""
 WITH_NETWORK = [name for name in agent_names() if agent_class(name).has_network]
+VARIANTS = {
+    "crossq": ("network.critic=[{name: mlp, sizes: [6], norm: batch_renorm, dropout: 0.2}]",),
+    "iqn": ("agent.noisy=true", "agent.dueling=true", "agent.dueling_size=6"),
+    "r2d2": (
+        *("network=lstm", "network.blocks.1.size=5", "agent.n_step=2", "agent.train_freq=4"),
+        *("agent.sequence_length=4", "agent.burn_in=4"),
+    ),
+    "tqc": (),
+}
+"""Presets that reach code which no agent reaches by itself, and words for them: no target network
+and batch renormalisation; fractions of the return, and noisy layers; a memory in the replay, and a
+burn-in; quantiles of two critics. The others have no law of their own: a2c and ddpg have other
+numbers than ppo and td3, c51 and qr_dqn less than iqn, and rainbow is c51 with iqn's layers."""
+LEARNERS = [*WITH_NETWORK, *VARIANTS]
+"""All on which a law of every agent with a network is tested."""
+BOXED = "crossq", "impala", "tqc", "trpo"
+"""Those of them that are tested on Box actions, though they take discrete ones, too."""
+
+
+def kind_of(learner: str) -> str:
+    """The kind of actions that one of `LEARNERS` is tested on."""
+    return "box" if learner in BOXED else claimed(learner)[0]
 
 
 def some_pairs(
@@ -73,7 +101,7 @@ def some_pairs(
 
 def fitting(agent: str, *words: str) -> tuple[str, ...]:
     """Those of the words whose settings an agent has."""
-    cls = agent_class(agent)
+    cls = agent_class(file_of(agent))
 
     def fits(word: str) -> bool:
         section, _, key = word.partition("=")[0].partition(".")
@@ -92,7 +120,7 @@ def epochs(agent: str) -> int:
 
 def quick(agent: str) -> tuple[str, ...]:
     """Words with which an agent of any family learns at once, and little."""
-    if issubclass(agent_class(agent), OffPolicyAgent):
+    if issubclass(agent_class(file_of(agent)), OffPolicyAgent):
         return "agent.learning_starts=8", "agent.gradient_steps=1", "agent.batch_size=4"
     return fitting(agent, "agent.n_steps=8", "agent.batch_size=16", "agent.n_epochs=1")
 

@@ -148,7 +148,7 @@ def test_targets_of_fresh_rollouts_are_of_what_was_seen() -> None:
         found.append(minibatch)
     plain, noisy = found
     same = {name for name in plain if torch_equal(plain[name], noisy[name])}
-    assert set(plain) - same == {"obs", "log_prob"}
+    assert set(plain) - same == {"obs", "log_prob", "value"}, "the last two are the old policy's"
 
 
 def torch_equal(one: Any, other: Any) -> bool:

@@ -23,21 +23,34 @@ from neuraxis.core.rollout import Rollout
 from neuraxis.networks import build
 from neuraxis.networks.depth import layers
 from neuraxis.networks.transfer.patterns import matches
+from neuraxis.training.preflight import notes
+from neuraxis.training.session import prepare
 
-from .helpers import WITH_NETWORK, Training, claimed, config, fitting, quick, training
+from .helpers import (
+    LEARNERS,
+    VARIANTS,
+    WITH_NETWORK,
+    Training,
+    config,
+    file_of,
+    fitting,
+    kind_of,
+    quick,
+    training,
+)
 
-BLOCKS = "{name: mlp, sizes: [6], norm: batch, dropout: 0.2}, {name: mlp, sizes: [5]}"
-OFTEN = "dqn", "sac", "td3"
-"""Agents that learn from rollouts of four steps."""
-COMMON = (f"network.blocks=[{BLOCKS}]", "num_envs=4", "agent.normalize_observations=true")
-EXPLORATION = "epsilon", "noise_std", "share"
-"""Of a policy, which no pattern freezes."""
+FIRST = "{name: mlp, sizes: [6], norm: batch, dropout: 0.2}"
+COMMON = ("num_envs=4", "agent.normalize_observations=true")
+EXPLORATION = "epsilon", "noise_std", "share", "noise_in", "noise_out"
+"""Of a policy and of noisy layers, which no pattern freezes."""
 
 
 def words(agent: str, *more: str) -> tuple[str, ...]:
-    env = "CartPole-v1" if "discrete" in claimed(agent) else "Pendulum-v1"
+    env = "Pendulum-v1" if kind_of(agent) == "box" else "CartPole-v1"
     few = () if agent == "pqn" else ("agent.max_grad_norm=0.5",)
-    return f"agent={agent}", f"env={env}", *COMMON, *quick(agent), *few, *more
+    second = "{name: lstm}" if agent == "r2d2" else "{name: mlp, sizes: [5]}"
+    blocks, own = f"network.blocks=[{FIRST}, {second}]", VARIANTS.get(agent, ())
+    return f"agent={agent}", f"env={env}", blocks, *COMMON, *own, *quick(agent), *few, *more
 
 
 def learn(agent: Agent[Any], rollouts: Sequence[Rollout[Tensor]]) -> list[dict[str, Tensor]]:
@@ -81,12 +94,13 @@ def chosen(agent: Agent[Any], *patterns: str) -> dict[str, Tensor]:
         if isinstance(module, nn.Module):
             state = (module.network if isinstance(module, TargetNetwork) else module).state_dict()
             for name, tensor in state.items():
-                if name not in EXPLORATION and any(matches(home + name, p) for p in patterns):
+                own = name.rpartition(".")[2]
+                if own not in EXPLORATION and any(matches(home + name, p) for p in patterns):
                     found[f"{part}.{name}"] = tensor.clone()
     return found
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_what_is_frozen_never_changes(agent: str) -> None:
     """Not by a step, by dropout, by the statistics of a norm, nor in a target network."""
     parts = "backbone.*", "normalizer.*"
@@ -104,7 +118,7 @@ def test_what_is_frozen_never_changes(agent: str) -> None:
     assert all(parameter.grad is None for parameter in learner.policy.parameters())
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_all_may_be_frozen(agent: str) -> None:
     run = training(*words(agent, 'agent.freeze={"*": null}'))
     before = chosen(run.agent, "*")
@@ -113,13 +127,13 @@ def test_all_may_be_frozen(agent: str) -> None:
     assert metrics["train/frozen"] > 0 == metrics["train/grad_norm"].nan_to_num()
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_a_thaw_is_a_start_from_there(agent: str) -> None:
     """All is frozen until half of the run, then it equals a run that begins unfrozen."""
     often = fitting(agent, "total_steps=512", "agent.policy_delay=1")  # whose turns are counted
     run = training(*words(agent, *often, 'agent.freeze={"*": 0.5}'))
     learner = run.agent
-    before, given = chosen(learner, "*"), rollouts(run, 24 if agent in OFTEN else 12)
+    before, given = chosen(learner, "*"), rollouts(run, 24 if agent == "r2d2" else 12)
     while learner.steps < 256:
         learn(learner, [given.pop(0)])
     assert equal(before, chosen(learner, "*"))
@@ -142,10 +156,11 @@ def test_a_thaw_is_a_start_from_there(agent: str) -> None:
     assert not equal(before, chosen(learner, "*"))
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_a_thaw_leaves_the_others_as_they_are(agent: str) -> None:
     """Weights stay, and moments of what has learned; those of what thaws are fresh."""
-    head = {"dqn": "advantage", "pqn": "advantage", "pretrain": "decoder"}.get(agent, "head")
+    heads = {"dqn": "advantage", "pqn": "advantage", "pretrain": "decoder"}
+    head = heads.get(file_of(agent), "head")
     freeze = f"agent.freeze={{backbone.*: 0.25, {head}.*: 0.5}}"
     run = training(*words(agent, "total_steps=512", freeze))
     learner = run.agent
@@ -300,6 +315,38 @@ def test_patterns_come_back_from_a_stored_configuration(tmp_path: Path) -> None:
     assert dict(other.agent)["freeze"] == {"head.*": 9000}
 
 
+@pytest.mark.parametrize(("total", "begins"), [(256, 128), (257, 256)])
+def test_a_thaw_that_never_comes_is_said(total: int, begins: int) -> None:
+    """It comes where a rollout of these 128 steps begins at its step or after."""
+    words = ("env=Pendulum-v1", "num_envs=8", "agent.n_steps=16", "agent.n_epochs=1")
+    run = training(*words, f"total_steps={total}", "agent.freeze={head.*: 129}")
+    (note,) = notes(run.cfg, run.agent)
+    assert "; a thaw comes at 129 steps" in note
+    late = "the last rollout begins at about 128 steps, and what thaws after that never learns"
+    assert (late in note) == (begins == 128)
+    assert len(list(run.run())) == begins / 128 + 1
+    assert run.agent.freezing.stage == (begins == 256)
+
+
+@pytest.mark.parametrize("freeze", ["{normalizer.*: null}", '{"*": 0.5}'])
+def test_statistics_of_nothing_are_not_frozen(freeze: str, tmp_path: Path) -> None:
+    """They would shift and scale nothing, and cut what is beyond 10; those of a run may be."""
+    small = ("wandb.mode=disabled", "device=cpu", "num_envs=2", "agent.n_steps=8")
+    small = (*small, "total_steps=48", "agent.normalize_observations=true", "eval.final_episodes=1")
+    frozen = (*small, f"agent.freeze={freeze}")
+    message = r"^agent\.freeze: normalizer\.\* is frozen before .* expected .*0 .*or init\.from=RUN"
+    for more in ((), (f"init.from={tmp_path}/run", "init.statistics=fresh")):
+        if more:
+            prepare(load([*small, f"run_dir={tmp_path}/run"])).run()
+        with pytest.raises(ValueError, match=message) as refused:
+            prepare(load([*frozen, *more, f"run_dir={tmp_path}/bad"]))
+        assert "\n" not in str(refused.value) and not (tmp_path / "bad").exists()
+    words = (*frozen, f"init.from={tmp_path}/run", f"run_dir={tmp_path}/good")
+    assert prepare(load(words)).run().summary["status"] == "finished"
+    moving = (*small, 'agent.freeze={"*": 0.5, normalizer.*: 0}', f"run_dir={tmp_path}/moving")
+    prepare(load(moving)).source.close()
+
+
 def test_nothing_treated_is_nothing_done() -> None:
     agent = training(
         "agent.freeze={}", "agent.learning_rate_factors={}", "agent.layer_decay=1"
@@ -338,3 +385,5 @@ def test_an_agent_that_would_ignore_it_is_refused(
     training("agent=own.agent")
     with pytest.raises(ValueError, match=r"agent=own.agent does not call `execute`"):
         training("agent=own.agent", "agent.layer_decay=0.5")
+    with pytest.raises(ValueError, match=r"^agent\.augment: agent=own.agent .* `augmentation`"):
+        training("agent=own.agent", "agent.augment.noise=0.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from neuraxis.agents import agent_class, agent_names, plasticity
 from neuraxis.agents.learning.target import TargetNetwork
 from neuraxis.agents.off_policy import OffPolicyAgent
 
-from .helpers import Training, action_words, claimed, quick, training
+from .helpers import VARIANTS, Training, action_words, kind_of, quick, training
 
 AGENTS = [name for name in agent_names() if issubclass(agent_class(name), OffPolicyAgent)]
 BACKBONES = "backbone", "memories"
@@ -20,9 +21,8 @@ SMALL = ("num_envs=2", "network.blocks.0.sizes=[8]", "total_steps=200", "agent.t
 
 
 def build(agent: str, *words: str) -> Training:
-    return training(
-        f"agent={agent}", *quick(agent), *action_words(claimed(agent)[0]), *SMALL, *words
-    )
+    own = f"agent={agent}", *VARIANTS.get(agent, ()), *quick(agent)
+    return training(*own, *action_words(kind_of(agent)), *SMALL, *words)
 
 
 def trained(agent: str, *words: str) -> Training:
@@ -66,7 +66,7 @@ def fresh_ones(agent: Any, value: float) -> None:
         agent.makers[name] = made(make)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [*AGENTS, *VARIANTS])
 def test_heads_get_fresh_weights_and_backbones_stay(agent: str) -> None:
     run = trained(agent, "agent.plasticity.reset_interval=100")
     fresh_ones(run.agent, 7.0)
@@ -80,7 +80,7 @@ def test_heads_get_fresh_weights_and_backbones_stay(agent: str) -> None:
     assert_begun_anew(run.agent)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [*AGENTS, *VARIANTS])
 def test_all_may_get_fresh_weights(agent: str) -> None:
     words = ("agent.plasticity.reset_interval=100", "agent.plasticity.reset=all")
     words = (*words, "network.blocks.0.norm=batch", "agent.normalize_observations=true")
@@ -113,7 +113,7 @@ def assert_begun_anew(agent: Any) -> None:
         assert any(torch.equal(target.flat, flat) for flat in weights)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [*AGENTS, *VARIANTS])
 def test_shrunk_weights_keep_a_share(agent: str) -> None:
     words = ("agent.plasticity.shrink_interval=100", "agent.plasticity.shrink=0.6")
     run = trained(agent, *words, "agent.normalize_observations=true")
@@ -175,12 +175,40 @@ def test_without_an_interval_there_is_none() -> None:
         (("agent.plasticity.shrink=1",), r"agent\.plasticity\.shrink=1: .*less than 1"),
         (("agent.plasticity.reset=body",), r"agent\.plasticity\.reset=body: .*heads"),
         (("agent.plasticity.reset_interval=-1",), r"reset_interval=-1"),
+        (("agent.plasticity.shrink=0.6",), r"plasticity\.shrink=0\.6: expected .*shrink_interval"),
+        (("agent.plasticity.reset=all",), r"plasticity\.reset=all: expected .*reset_interval"),
     ],
 )
 def test_what_is_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         build("dqn", *words)
     assert "\n" not in str(refused.value)
+
+
+OWN = """
+from neuraxis.agents.dqn import DQN
+
+
+class Own(DQN):
+    class Config(DQN.Config, frozen=True):
+        name: str = "forgets"
+
+    def build_replay(self):
+        self.makers.clear()
+        return super().build_replay()
+"""
+
+
+def test_an_agent_that_would_ignore_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "forgets").mkdir()
+    (tmp_path / "forgets" / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("agent=forgets.own", "agent.learning_starts=8")
+    training(*words)
+    with pytest.raises(ValueError, match=r"^agent\.plasticity: agent=forgets\.own .* `makers`"):
+        training(*words, "agent.plasticity.reset_interval=100")
 
 
 def test_agents_without_a_replay_have_none() -> None:

@@ -44,6 +44,7 @@ def digest(module: torch.nn.Module) -> str:
 
 def terms(run: Training) -> list[dict[str, Tensor]]:
     """What each update of one `learn` reported."""
+    run.agent.thaw()  # makes `run_update` anew
     plain, seen = run.agent.run_update, []
 
     def update(batch: Any) -> dict[str, Tensor]:
@@ -133,6 +134,21 @@ def test_the_first_ratio_is_1_with_augmentation(
     assert_first_ratio_is_1(build(network, setting, *words))
 
 
+@pytest.mark.parametrize("agent", [*AGENTS, "a2c"])
+def test_the_first_ratio_is_1_with_all_regularizers_at_once(agent: str) -> None:
+    """In two kinds of norm, before, at and after a thaw."""
+    block = "{name: mlp, sizes: [16], norm: batch_renorm, dropout: 0.3, weight_norm: spectral}"
+    words = (
+        f"network.blocks=[{block}, {{name: gru, size: 16, layers: 2, dropout: 0.3, norm: layer}}]",
+        *("agent.normalize_observations=true", "agent.augment.noise=0.3", "agent.l1=1e-3"),
+        *("agent.l2=1e-3", "agent.weight_decay=0.1", "agent.layer_decay=0.5", "total_steps=256"),
+        "agent.freeze={actor.blocks.0.*: 0.2, critic.blocks.1.*: null}",
+    )
+    run = training(f"agent={agent}", *WORDS, *words)
+    assert_first_ratio_is_1(run)
+    assert run.agent.freezing.stage == 1
+
+
 def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
     """The ratio is taken under the masks of the update, which are others in the next one."""
     run = build("mlp", "network.blocks.0.dropout=0.5")
@@ -141,7 +157,7 @@ def test_dropout_draws_the_same_masks_twice_and_others_later() -> None:
     run.agent.old = copy.deepcopy(run.agent.policy.train())
     log_probs = []
     for _ in range(2):
-        batch["log_prob"] = run.agent.log_prob_of_old(batch)
+        batch["log_prob"], _ = run.agent.said_before(batch)
         log_probs.append(batch["log_prob"])
         run.agent.policy.train()
         _, found = run.agent.loss(batch)
@@ -374,6 +390,30 @@ def test_value_clipping_bounds_the_move() -> None:
         run.step()
         moved.append((run.agent.policy.value.bias - before).abs().item())
     assert moved[1] < moved[0] / 2
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("noise", ["network.blocks.0.dropout=0.5", "agent.augment.noise=0.3"])
+def test_value_clipping_is_around_what_the_old_policy_says_of_the_same(
+    noise: str, agent: str
+) -> None:
+    """Masks and noise alone are no move: the first update has all of its gradient."""
+    run = build("mlp", noise, "agent.clip_range_vf=1e-4", f"agent={agent}")
+    plain, slopes = run.agent.loss, []
+
+    def slope(batch: Any) -> Tensor:
+        with torch.random.fork_rng([]):
+            return torch.autograd.grad(plain(batch)[0], [run.agent.policy.value.bias])[0]
+
+    def loss(batch: Any) -> Any:
+        free = {name: x for name, x in batch.items() if name != "clip_range_vf"}
+        slopes.append((slope(batch), slope(free)))
+        return plain(batch)
+
+    run.agent.loss = loss
+    run.step()
+    torch.testing.assert_close(*slopes[0])
+    assert slopes[0][0].abs() > 1e-3
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -37,15 +37,20 @@ R2D2 = (*DQN, "agent.sequence_length=8", "agent.prioritized=true")
 TABLE = ("env=CliffWalking-v1", "agent.n_steps=16")
 ROLLOUT = ("agent.n_steps=16", "agent.batch_size=32", "agent.normalize_rewards=true")
 MASKED = ("env=neuraxis/Masked-v0", "env.kwargs.strict=true", "env.kwargs.size=4")
+REGULAR = (
+    *("agent.l1=1e-4", "agent.l2=1e-3", "agent.weight_decay=1e-2", "agent.augment.noise=0.1"),
+    *("network.blocks.0.weight_norm=spectral", "agent.layer_decay=0.5"),
+    'agent.learning_rate_factors={"*.bias": 0.3}',
+)
 CASES = {
     "impala": ("agent=impala", *ROLLOUT, "agent.learning_rate_schedule=linear"),
     "impala-lstm": ("agent=impala", *ROLLOUT, "network=lstm", "agent.n_epochs=2"),
     "appo-lstm": ("agent=appo", *ROLLOUT, "network=lstm", "agent.n_epochs=2"),
     "ppo": (*PPO, "agent.learning_rate_schedule=linear", "agent.normalize_rewards=true"),
-    "ppo-dropout": (*PPO, "network.blocks.0.dropout=0.3", "env=Acrobot-v1"),
     "ppo-regularized": (
-        *(*PPO, "agent.l1=1e-4", "agent.l2=1e-3", "agent.augment.noise=0.1"),
-        *("network.blocks.0.weight_norm=spectral", "network.blocks.0.dropout=0.2"),
+        *(*PPO, *REGULAR, "env=Acrobot-v1", "agent.normalize_observations=true"),
+        *("network.blocks.0.norm=batch", "network.blocks.0.dropout=0.3", "network.shared=true"),
+        'agent.freeze={backbone.*: 0.4, "*.bias": 0.8}',
     ),
     "ppo-lstm": (*PPO, "network=lstm", "agent.normalize_observations=true", "env.last_action=true"),
     "ppo-gru-shared": (*PPO, "network=gru", "network.shared=true", "agent.sequence_length=8"),
@@ -58,11 +63,6 @@ CASES = {
         *("agent.gaussian.sde_sample_freq=5", "agent.gaussian.squashed=true", "groups=2"),
     ),
     "ppo-rnd": (*PPO, "agent.rnd.coef=0.5", "agent.rnd.batch_size=16", "groups=2"),
-    "ppo-thaw": (
-        *(*PPO, "network.blocks.0.norm=batch", "agent.layer_decay=0.5", "network.shared=true"),
-        'agent.freeze={backbone.*: 0.4, "*.bias": 0.8, normalizer.*: 0.4}',
-        "agent.normalize_observations=true",
-    ),
     "sac-thaw": (*SAC, "agent.freeze={critics.*: 150, temperature.*: 260, head.*: 320}"),
     "trpo-thaw": ("agent=trpo", "agent.n_steps=16", "agent.freeze={actor.*: 0.45, value.*: null}"),
     "ppo-images": (*PPO, "env=minigrid_doorkey", "network=cnn_small"),
@@ -87,8 +87,9 @@ CASES = {
         *("agent.augment.shift=1", "agent.plasticity.reset_interval=120"),
     ),
     "sac-regularized": (
-        *(*SAC, "network.blocks.0.weight_norm=spectral", "agent.plasticity.shrink_interval=150"),
+        *(*SAC, *REGULAR, "network.blocks.0.dropout=0.3", "agent.plasticity.shrink_interval=150"),
         *("agent.plasticity.reset_interval=200", "agent.plasticity.reset=all"),
+        "agent.freeze={critics.*: 150, head.*: 320}",
     ),
     "sac-uniform": (*SAC, "agent.ent_coef=0.1", "network.blocks.0.norm=batch"),
     "sac-discrete": (*DQN[1:], "agent=sac", "agent.policy_delay=2"),
@@ -101,7 +102,7 @@ CASES = {
     "tabular_q": (*TABLE, "agent=tabular_q", "agent.learning_rate_schedule=linear"),
     "sarsa": (*TABLE, "agent=sarsa", "env.time_limit=7", "agent.exploration_per_column=true"),
     "sac-lstm": (*SAC[:-1], *R2D2[len(DQN) :], "network=lstm", "agent.burn_in=4"),
-    "td3": ("agent=td3", *SAC[:3], *SAC[4:], "agent.action_noise_std_schedule=linear"),
+    "td3": ("agent=td3", *SAC[:3], *SAC[4:], *REGULAR, "agent.action_noise_std_schedule=linear"),
     "td3-gru": (*SAC[:3], "agent=td3", "env=Pendulum-v1", *R2D2[len(DQN) :], "network=gru"),
     "dqn-masked": (*DQN, *MASKED, "env.action_mask=info", "env.kwargs.action_space=multidiscrete"),
     "ppo-masked": (

@@ -250,6 +250,14 @@ def test_the_weight_falls_to_0_and_is_logged(agent: str) -> None:
     assert {"teacher/kl", "teacher/margin"} & logged.keys() and logged.keys() <= documented()
 
 
+def test_a_constant_weight_ends_at_its_share_of_the_run() -> None:
+    """With the whole run as its share, which agents that learn from nothing else have, it stays."""
+    words = ("agent=bc", *quick("bc"), "env=CartPole-v1", "agent.teacher.coef=2")
+    for fraction, coefs in ((0.5, [2, 2, 0, 0]), (1, [2, 2, 2, 2])):
+        run = student(untrained("agent=ppo"), *words, f"agent.teacher.fraction={fraction}")
+        assert [run.agent.teacher.coef(share) for share in (0, 0.49, 0.5, 1)] == coefs
+
+
 # --- that it is learned from ---
 
 

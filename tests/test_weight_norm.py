@@ -15,7 +15,7 @@ from neuraxis.agents.learning.optimizer import Optimizer
 from neuraxis.networks.layers import decayed_parameters
 from neuraxis.networks.weight_norm import NormedLinear, followers, normed
 
-from .helpers import WITH_NETWORK, Training, action_words, claimed, quick, training
+from .helpers import LEARNERS, VARIANTS, Training, action_words, kind_of, quick, training
 
 SMALL = ("num_envs=2", "env.time_limit=20", "network.blocks.0.sizes=[8]")
 
@@ -99,10 +99,10 @@ def test_lengths_do_not_decay() -> None:
     assert decayed_parameters(layer) == [layer.weight]
 
 
-@pytest.mark.parametrize("agent", WITH_NETWORK)
+@pytest.mark.parametrize("agent", LEARNERS)
 def test_singular_vectors_follow_in_every_agent(agent: str) -> None:
     """In all networks that are trained: actor, critics, Q-networks."""
-    words = (*quick(agent), *action_words(claimed(agent)[0]), *SMALL)
+    words = (*VARIANTS.get(agent, ()), *quick(agent), *action_words(kind_of(agent)), *SMALL)
     run = training(f"agent={agent}", "network.blocks.0.weight_norm=spectral", *words)
     before = [norm.u.clone() for norm in norms(run)]
     for _ in range(4):

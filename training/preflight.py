@@ -112,7 +112,12 @@ def note_mask(cfg: Config, space: spaces.Space) -> None:
 
 def notes(cfg: Config, agent: Agent) -> tuple[str, ...]:
     """What is said of a run before it starts, a line each."""
-    return (*agent.notes, *image_notes(agent.setup.observation_space, cfg))
+    found = [*agent.notes]
+    if agent.freezing is not None:
+        columns = agent.setup.rollout_columns or agent.setup.num_envs
+        compiled = agent.execution == "compiled"
+        found += agent.freezing.notes(compiled, agent.rollout_length * columns)
+    return (*found, *image_notes(agent.setup.observation_space, cfg))
 
 
 def image_notes(space: spaces.Space, cfg: Config) -> Iterator[str]:

@@ -93,10 +93,15 @@ def _check_learns(cfg: Config, agent: Agent) -> Agent:
 
 
 def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start | None:
-    """Gives the agent of a run without a checkpoint what `init` says, and its notes."""
+    """Gives the agent of a run without a checkpoint what `init` says, and its notes.
+
+    Raises ValueError if that cannot be done, or leaves statistics frozen that are of nothing.
+    """
     if resume_from is not None and begun(resume_from):
         return None
     start = initialise(cfg, agent)
+    if agent.freezing is not None:
+        agent.freezing.check_statistics()
     if start is not None:
         agent.notes = (*agent.notes, *start.notes())
     return start

@@ -172,6 +172,13 @@ class Optimizer(Vector):
             step(state, grad[begin:end], self.eps, self.betas)
         self.count.add_(1)
 
+    @torch.no_grad()
+    def penalties(self) -> Terms:
+        """See `Vector.penalties`; with `weight_decay`, half the sum of w^2 over what decays."""
+        squares = [weight.square().sum() for weight in self.decayed if self.weight_decay]
+        own = {"weight_decay": 0.5 * torch.stack(squares).sum()} if squares else {}
+        return super().penalties() | own
+
     def forget(self) -> None:
         """Resets the moments and the count, because the weights were replaced."""
         self.mean.zero_()

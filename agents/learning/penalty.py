@@ -55,13 +55,14 @@ class Penalty:
 
 
 NO_PENALTY = Penalty()
+METRICS = {"l1": "loss/l1", "l2": "loss/l2", "weight_decay": "loss/weight_decay"}
 
 
 def logged(found: Iterable[Terms]) -> Terms:
-    """The metrics of what `sums` found in the parts of an agent, added up."""
+    """The metrics of what `Vector.penalties` found in the parts of an agent, added up."""
     metrics: Terms = {}
     for sums in found:
-        for name, metric in (("l1", "loss/l1"), ("l2", "loss/l2")):
+        for name, metric in METRICS.items():
             if name in sums:
                 metrics[metric] = metrics.get(metric, 0.0) + sums[name]
     return metrics
