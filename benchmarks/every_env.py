@@ -45,7 +45,7 @@ MEANING = (
     "either."
 )
 KINDS = ("trained", "refused", "broken", "error")
-PACKAGES = ("gymnasium", "minigrid", "ale-py", "mujoco")
+PACKAGES = ("gymnasium", "minigrid", "ale-py", "minatar", "mujoco")
 
 
 class Outcome(NamedTuple):

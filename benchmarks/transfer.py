@@ -144,7 +144,7 @@ def plot(pair: Pair, found: dict[str, list[StoredRun]]) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     for way, runs in found.items():
         curves = [run.curve("evaluate/return").T for run in runs]
         steps = np.linspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 60)
@@ -153,7 +153,7 @@ def plot(pair: Pair, found: dict[str, list[StoredRun]]) -> None:
         axes.fill_between(steps, values.min(0), values.max(0), color=drawn.get_color(), alpha=0.12)
     axes.axhline(pair.bar, color="0.4", ls="--", lw=1, label="bar")
     axes.set(xlabel="environment steps of the target", ylabel="episode return", title=pair.title)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(RESULTS / f"transfer_{pair.name}.png", dpi=80)
     plt.close(figure)
 
