@@ -51,7 +51,7 @@ class SupervisedAgent(OnPolicyAgent):
         for key, why in self.unused.items():
             value = attrgetter(key)(config)
             if value != attrgetter(key)(usual):
-                shown = str(value).lower() if isinstance(value, bool | str) else f"{value:g}"
+                shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
                 raise ValueError(f"agent.{key}={shown}: agent={self.name} {why}; leave it out")
         self.sequence_length = config.n_steps if self.has_memory else 1
 

@@ -48,7 +48,8 @@ class FakeLoop(types.ModuleType):
         setup = types.SimpleNamespace(
             network=self.prepared[-1][0].network, observation_space=self.observation_space
         )
-        return types.SimpleNamespace(setup=setup, execution=self.execution, notes=())
+        agent = {"setup": setup, "execution": self.execution, "freezing": None, "notes": ()}
+        return types.SimpleNamespace(**agent)
 
     def prepare(
         self,

@@ -53,7 +53,7 @@ def test_every_rate_has_a_schedule_of_every_shape(agent: str) -> None:
 
 def build(agent: str, shape: str) -> Training:
     fields = agent_class(agent).Config.model_fields
-    words = [f"agent.{name}={shape}" for name in fields if name.endswith("_schedule")]
+    schedules = [name for name in fields if name.endswith("_schedule")]
     numbers = {
         "clip_range_vf": "agent.clip_range_vf=0.4",
         "ent_coef_schedule": "agent.ent_coef=0.5",
@@ -64,7 +64,9 @@ def build(agent: str, shape: str) -> Training:
         "n_steps": "agent.n_steps=4",
     }
     if not agent_class(agent).learns_policy:
-        del numbers["ent_coef_schedule"]  # refused
+        del numbers["ent_coef_schedule"]  # both are refused
+        schedules.remove("ent_coef_schedule")
+    words = [f"agent.{name}={shape}" for name in schedules]
     words += [word for name, word in numbers.items() if name in fields]
     kind = claimed(agent)[0]
     return training(f"agent={agent}", *words, *action_words(kind), "num_envs=4", "total_steps=64")
