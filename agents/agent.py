@@ -55,6 +55,9 @@ class Agent(Updates, Generic[P]):
         """Learns from a rollout on the agent's device; returns metrics as 0-dim tensors."""
         raise NotImplementedError
 
+    def check_settings(self) -> None:
+        """Raises ValueError for settings without effect; a stored run is opened with them."""
+
     def see(self, rollout: Rollout[Tensor]) -> None:
         """Adds a rollout's observations to the statistics by which the policy normalises them."""
         if self.policy.normalizer is not None:
@@ -114,6 +117,6 @@ class Agent(Updates, Generic[P]):
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         modules = {name for name, _ in self.policy.named_children()}
-        self.carried = frozenset(modules.difference(state.get("untrained", modules)))
+        self.carried = frozenset(modules.difference(state.get("untrained", ())))
         self.steps = state["steps"]
         self.rng.bit_generator.state = state["rng"]

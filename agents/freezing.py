@@ -88,7 +88,7 @@ class Freezing:
         if any(normalizer.frozen and not normalizer.seen for normalizer in self._statistics):
             raise ValueError(
                 "agent.freeze: normalizer.* is frozen before there are statistics; expected "
-                "normalizer.*: 0 as its last pattern, or init.from=RUN, which has statistics"
+                "normalizer.*: 0 as its last pattern, or init.from=RUN and init.statistics=carry"
             )
 
     def state_dict(self) -> dict[str, Any]:

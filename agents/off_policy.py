@@ -52,6 +52,10 @@ class OffPolicyAgent(Agent[P]):
         self.makers: dict[str, Callable[[], nn.Module]] = {}
         self.plasticity: Plasticity | None = None
 
+    def check_settings(self) -> None:
+        """See `Agent.check_settings`."""
+        self.settings.plasticity.check()
+
     @classmethod
     def needs_memory(cls, config: AgentConfig) -> bool:
         """See `Claims.needs_memory`: a burn-in needs a memory."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from ..core.stateful import Stateful
@@ -35,13 +35,15 @@ class PlasticityConfig(BaseModel, frozen=True, extra="forbid", use_attribute_doc
     shrink: float = Field(default=0.8, gt=0, lt=1)
     """Share of the weights that stays then; the rest is fresh weights."""
 
-    @model_validator(mode="after")
-    def _at_intervals(self) -> PlasticityConfig:
+    def check(self) -> None:
+        """Raises ValueError for a setting whose interval is 0."""
         for name, key in (("reset", "reset_interval"), ("shrink", "shrink_interval")):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and not getattr(self, key):
-                raise ValueError(f"{name}={value}: expected agent.plasticity.{key} above 0 with it")
-        return self
+                raise ValueError(
+                    f"agent.plasticity.{name}={value}: expected agent.plasticity.{key} above 0 "
+                    "with it"
+                )
 
 
 class Plasticity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import ClassVar
 
 from pydantic import Field
@@ -47,13 +48,17 @@ class SupervisedAgent(OnPolicyAgent):
     def __init__(self, config: SupervisedConfig, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
-        usual = config.model_validate({"name": config.name})
+        self.sequence_length = config.n_steps if self.has_memory else 1
+
+    def check_settings(self) -> None:
+        """See `Agent.check_settings`."""
+        fields = type(self.config).model_fields.items()
+        usual = {name: field.get_default(call_default_factory=True) for name, field in fields}
         for key, why in self.unused.items():
-            value = attrgetter(key)(config)
-            if value != attrgetter(key)(usual):
+            value = attrgetter(key)(self.config)
+            if value != attrgetter(key)(SimpleNamespace(**usual)):
                 shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
                 raise ValueError(f"agent.{key}={shown}: agent={self.name} {why}; leave it out")
-        self.sequence_length = config.n_steps if self.has_memory else 1
 
     def execute_updates(self) -> None:
         """See `Agent.execute`; counts the updates of the run."""

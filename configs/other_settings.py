@@ -16,6 +16,8 @@ CHAINS = {"backbone": "blocks", "actor": "blocks", "critic": "critic", "critics"
 """The setting of the network that has the blocks of a part."""
 HEAD = "gaussian.log_std_min", "gaussian.log_std_max", "log_std_min", "log_std_max"
 """Settings of an agent that change what its head makes of the same outputs."""
+MISSING = "missing"
+"""In place of a setting that a configuration does not have."""
 
 
 def other_settings(
@@ -38,7 +40,7 @@ def other_settings(
         elif pair == ("head", "head"):
             ours, theirs = cfg.agent.model_dump(mode="json"), there.get("agent", {})
             values = {f"agent.{key}": (_at(ours, key), _at(theirs, key)) for key in HEAD}
-            found |= {key: both for key, both in values.items() if _at(theirs, "name")}
+            found |= {key: both for key, both in values.items() if MISSING not in both}
     return [
         f"{key} is {_shown(ours)} here, it was {_shown(theirs)} there"
         for key, (ours, theirs) in found.items()
@@ -50,25 +52,24 @@ def _of_blocks(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], pair: tuple[str, str]
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """The settings that both have of each block of a part here and of one there, by key."""
-    chains: list[Any] = []
-    place = "blocks"
-    for network, root in zip((ours, theirs), pair, strict=True):
-        own = network.get("critic") if CHAINS[root] == "critic" else None
-        place = place if own is None else "critic"
-        chains.append(network.get("blocks") if own is None else own)
+    places = [
+        CHAINS[root] if network.get(CHAINS[root]) is not None else "blocks"
+        for network, root in zip((ours, theirs), pair, strict=True)
+    ]
+    chains = [network.get(place) for network, place in zip((ours, theirs), places, strict=True)]
     if not all(isinstance(chain, list) for chain in chains):
         return
     for number, (own, other) in enumerate(zip(*chains, strict=False)):
         if isinstance(other, dict) and own["name"] == other.get("name"):
             for key in own:
                 if key not in SILENT and key in other:
-                    yield f"network.{place}.{number}.{key}", (own[key], other[key])
+                    yield f"network.{places[0]}.{number}.{key}", (own[key], other[key])
 
 
 def _at(tree: Any, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key; MISSING where there is none."""
     for name in key.split("."):
-        tree = tree.get(name) if isinstance(tree, dict) else None
+        tree = tree.get(name, MISSING) if isinstance(tree, dict) else MISSING
     return tree
 
 

@@ -165,6 +165,7 @@ def training(*words: str) -> Training:
     torch.set_num_threads(1)
     cfg = config(*words)
     agent: Agent = build_agent(cfg)
+    agent.check_settings()
     return Training(cfg, agent, open_source(cfg, agent.policy, agent.rollout_length))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuraxis.configs import load_resumed
 from neuraxis.core.errors import RunError
+from neuraxis.training import load as load_policy
 from neuraxis.training import train
 from neuraxis.training.session import prepare
 
@@ -137,6 +138,22 @@ def test_another_dataset_is_refused_when_a_run_is_resumed(tmp_path: Path) -> Non
     demonstrate(cfg, demos, balance, 3)
     with pytest.raises(RunError, match="is not the one that the run began with"):
         prepare(load_resumed(run.dir / "config.yaml", ["total_steps=3_000"]), run.dir)
+
+
+def test_a_stored_run_is_opened_with_settings_without_effect(tmp_path: Path) -> None:
+    """They were no fault when it began."""
+    demos, cfg = tmp_path / "demos", config("env.time_limit=40")
+    demonstrate(cfg, demos, balance, 2)
+    words = (*QUIET, f"agent.dataset={demos}", "eval.final_episodes=1", "env.time_limit=40")
+    run = train(*words, total_steps=2_000, run_dir=tmp_path / "run")
+    file = run.dir / "config.yaml"
+    text = file.read_text()
+    assert "gamma: 0.99\n" in text
+    file.write_text(text.replace("gamma: 0.99\n", "gamma: 0.9\n"))
+    assert load_policy(run.dir)
+    prepare(load_resumed(file, ["total_steps=3_000"]), run.dir)
+    with pytest.raises(ValueError, match=r"agent.gamma=0.9: agent=bc learns from no rewards"):
+        train(*words, "agent.gamma=0.9", run_dir=tmp_path / "new")
 
 
 @pytest.mark.parametrize("agent", ["bc", "pretrain"])

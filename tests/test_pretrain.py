@@ -152,7 +152,7 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
 )
 def test_what_is_about_a_policy_is_refused(word: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"{word}: {message}"):
-        training(*PRETRAIN, word)
+        training(*PRETRAIN, "env=minigrid_empty", "network=cnn_small", word)
 
 
 def test_a_dataset_is_asked_for(tmp_path: Path) -> None:

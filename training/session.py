@@ -99,6 +99,7 @@ def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start |
     """
     if resume_from is not None and begun(resume_from):
         return None
+    agent.check_settings()
     start = initialise(cfg, agent)
     if agent.freezing is not None:
         agent.freezing.check_statistics()

@@ -23,14 +23,13 @@ class StoredPolicy(NamedTuple):
     policy: Policy
     config: Config
     folder: Path
-    checkpoint: str  # `best`, `last` or `step_...`
+    checkpoint: str  # its name, `step_...`
     budget: Budget
 
     def facts(self) -> dict[str, str]:
         """Which policy it is, for a file."""
-        checkpoint = checkpoint_folder.chosen(self.folder / layout.CHECKPOINTS, self.checkpoint)
         agent = self.config.agent.name
-        return {"run": str(self.folder), "checkpoint": checkpoint.name, "agent": agent}
+        return {"run": str(self.folder), "checkpoint": self.checkpoint, "agent": agent}
 
     def print_results(self, metrics: Mapping[str, float]) -> None:
         """Prints the results of episodes, and whether some of them were cut."""
@@ -57,4 +56,5 @@ def open_policy(run: Path, words: Iterable[str], checkpoint: str, trust: bool) -
     config = load_resumed(folder / layout.CONFIG, words, trust, ray={})
     configure_process(config.threads)
     policy = load(folder, checkpoint, trust)
-    return StoredPolicy(policy, config, folder, checkpoint, Budget(episode_limit(config)))
+    chosen = checkpoint_folder.chosen(folder / layout.CHECKPOINTS, checkpoint).name
+    return StoredPolicy(policy, config, folder, chosen, Budget(episode_limit(config)))

@@ -82,8 +82,9 @@ class Watched:
                 read[id(thing), name] = thing, name, value
             return value
 
-        thing.__class__ = type(kind.__name__, (kind,), {"__getattribute__": get})
+        noting = type(kind.__name__, (kind,), {"__getattribute__": get})
         try:
+            thing.__class__ = noting
             yield
         finally:
             thing.__class__ = kind
