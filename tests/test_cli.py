@@ -90,7 +90,9 @@ class FakeLoop(types.ModuleType):
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     fake = FakeLoop(tmp_path / "my run")
-    fake.folder.mkdir()
+    checkpoint = fake.folder / "checkpoints" / "step_000000100"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").touch()
     (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
     monkeypatch.setitem(sys.modules, "neuraxis.training.session", fake)
     monkeypatch.setattr(stored_policy, "load", fake.load)
