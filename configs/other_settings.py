@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .config import Config
+from .text import brief
 
 SILENT = ("name", "init", "timescale", "dropout")
 """Settings of a block that do not change what its weights compute."""
@@ -23,7 +24,7 @@ MISSING = "missing"
 def other_settings(
     cfg: Config, there: Mapping[str, Any], blocks: Any, loaded: Mapping[str, str]
 ) -> list[str]:
-    """What people are told of each of them.
+    """A line for each setting that differs and changes what the loaded weights compute.
 
     Args:
         cfg: The configuration of the run that starts.
@@ -42,7 +43,7 @@ def other_settings(
             values = {f"agent.{key}": (_at(ours, key), _at(theirs, key)) for key in HEAD}
             found |= {key: both for key, both in values.items() if MISSING not in both}
     return [
-        f"{key} is {_shown(ours)} here, it was {_shown(theirs)} there"
+        f"{key} is {brief(ours)} here, it was {brief(theirs)} there"
         for key, (ours, theirs) in found.items()
         if ours != theirs
     ]
@@ -71,9 +72,3 @@ def _at(tree: Any, key: str) -> Any:
     for name in key.split("."):
         tree = tree.get(name, MISSING) if isinstance(tree, dict) else MISSING
     return tree
-
-
-def _shown(value: Any) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )

@@ -162,22 +162,12 @@ def check(dataset: Dataset) -> None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise ValueError(f"the {what} in row {row} is not finite")
-    wrong = ~_possible(dataset.action, dataset.action_space)
+    if isinstance(dataset.action_space, spaces.Box):
+        return
+    wrong = np.array([not dataset.action_space.contains(action) for action in dataset.action])
     wrong[dataset.begins[1:] - 1] = False  # no steps
     if wrong.any():
         row, space = int(wrong.argmax()), shorten(dataset.action_space)
         raise ValueError(
             f"the action {shorten(dataset.action[row])} in row {row} is not in {space}"
         )
-
-
-def _possible(actions: np.ndarray, space: Space) -> np.ndarray:
-    """Which actions [R, *act] are in a discrete space, [R] bool; those of a Box all are."""
-    start, most = np.asarray(0), np.asarray(2)  # of MultiBinary
-    if isinstance(space, spaces.Box):
-        return np.ones(len(actions), bool)
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        most = np.asarray(space.n if isinstance(space, spaces.Discrete) else space.nvec)
-        start = np.asarray(space.start)
-    fits = np.asarray((actions >= start) & (actions < start + most))
-    return np.logical_and.reduce(fits.reshape(len(actions), -1), axis=1)
