@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
-from types import SimpleNamespace
 from typing import ClassVar
 
 from pydantic import Field
@@ -52,11 +51,10 @@ class SupervisedAgent(OnPolicyAgent):
 
     def check_settings(self) -> None:
         """See `Agent.check_settings`."""
-        fields = type(self.config).model_fields.items()
-        usual = {name: field.get_default(call_default_factory=True) for name, field in fields}
+        usual = type(self.config).model_construct()  # its defaults, without validation
         for key, why in self.unused.items():
             value = attrgetter(key)(self.config)
-            if value != attrgetter(key)(SimpleNamespace(**usual)):
+            if value != attrgetter(key)(usual):
                 shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
                 raise ValueError(f"agent.{key}={shown}: agent={self.name} {why}; leave it out")
 
