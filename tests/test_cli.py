@@ -81,10 +81,8 @@ class FakeLoop(types.ModuleType):
         run.summary = {"status": self.ending, **evaluation, **cost}
         return run
 
-    def load(self, run_dir: Path, which: str, trust: bool) -> str:
-        if which == "step_1":
-            raise ValueError("checkpoint step_1: expected last, best, step_000000100")
-        return f"policy {which}"
+    def load_checkpoint(self, folder: Path, checkpoint: Path, trust: bool) -> str:
+        return f"policy {checkpoint.name}"
 
 
 @pytest.fixture
@@ -95,7 +93,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     (checkpoint / "state.json").touch()
     (fake.folder / "config.yaml").write_text(dump(load(run_dir="my run").model_dump(mode="json")))
     monkeypatch.setitem(sys.modules, "neuraxis.training.session", fake)
-    monkeypatch.setattr(stored_policy, "load", fake.load)
+    monkeypatch.setattr(stored_policy, "load_checkpoint", fake.load_checkpoint)
     monkeypatch.chdir(tmp_path)
     return fake
 
@@ -268,7 +266,7 @@ def test_evaluate_plays_the_chosen_checkpoint(
     cfg = load()
     seed = evaluate.evaluation_seed(0, 3)
     settings = (cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))
-    assert asked == [("policy last", *settings, evaluate.Budget())]
+    assert asked == [("policy step_000000100", *settings, evaluate.Budget())]
     assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
     assert torch.get_num_threads() == cfg.threads == 1, "as in training"
 

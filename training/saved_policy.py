@@ -34,6 +34,17 @@ def load(run_dir: str | Path, which: str = "best", trust: bool = False) -> Polic
     """
     folder = layout.find(run_dir)
     checkpoint = checkpoint_folder.chosen(folder / layout.CHECKPOINTS, which)
+    return load_checkpoint(folder, checkpoint, trust)
+
+
+def load_checkpoint(folder: Path, checkpoint: Path, trust: bool) -> Policy:
+    """The policy of a checkpoint, for who has chosen one already; see `load`.
+
+    Args:
+        folder: Of the run.
+        checkpoint: The checkpoint's folder.
+        trust: See `load`.
+    """
     weights, stored = read_branches(checkpoint, ("agent", "policy"), ("agent", "spaces"))
     words = ["device=cpu", "ray={}", *(_WITHOUT_ENVIRONMENT if stored else ())]
     cfg = configs.load(words, folder / layout.CONFIG, trust)

@@ -11,7 +11,7 @@ from ...configs import Config, load_resumed
 from ..distributed.process import configure_process
 from ..evaluate import Budget
 from ..evaluator import cut_note, episode_limit
-from ..saved_policy import load
+from ..saved_policy import load_checkpoint
 from ..storage import checkpoint_folder, layout
 from . import options
 from .output import results, say
@@ -55,6 +55,6 @@ def open_policy(run: Path, words: Iterable[str], checkpoint: str, trust: bool) -
     folder = layout.find(run)
     config = load_resumed(folder / layout.CONFIG, words, trust, ray={})
     configure_process(config.threads)
-    policy = load(folder, checkpoint, trust)
-    chosen = checkpoint_folder.chosen(folder / layout.CHECKPOINTS, checkpoint).name
-    return StoredPolicy(policy, config, folder, chosen, Budget(episode_limit(config)))
+    chosen = checkpoint_folder.chosen(folder / layout.CHECKPOINTS, checkpoint)
+    policy = load_checkpoint(folder, chosen, trust)
+    return StoredPolicy(policy, config, folder, chosen.name, Budget(episode_limit(config)))
