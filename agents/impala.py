@@ -85,6 +85,11 @@ class IMPALA(OnPolicyAgent):
         minibatches = config.n_epochs * -(-setup.num_envs // self._columns(setup.num_envs))
         self.execute(setup.total_steps / (config.n_steps * setup.num_envs) * minibatches)
 
+    @property
+    def learns_values(self) -> bool:
+        """See `OnPolicyAgent.learns_values`."""
+        return self.config.vf_coef > 0
+
     def _columns(self, available: int) -> int:
         """Most columns of a minibatch, of a rollout that has `available` ones."""
         cfg = self.config

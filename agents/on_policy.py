@@ -63,6 +63,17 @@ class OnPolicyAgent(FreshAgent[ActorCritic]):
         """What the optimizer trains: the whole policy."""
         return self.policy
 
+    @property
+    def learns_values(self) -> bool:
+        """Whether a loss weighs the values that the optimizer trains."""
+        return True
+
+    def untrained(self) -> list[str]:
+        """See `Agent.untrained`: without a loss that weighs them, the values and their critic."""
+        values = set() if self.learns_values else {"critic", "value"} - self.carried
+        found = values.union(super().untrained())
+        return [name for name, _ in self.policy.named_children() if name in found]
+
     def as_if_seen(self, rollout: Rollout[Tensor]) -> Rollout[Tensor]:
         """See `FreshAgent.as_if_seen`: its log-probabilities are of these inputs; no features."""
         extras = {name: x for name, x in rollout.extras.items() if name != "features"}

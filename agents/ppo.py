@@ -92,6 +92,11 @@ class PPO(AdvantageAgent):
         updates = setup.total_steps / steps * config.n_epochs * self.batches
         self.execute(updates, reason)
 
+    @property
+    def learns_values(self) -> bool:
+        """See `OnPolicyAgent.learns_values`."""
+        return self.config.vf_coef > 0
+
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
         """See `AdvantageAgent.batch_of`; keeps the policy that acted if it is to be asked again."""
         if self.differs or self.augmentation is not None:

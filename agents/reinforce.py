@@ -60,10 +60,10 @@ class REINFORCE(OnPolicyAgent):
         updates = setup.total_steps / (config.n_steps * setup.num_envs)
         self.execute(updates, "each update of agent=reinforce has another number of steps")
 
-    def untrained(self) -> list[str]:
-        """See `Agent.untrained`: without a baseline the value, too."""
-        value = () if self.config.baseline else {"critic", "value"} - self.carried
-        return [name for name, _ in self.policy.named_children() if name in value]
+    @property
+    def learns_values(self) -> bool:
+        """See `OnPolicyAgent.learns_values`: they are the baseline."""
+        return self.config.baseline and self.config.vf_coef > 0
 
     @torch.no_grad()
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:

@@ -108,6 +108,8 @@ NEVER = {
     "bc, shared": ("agent=bc", "network.shared=true"),
     "pretrain": ("agent=pretrain",),
     "no baseline": ("agent=reinforce", "agent.baseline=false"),
+    "ppo": ("agent=ppo", "agent.vf_coef=0"),
+    "impala": ("agent=impala", "agent.vf_coef=0"),
 }
 """Agents with parts that nothing trains."""
 
@@ -115,7 +117,7 @@ NEVER = {
 def cloned(folder: Path, *words: str, rollouts: int = 1) -> Path:
     """A run of an agent that may need a dataset, with a checkpoint."""
     words = ("env=CartPole-v1", *SMALL, "network.blocks.0.sizes=[8,8]", "agent.n_steps=8", *words)
-    if not words[-1].startswith("agent.baseline"):
+    if any(word in ("agent=bc", "agent=pretrain") for word in words):
         demos = folder.parent / "demos"
         if not demos.exists():
             demonstrate(config(*words), demos, balance, 2)
