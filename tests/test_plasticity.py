@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -143,16 +144,17 @@ def test_it_comes_when_it_is_due_and_is_counted(
     """Every 40 steps from 20 on, at which learning begins, but not at the end of the run."""
     words = ("agent.plasticity.reset_interval=40", "agent.plasticity.shrink_interval=60")
     run = build(agent, *words, "agent.learning_starts=20")
-    renewed: dict[tuple[int, bool], None] = {}  # in order; an agent may train several networks
+    renewed = Counter[tuple[int, bool]]()  # in order; an agent may train several networks
 
     def mix(trained: Any, fresh: Any, names: set[str], heads: bool, kept: float) -> None:
-        renewed[run.agent.steps, heads] = None
+        renewed[run.agent.steps, heads] += 1
 
     monkeypatch.setattr(plasticity, "mix", mix)
     counts = []
     while run.agent.steps < 200:
         metrics = run.step()
         counts.append((run.agent.steps, metrics["train/resets"], metrics["train/shrinks"]))
+    assert {*renewed.values()} == {len(run.agent.makers)}, "each network once"
     resets = [steps for steps, heads in renewed if heads]
     assert [steps // 40 for steps in resets] == [1, 2, 3, 4] and max(resets) < 200
     assert [steps // 60 for steps, heads in renewed if not heads] == [1, 2, 3]
