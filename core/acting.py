@@ -32,6 +32,9 @@ class Actor(Protocol):
         """
         ...
 
-    def act_function(self, greedy: bool) -> ActFunction:
-        """A function that acts, with or without exploration; all its calls have equal shapes."""
+    def act_functions(self, greedy: bool) -> Callable[[], ActFunction]:
+        """What returns, at the start of each rollout, the function that acts in this rollout.
+
+        All calls have equal shapes; `greedy` is without exploration.
+        """
         ...

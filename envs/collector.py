@@ -48,7 +48,7 @@ class Collector:
     ) -> None:
         self.envs = envs
         self.policy = policy
-        self.act = policy.act_function(greedy)
+        self.act_functions = policy.act_functions(greedy)
         self.length = length
         self.reward_scale = reward_scale
         self.reward_clip = reward_clip
@@ -82,12 +82,12 @@ class Collector:
         _write(obs, 0, self.obs)
         views = map_tree(lambda x: iter(torch.from_numpy(x).unbind(0)), obs)
         opens = torch.from_numpy(first).unbind(0)
-        actions, extras = [], []
+        act, actions, extras = self.act_functions(), [], []
         with torch.inference_mode():
             noise = self._noise().unbind(0)
             for t in range(steps):
                 seen = map_tree(next, views)
-                action, extra, self.state = self.act(seen, self.state, opens[t], noise[t])
+                action, extra, self.state = act(seen, self.state, opens[t], noise[t])
                 actions.append(action.numpy())
                 extras.append(extra)
                 reward[t], terminated[t], truncated = self._step(actions[-1])

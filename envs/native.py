@@ -121,9 +121,9 @@ class NativeEnvs(Envs):
         checked = self._check.due()
         with self._guard:
             obs, reward, terminated, truncated, info = self._vector.step(action)
-            reward = self._numbers("reward", reward, np.float64)
-            terminated = self._numbers("terminated", terminated, np.bool_)
-            truncated = self._numbers("truncated", truncated, np.bool_)
+            reward = self._numbers("reward", reward, "f", np.float64)
+            terminated = self._numbers("terminated", terminated, "b", np.bool_)
+            truncated = self._numbers("truncated", truncated, "b", np.bool_)
             if self._masks is not None:
                 obs = self._masks(obs, info, terminated | truncated)
             if checked:
@@ -136,9 +136,12 @@ class NativeEnvs(Envs):
         steps = self._check.steps
         return f"{self._place}, step {steps}" if steps else f"{self._place}, reset"
 
-    def _numbers(self, name: str, values: Any, dtype: type[np.generic]) -> np.ndarray:
-        """The numbers [B] that a step gave; ValueError if there are more or less."""
-        numbers = np.asarray(values, dtype)
+    def _numbers(self, name: str, values: Any, kind: str, dtype: type[np.generic]) -> np.ndarray:
+        """The numbers [B] of a dtype's kind that a step gave; ValueError if there are not B."""
+        numbers = np.asarray(values)
+        if numbers.dtype.kind == kind and numbers.shape == self._ended.shape:  # in most steps
+            return numbers
+        numbers = numbers.astype(dtype)
         if numbers.size != self.num_envs:
             raise ValueError(f"{name} has shape {numbers.shape}; expected ({self.num_envs},)")
         return numbers.reshape(self.num_envs)

@@ -425,11 +425,12 @@ def test_a_loss_of_ones_own_may_read_a_number(place: str, monkeypatch: Any, capl
 
 
 def test_a_policy_of_ones_own_may_read_a_number() -> None:
-    """Also where calls no longer look at their arguments."""
+    """Also where calls no longer look at their arguments: a number may change between rollouts."""
     owner = Owner()
-    act = recording(lambda x: x * owner.own, owner).for_one_geometry()
+    acting = recording(lambda x: x * owner.own, owner)
     for value in (0.5, 0.0, 2.0, -1.0, 3.0):
         owner.own = value
+        act = acting.for_one_geometry()
         with torch.inference_mode():
             for _ in range(4):
                 assert torch.equal(act(torch.ones(2)), torch.full((2,), value))

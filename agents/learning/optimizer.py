@@ -128,11 +128,11 @@ class Optimizer(Vector):
         Returns:
             The terms and, if the step was taken, `grad_norm`, the gradient's norm before the clip.
         """
-        self.to_train_mode()
+        self.set_train_mode(True)
         try:
             value, terms = loss(batch)
         finally:
-            self.trained.eval()
+            self.set_train_mode(False)
         if self.parameters:
             grads = torch.autograd.grad(value, self.parameters, materialize_grads=True)
             grad = torch.cat([part.reshape(-1) for part in grads])

@@ -69,7 +69,7 @@ class TrustRegion(Vector):
             longest step that was taken, 0 if none was good; and `grad_norm` of the objective. Then
             what `look` gave at the start.
         """
-        self.to_train_mode()
+        self.set_train_mode(True)
         try:
             objective, divergence, start = look(None)
             gradient = self._sum(self.gradient(objective))
@@ -89,7 +89,7 @@ class TrustRegion(Vector):
             else:
                 found, length = self._sum(found), 0.0
         finally:
-            self.trained.eval()
+            self.set_train_mode(False)
         self.follow()
         norm = torch.linalg.vector_norm(gradient)
         terms = {"objective": found[0], "divergence": found[1], "grad_norm": norm}

@@ -45,7 +45,6 @@ class Vector:
         flat: The beginning of `whole` that they fill, [P].
         decayed: Those of them that decay.
         penalised: See `Penalty.marks`.
-        still: The parts of the module in which nothing is trained now: they stay in eval mode.
     """
 
     def __init__(
@@ -81,11 +80,14 @@ class Vector:
         self.stage = stage
         self._choose()
 
-    def to_train_mode(self) -> None:
-        """Puts the module into train mode, except for its parts in `still`."""
-        self.trained.train()
-        for part in self.still:
-            part.eval()
+    def set_train_mode(self, training: bool) -> None:
+        """Puts the module into train mode, except for its frozen parts, or back into eval mode.
+
+        It does what `train()` did when the stage began, without the calls of every module, which
+        took a tenth of the update of a small LSTM.
+        """
+        for attributes in self._with_mode:
+            attributes["training"] = training
 
     def follow(self) -> None:
         """Calls the followers."""
@@ -127,7 +129,9 @@ class Vector:
         self.flat = self.whole if count == len(self.whole) else self.whole[:count]
         self.decayed = [p for p in self.parameters if p in self._decaying]
         self.penalised = self.penalty.marks(self.parameters, self.decayed)
-        self.still = list(frozen_parts(self.trained))
+        modules = in_train_mode(self.trained).modules()
+        self._with_mode = [vars(module) for module in modules if module.training]
+        self.trained.eval()
 
 
 def frozen_parts(module: nn.Module) -> Iterator[nn.Module]:

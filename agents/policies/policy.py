@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import gymnasium
 import torch
@@ -97,13 +98,13 @@ class Policy(nn.Module):
         """
         raise NotImplementedError
 
-    def act_function(self, greedy: bool) -> ActFunction:
-        """`act` for calls with equal shapes, one for each step; recorded if there is no memory."""
+    def act_functions(self, greedy: bool) -> Callable[[], ActFunction]:
+        """See `core.acting.Actor`; what it returns is recorded if there is no memory."""
         act = functools.partial(self.act, greedy=greedy)
         if self.initial_state(1) != ():
-            return act
+            return lambda: act
         tensors = (*self.parameters(), *self.buffers())
-        return Recorded(act, tensors, Watched(self)).for_one_geometry()
+        return Recorded(act, tensors, Watched(self)).for_one_geometry
 
     def inputs(self, obs: Tree) -> Tree:
         """Observations as the network gets them: without a mask, normalised by a normaliser."""
