@@ -442,7 +442,12 @@ def test_acting_is_in_eval_mode() -> None:
     collector, policy = run.source.collectors[0], run.agent.policy
     modes = []
     act = policy.act
-    collector.act = lambda *args: (modes.append(policy.training), act(*args))[1]
+
+    def watched(*args: Any) -> Any:
+        modes.append(policy.training)
+        return act(*args)
+
+    collector.act_functions = lambda: watched
     for _ in range(2):
         run.step()
     assert modes and not any(modes)
