@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from gymnasium import spaces
 from gymnasium import wrappers as gym_wrappers
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -16,16 +14,19 @@ from . import arguments, ids
 from .atari import AtariEnvs, vector_kwargs
 from .config import EnvConfig
 from .episodes import Column
+from .interface import Interface, action_transform, of_observations
 from .native import NativeEnvs
-from .observations import Space, checked_kind, supported, with_layout
+from .observations import Space, supported, with_layout
 from .single import building, make_single, prepare_film
 from .sync import SyncEnvs
 from .vector import Envs
-from .wrappers import single_wrappers, transforms
-from .wrappers.action_masks import ActionMasks, Masked, beside_mask
-from .wrappers.actions import of_actions
+from .wrappers import single_wrappers
+from .wrappers.action_masks import ActionMasks, Masked
 from .wrappers.last_action import LastActionEnvs
-from .wrappers.transforms import Transform, TransformedEnvs
+from .wrappers.transforms import TransformedEnvs
+
+OwnSpaces = tuple[Space, Space]
+"""Of observations and of actions."""
 
 
 def make(
@@ -49,15 +50,32 @@ def make(
     Raises:
         ValueError: such environments cannot be made.
     """
+    columns = range(first_column, first_column + num_envs)
+    envs, _ = _make(config, seed, columns, render_mode, video)
+    return _transformed(envs, config)
+
+
+def probe(config: EnvConfig, seed: int) -> Interface:
+    """Makes an environment to see its spaces; arguments and errors as those of `make`."""
+    envs, own = _make(config, seed, range(1))
+    envs.close()
+    return Interface(config, *own)
+
+
+def _make(
+    config: EnvConfig,
+    seed: int,
+    columns: range,
+    render_mode: str | None = None,
+    video: str | None = None,
+) -> tuple[Envs, OwnSpaces]:
+    """The environments, and the spaces of one before stacks, masks and transforms."""
     take(config.kwargs, "env.kwargs")
     spec = ids.find(config.id)
     arguments.check(config, spec)
-    columns = range(first_column, first_column + num_envs)
     if _native(config, spec, render_mode, video):
-        envs = _make_native(config, spec, seed, columns)
-    else:
-        envs = _make_sync(config, spec, seed, columns, render_mode, video)
-    return _transformed(envs, config)
+        return _make_native(config, spec, seed, columns)
+    return _make_sync(config, spec, seed, columns, render_mode, video)
 
 
 def _native(config: EnvConfig, spec: EnvSpec, render_mode: str | None, video: str | None) -> bool:
@@ -94,7 +112,9 @@ def _module(entry_point: Any) -> str:
     return entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
 
 
-def _make_native(config: EnvConfig, spec: EnvSpec, seed: int, columns: range) -> Envs:
+def _make_native(
+    config: EnvConfig, spec: EnvSpec, seed: int, columns: range
+) -> tuple[Envs, OwnSpaces]:
     atari = spec.namespace == "ALE"
     limit = config.time_limit or spec.max_episode_steps
     if atari:
@@ -112,13 +132,11 @@ def _make_native(config: EnvConfig, spec: EnvSpec, seed: int, columns: range) ->
             f"env.vectorization={config.vectorization}: {config.id}'s vector form does not reset "
             "itself in NEXT_STEP mode; use env.vectorization=sync"
         )
+    own = vector.single_observation_space, vector.single_action_space
     if atari:
-        return AtariEnvs(vector, seed, columns, config.id, config.atari)
-    masks = None
-    if config.action_mask:
-        one = vector.single_observation_space, vector.single_action_space
-        masks = ActionMasks(config, *one, (len(columns),))
-    return NativeEnvs(vector, seed, columns, config.id, config.check, masks)
+        return AtariEnvs(vector, seed, columns, config.id, config.atari), own
+    masks = ActionMasks(config, *own, (len(columns),)) if config.action_mask else None
+    return NativeEnvs(vector, seed, columns, config.id, config.check, masks), own
 
 
 def _make_sync(
@@ -128,13 +146,16 @@ def _make_sync(
     columns: range,
     render_mode: str | None,
     video: str | None,
-) -> Envs:
+) -> tuple[Envs, OwnSpaces]:
     made = []
     if video:
         prepare_film(config, spec)
     for index, number in enumerate(columns):
         with building(config), lower(f"num_envs={columns.stop - columns.start}"):
             env = make_single(config, spec, "rgb_array" if video else render_mode)
+            own = env.observation_space, env.action_space
+            if config.frame_stack > 1:
+                env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
             if video and index == 0:
                 env = gym_wrappers.RecordVideo(
                     single_wrappers.Pictures(env),
@@ -147,37 +168,16 @@ def _make_sync(
         with building(config):
             made.append(Column(env, seed, number, config.reseed == "once", config.levels))
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
-    return SyncEnvs(made, space, config.id, config.check)
+    return SyncEnvs(made, space, config.id, config.check), own
 
 
 def _transformed(envs: Envs, config: EnvConfig) -> Envs:
     """The environments as the config wants the agent to see them."""
     envs.observation_space = with_layout(envs.observation_space, config)
     of_obs = of_observations(envs.observation_space, config)
-    what = f"{config.id}: action_space"
-    space = envs.action_space
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        raise ValueError(f"{what} is a {type(space).__name__}; flatten it in a wrapper of your own")
-    of_action = of_actions(checked_kind(space, what), config.rescale_actions)
+    of_action = action_transform(envs.action_space, config)
     if of_obs or of_action:
         envs = TransformedEnvs(envs, of_obs, of_action)
     if config.last_action:
         envs = LastActionEnvs(envs, config.reward_scale, config.reward_clip)
     return envs
-
-
-def of_observations(space: Space, config: EnvConfig) -> list[Transform]:
-    """From the environments' observations to the agent's, one transform after the other."""
-    of_obs: list[Transform] = []
-    positions = partial(transforms.without_velocity, env_id=config.id)
-    for wanted, build in (
-        (True, transforms.count_from_zero),
-        (config.mask_velocity, partial(beside_mask, positions)),
-        (config.frame_stack > 1, transforms.join_frames),
-        (config.flatten, partial(beside_mask, transforms.flatten)),
-    ):
-        transform = build(space) if wanted else None
-        if transform is not None:
-            of_obs.append(transform)
-            space, _ = transform
-    return of_obs

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import gymnasium
-from gymnasium import wrappers as gym_wrappers
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from ..core.errors import Guard
@@ -35,7 +34,7 @@ def prepare_film(config: EnvConfig, spec: EnvSpec) -> None:
 
 
 def make_single(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> Env:
-    """One environment with its wrappers, without a seed; call it in `building`."""
+    """One environment with what its kind needs, without a seed; call it in `building`."""
     atari = spec.namespace == "ALE"
     limit = None if atari else config.time_limit
     spec = copy.copy(spec)  # arguments of any name reach the constructor, those of `make` too
@@ -52,8 +51,6 @@ def make_single(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> En
         env = single_wrappers.FreshActions(env)
     elif single_wrappers.is_from(single_wrappers.MINIGRID, env):
         env = single_wrappers.MiniGrid(env)
-    if config.frame_stack > 1:
-        env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
     return env
 
 

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.random import Generator
 
+from neuraxis.agents.policies.policy import Policy
 from neuraxis.core.errors import EnvError, Guard, shorten
 from neuraxis.core.tree import map_tree
 from neuraxis.training.distributed.local_source import LocalSource
@@ -256,4 +257,14 @@ def _refusal(number: int, agent: str) -> str | None:
         obs = map_tree(lambda leaf, row=index: leaf[row, ...], envs.obs)
         assert obs in envs.observation_space, shorten(f"{obs} is not in {envs.observation_space}")
     run.source.close()
+    _predict(run.agent.policy, number)
     return None
+
+
+def _predict(policy: Policy, number: int) -> None:
+    """Steps the environment oneself, which insists that actions are in its space."""
+    env = RandomSpaces(number)
+    (obs, _), state, reward = env.reset(seed=number), None, None
+    for _ in range(3):
+        action, state = policy.predict(obs, state, reward=reward)
+        obs, reward, *_ = env.step(action)

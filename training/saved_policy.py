@@ -11,7 +11,9 @@ import torch
 
 from .. import configs
 from ..agents.policies.policy import Policy
+from ..configs.text import parse
 from ..core.space_trees import from_tree
+from ..envs.interface import Interface
 from .distributed.build import build_agent
 from .storage import checkpoint_folder, layout
 from .storage.checkpoint import read_branches
@@ -45,7 +47,8 @@ def load_checkpoint(folder: Path, checkpoint: Path, trust: bool) -> Policy:
         checkpoint: The checkpoint's folder.
         trust: See `load`.
     """
-    weights, stored = read_branches(checkpoint, ("agent", "policy"), ("agent", "spaces"))
+    branches = ("agent", "policy"), ("agent", "spaces"), ("agent", "env_spaces")
+    weights, stored, own = read_branches(checkpoint, *branches)
     words = ["device=cpu", "ray={}", *(_WITHOUT_ENVIRONMENT if stored else ())]
     cfg = configs.load(words, folder / layout.CONFIG, trust)
     with explain_misfit(folder):
@@ -54,4 +57,8 @@ def load_checkpoint(folder: Path, checkpoint: Path, trust: bool) -> Policy:
         policy = build_agent(cfg, spaces=spaces).policy
     with explain_misfit(folder):
         policy.load_state_dict(weights)
+    if own:
+        settings = parse((folder / layout.CONFIG).read_text())["env"]
+        env = cfg.env.model_copy(update={"id": settings["id"]})
+        policy.interface = Interface(env, *map(from_tree, own))
     return policy.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import torch
@@ -18,6 +19,7 @@ from ...networks.batch_norm import BatchRenorm
 from ..learning.execution.numbers import Watched
 from ..learning.execution.recorded import Recorded
 from .normalize import Normalizer
+from .prediction import Interface, PredictState, predict
 
 
 def differs_in_training(module: nn.Module) -> bool:
@@ -48,6 +50,8 @@ class Policy(nn.Module):
 
     noise_size: int
     """K, the number of random numbers that one action takes."""
+    interface: Interface | None = None
+    """What stands between an environment and the policy; None: only its spaces are known."""
 
     def __init__(
         self,
@@ -97,6 +101,45 @@ class Policy(nn.Module):
             action [B, *act], extras {name: [B, ...]}, and the memory after obs.
         """
         raise NotImplementedError
+
+    def predict(
+        self,
+        obs: Any,
+        state: PredictState | None = None,
+        first: Any = None,
+        deterministic: bool = True,
+        action_mask: Any = None,
+        reward: Any = None,
+    ) -> tuple[Any, PredictState]:
+        """Chooses actions for an environment that you step yourself.
+
+        Everything that training puts between environment and agent is applied: frame stacks, masks,
+        scaled and clipped actions, actions that do not count from 0.
+
+        Args:
+            obs: As the environment gave it, one observation or a batch of B, in NumPy.
+            state: What the last call returned; None at the start, and for a new episode.
+            first: Which observations open an episode, bool or [B] bool; None: all without a state,
+                none with one.
+            deterministic: The best action; False: as in training, with exploration.
+            action_mask: `info["action_mask"]`, where `env.action_mask=info`.
+            reward: Of the last action, where `env.last_action=true`; [B] for a batch.
+
+        Returns:
+            The environment's own action, or B of them, and the state for the next call.
+
+        Raises:
+            ValueError: An argument does not fit the environment that the policy learned in, or
+                this is not known: the run is older than `predict`.
+        """
+        if self.interface is None:
+            raise ValueError(
+                "predict: the environment's spaces are not known, because the run was stored by an "
+                "older neuraxis; `neuraxis resume` stores them"
+            )
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        known = self.interface, device
+        return predict(self, *known, obs, state, first, deterministic, action_mask, reward)
 
     def act_functions(self, greedy: bool) -> Callable[[], ActFunction]:
         """See `core.acting.Actor`; what it returns is recorded if there is no memory."""

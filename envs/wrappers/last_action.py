@@ -8,16 +8,70 @@ import numpy as np
 from gymnasium import spaces
 
 from ...core.tree import Tree
+from ..observations import Space
 from ..rewards import scaled
 from ..vector import Envs, Step
 from .transforms import flatten
 
 
-class LastActionEnvs(Envs):
-    """Envs whose observation is a Dict of `observation`, `last_action` and `last_reward`.
+class LastAction:
+    """Makes observations a Dict of `observation`, `last_action` and `last_reward`.
 
     The action is a float32 vector [B,A], one-hot where it is a choice; the reward [B,1] is the one
     that the agent learns from. Both are 0 in the first observation of an episode.
+
+    Args:
+        observation_space: Of one observation without them.
+        action_space: The agent's.
+        reward_scale: Factor on the reward.
+        reward_clip: Its limit, after the factor; None for no limit.
+
+    Attributes:
+        space: Of one observation with them.
+    """
+
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        reward_scale: float,
+        reward_clip: float | None,
+    ) -> None:
+        vector, self._to_vector = flatten(action_space)
+        if isinstance(action_space, spaces.Box):  # as the agent chose it, before any clipping
+            vector = spaces.Box(-np.inf, np.inf, vector.shape, np.float32)
+        self.space = spaces.Dict(
+            {
+                "last_action": vector,
+                "last_reward": spaces.Box(-np.inf, np.inf, (1,), np.float32),
+                "observation": observation_space,
+            }
+        )
+        self._size = vector.shape or ()
+        self._reward_scale, self._reward_clip = reward_scale, reward_clip
+
+    def __call__(
+        self, obs: Tree, action: np.ndarray | None, reward: np.ndarray, first: np.ndarray
+    ) -> dict[str, Tree]:
+        """The observations [B,*] with the last actions.
+
+        Args:
+            obs: Without them.
+            action: The agent's last actions [B,*]; None before the first ones.
+            reward: Their rewards [B], without factor and limit.
+            first: [B] bool: the observation opens an episode.
+        """
+        if action is None:
+            vector = np.zeros((len(first), *self._size), np.float32)
+        else:
+            vector = self._to_vector(action)
+        reward = scaled(reward.astype(np.float32), self._reward_scale, self._reward_clip)[:, None]
+        vector[first], reward[first] = 0, 0
+        return {"last_action": vector, "last_reward": reward, "observation": obs}
+
+
+class LastActionEnvs(Envs):
+    """Envs whose observations have the last action and its reward; see `LastAction`.
 
     Args:
         envs: The environments; their action space is the agent's.
@@ -28,35 +82,25 @@ class LastActionEnvs(Envs):
     def __init__(self, envs: Envs, reward_scale: float, reward_clip: float | None) -> None:
         self.num_envs = envs.num_envs
         self.action_space = envs.action_space
-        action_vector, self._to_vector = flatten(envs.action_space)
-        if isinstance(envs.action_space, spaces.Box):  # as the agent chose it, before any clipping
-            action_vector = spaces.Box(-np.inf, np.inf, action_vector.shape, np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                "last_action": action_vector,
-                "last_reward": spaces.Box(-np.inf, np.inf, (1,), np.float32),
-                "observation": envs.observation_space,
-            }
+        self._last = LastAction(
+            envs.observation_space, envs.action_space, reward_scale, reward_clip
         )
+        self.observation_space = self._last.space
         self._envs = envs
-        self._reward_scale, self._reward_clip = reward_scale, reward_clip
-        self._action_size = action_vector.shape or ()
 
     def reset(self) -> Tree:
         """Opens a new episode in every column; returns the observations [B,*]."""
         self._ended = np.zeros(self.num_envs, bool)  # the next step opens an episode
-        action = np.zeros((self.num_envs, *self._action_size), np.float32)
-        return self._with(self._envs.reset(), action, np.zeros((self.num_envs, 1), np.float32))
+        nothing, opens = np.zeros(self.num_envs), np.ones(self.num_envs, bool)
+        self.obs = self._last(self._envs.reset(), None, nothing, opens)
+        return self.obs
 
     def step(self, action: np.ndarray) -> Step:
         """Takes actions [B,*]; see `Envs.step`."""
         obs, reward, terminated, truncated = self._envs.step(action)
-        last_action = self._to_vector(action)
-        last_reward = scaled(reward.astype(np.float32), self._reward_scale, self._reward_clip)
-        last_action[self._ended] = 0
-        last_reward[self._ended] = 0
+        self.obs = self._last(obs, action, reward, self._ended)
         self._ended = terminated | truncated
-        return self._with(obs, last_action, last_reward[:, None]), reward, terminated, truncated
+        return self.obs, reward, terminated, truncated
 
     def successes(self) -> list[float]:
         """Returns and clears the successes of the episodes that ended; see `Envs.successes`."""
@@ -78,13 +122,13 @@ class LastActionEnvs(Envs):
         self._ended = snapshot["ended"] & restored
         action, reward = snapshot["last_action"].copy(), snapshot["last_reward"].copy()
         action[~restored], reward[~restored] = 0, 0
-        self._with(self._envs.obs, action, reward)
+        self.obs = {
+            "last_action": action,
+            "last_reward": reward,
+            "observation": self._envs.obs,
+        }
         return restored
 
     def close(self) -> None:
         """Frees what the environments hold."""
         self._envs.close()
-
-    def _with(self, obs: Tree, action: np.ndarray, reward: np.ndarray) -> Tree:
-        self.obs = {"last_action": action, "last_reward": reward, "observation": obs}
-        return self.obs

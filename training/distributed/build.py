@@ -14,8 +14,8 @@ from ...agents.learning.data_parallel import Replicas
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.memory import lower
-from ...envs import make
 from ...envs.goal_rewards import goal_rewards
+from ...envs.make import probe
 
 
 def _columns(cfg: Config) -> int:
@@ -44,10 +44,10 @@ def build_agent(
         ValueError: Agent, network, environment, settings and machine do not go together.
     """
     goals = None if spaces else functools.partial(goal_rewards, cfg.env)
+    interface = None
     if not spaces:
-        probe = make(cfg.env, 1, cfg.seed)
-        probe.close()
-        spaces = probe.observation_space, probe.action_space
+        interface = probe(cfg.env, cfg.seed)
+        spaces = interface.observation_space, interface.action_space
     setup = agents.Setup(
         cfg.network,
         *spaces,
@@ -62,7 +62,9 @@ def build_agent(
         goal_rewards=goals,
     )
     with lower(cfg.named("network.blocks")):
-        return agents.build(cfg.agent, setup)
+        agent = agents.build(cfg.agent, setup)
+    agent.policy.interface = interface
+    return agent
 
 
 def choose_device(name: str, replicas: Replicas | None = None) -> torch.device:
