@@ -12,7 +12,7 @@ the newest episodes of training, by the policy that explores.
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -33,6 +33,20 @@ from neuraxis.training.analysis import statistics
 from neuraxis.training.storage.stored_run import StoredRun
 
 KEPT = RESULTS / "generalization"
+
+
+class Score(NamedTuple):
+    """How a regularizer did: means over the seeds, and the 95 % interval of the first."""
+
+    held_out: float
+    low: float
+    high: float
+    training: float
+    seeds: int
+
+
+Scores = dict[str, Score]
+"""By regularizer."""
 SEEDS = 5
 NONE = "none"
 COMMON = ("eval.episodes=50", "eval.final_episodes=1")
@@ -65,41 +79,79 @@ def report() -> None:
         f"`held-out`: the last {NEWEST} evaluations, of 50 episodes each with other seeds",
         "than training's levels have; `training`: the newest episodes of training. A regularizer",
         "helps (**+**) or harms (**-**) where its interval and that of `none` are apart.",
+        "In the pictures the band is the interval of `none`, and | the return in training.",
     ]
     found = plan()
     for task, words in found["tasks"].items():
+        measured: dict[str, Scores] = {}
         for agent in words["agents"]:
-            experiments = rows(found, task, agent)
-            lines += table(f"{words['title']}: {agent}", experiments, found["regularizers"])
+            scores = measure(rows(found, task, agent))
+            if NONE in scores:
+                measured[agent] = scores
+                lines += table(f"{words['title']}: {agent}", scores, found["regularizers"])
+        if measured:
+            plot(task, words["title"], measured)
+            lines += ["", f"![{words['title']}](generalization_{task}.png)"]
     lines += ["", f"{versions()}.", ""]
     (RESULTS / "generalization.md").write_text("\n".join(lines))
 
 
-def table(title: str, experiments: dict[str, Experiment], words: dict[str, str]) -> list[str]:
-    """A section; nothing while there are no runs without a regularizer."""
+def measure(experiments: dict[str, Experiment]) -> Scores:
+    """The scores of what was run."""
     for experiment in experiments.values():
         keep(experiment, KEPT)
     found = {name: runs for name, row in experiments.items() if (runs := kept(row, KEPT))}
-    if NONE not in found:
-        return []
-    held_out = {name: interval(found[name], experiments[name]) for name in found}
+    return {name: score(runs, experiments[name]) for name, runs in found.items()}
+
+
+def table(title: str, scores: Scores, words: dict[str, str]) -> list[str]:
+    """A section."""
     lines = ["", f"## {title}", "", "| regularizer | words | held-out | training | | seeds |"]
     lines.append("|---|---|--:|--:|---|--:|")
-    for name, runs in found.items():
-        mean, low, high = held_out[name]
-        seen = np.mean([run.curve("episode/return")[-NEWEST:, 1].mean() for run in runs])
-        apart = verdict((low, high), held_out[NONE][1:])
+    for name, (mean, low, high, seen, seeds) in scores.items():
+        apart = verdict((low, high), scores[NONE][1:3])
         lines.append(
             f"| {name} | `{words[name]}` | {mean:.2f} [{low:.2f}, {high:.2f}] | {seen:.2f} | "
-            f"{apart} | {len(runs)} |"
+            f"{apart} | {seeds} |"
         )
     return lines
 
 
-def interval(runs: list[StoredRun], row: Experiment) -> tuple[float, float, float]:
-    """The mean held-out return and its interval."""
+def score(runs: list[StoredRun], row: Experiment) -> Score:
+    """The held-out return with its interval, the return in training, and the number of seeds."""
     scores = np.array([evaluations(run, row)[-NEWEST:].mean() for run in runs])
-    return statistics.estimate(statistics.mean, [scores])
+    mean, low, high = statistics.estimate(statistics.mean, [scores])
+    seen = np.mean([run.curve("episode/return")[-NEWEST:, 1].mean() for run in runs])
+    return Score(mean, low, high, float(seen), len(runs))
+
+
+def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
+    """Draws the held-out returns with their intervals, and those in training, by agent."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(
+        *(1, len(measured)),
+        figsize=(2 + 2.6 * len(measured), 3.8),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, (agent, scores) in zip(panels[0], measured.items(), strict=True):
+        for place, (mean, low, high, seen, _) in enumerate(scores.values()):
+            axes.plot([low, high], [place, place], color="C0", lw=2)
+            axes.plot(mean, place, "o", color="C0", label="held-out" if not place else None)
+            axes.plot(seen, place, "|", color="0.4", ms=10, label="training" if not place else None)
+        axes.axvspan(*scores[NONE][1:3], color="C0", alpha=0.12, lw=0)
+        axes.set(title=agent, xlabel="episode return")
+        axes.set_yticks(range(len(scores)), list(scores))
+    panels[0][0].invert_yaxis()
+    panels[0][-1].legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(RESULTS / f"generalization_{task}.png", dpi=80)
+    plt.close(figure)
 
 
 def verdict(own: tuple[float, float], base: tuple[float, ...]) -> str:

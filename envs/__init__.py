@@ -1,6 +1,7 @@
 """Environments: anything Gymnasium knows, as one vector form."""
 
 from ..core.errors import EnvError
+from .builtin import background as background
 from .builtin import diagnostic as diagnostic
 from .builtin import dynamics as dynamics
 from .builtin import goals as goals

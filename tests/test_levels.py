@@ -99,6 +99,52 @@ def test_each_episode_draws_its_own_numbers_from_its_seed() -> None:
     assert all(0.25 <= length <= 2.0 for length in drawn)
 
 
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+def test_a_background_stays_for_an_episode_and_changes_nothing(task: str) -> None:
+    plain = gymnasium.make(task)
+    env = gymnasium.make("neuraxis/Background-v0", task=task, size=3)
+    plain.action_space.seed(0)
+    found = []
+    for seed in (1, 2, 1):
+        bare, obs = plain.reset(seed=seed)[0], env.reset(seed=seed)[0]
+        found.append(tuple(obs[-3:]))
+        for _ in range(5):
+            assert np.array_equal(obs[:-3], bare) and tuple(obs[-3:]) == found[-1]
+            assert obs in env.observation_space
+            action = plain.action_space.sample()
+            (bare, *rest), (obs, *others) = plain.step(action), env.step(action)
+            assert rest == others
+    assert found[0] == found[2] != found[1]
+    assert np.unique(found).size == 6
+
+
+def test_training_sees_few_backgrounds_and_evaluations_others() -> None:
+    """And what was stopped goes on with the background of its episode."""
+    config = EnvConfig(id="neuraxis/Background-v0", kwargs={"choices": 3}, levels=2)
+    envs = make(config, 4, 0)
+    seen = {row.tobytes() for row in envs.reset()[:, 3:]}
+    assert len(seen) <= 2
+    assert not seen & {row.tobytes() for row in make(config.for_evaluation(), 8, 0).reset()[:, 3:]}
+    envs.step(np.zeros(4, int))
+    again = make(config, 4, 0)
+    assert again.restore(envs.snapshot()).all()
+    np.testing.assert_array_equal(again.obs, envs.obs)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"task": "os:x"}, "task=os:x: expected an id that is registered"),
+        ({"size": 0}, "size=0: expected a whole number, 1 or more"),
+        ({"choices": True}, "choices=True: expected a whole number, 2 or more"),
+        ({"task": "Taxi-v4"}, "task=Taxi-v4: has the observations Discrete.*; expected a vector"),
+    ],
+)
+def test_backgrounds_that_cannot_be_are_refused(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(EnvConfig(id="neuraxis/Background-v0", kwargs=kwargs), 1, 0)
+
+
 def test_a_policy_is_evaluated_under_other_dynamics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
