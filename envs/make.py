@@ -147,13 +147,13 @@ def _make_sync(
     render_mode: str | None,
     video: str | None,
 ) -> tuple[Envs, OwnSpaces]:
-    made = []
+    made, spaces = [], []
     if video:
         prepare_film(config, spec)
     for index, number in enumerate(columns):
         with building(config), lower(f"num_envs={columns.stop - columns.start}"):
             env = make_single(config, spec, "rgb_array" if video else render_mode)
-            own = env.observation_space, env.action_space
+            spaces.append((env.observation_space, env.action_space))
             if config.frame_stack > 1:
                 env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
             if video and index == 0:
@@ -168,7 +168,7 @@ def _make_sync(
         with building(config):
             made.append(Column(env, seed, number, config.reseed == "once", config.levels))
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
-    return SyncEnvs(made, space, config.id, config.check), own
+    return SyncEnvs(made, space, config.id, config.check), spaces[0]
 
 
 def _transformed(envs: Envs, config: EnvConfig) -> Envs:

@@ -121,7 +121,8 @@ class Odd(gymnasium.Env[Any, Any]):
         return (np.int64(7), np.zeros(2)), float(np.sum(action)), False, False, {}
 
 
-gymnasium.register("predict/Odd-v0", Odd, max_episode_steps=4)
+creator: Any = Odd
+gymnasium.register("predict/Odd-v0", creator, max_episode_steps=4)
 ODD = "env=tests.test_predict:predict/Odd-v0"
 
 

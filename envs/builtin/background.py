@@ -63,8 +63,8 @@ class Background(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps the other environment."""
-        obs, *rest = self.env.step(action)
-        return np.append(obs, self._numbers), *rest
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return np.append(obs, self._numbers), reward, terminated, truncated, info
 
 
 gymnasium.register("neuraxis/Background-v0", f"{__name__}:Background")
