@@ -134,7 +134,7 @@ def test_one_observation_or_many(box: bool) -> None:
     many, state = policy.predict((np.array([6, 7, 5]), np.ones((3, 2))))
     assert one in space and len(many) == 3 and all(action in space for action in many)
     np.testing.assert_allclose(many[0], one, rtol=1e-6)
-    assert state.count == 3
+    assert state.batch == 3
     with pytest.raises(ValueError, match="the state is of 3 environments, the observation of 1"):
         policy.predict((np.int64(6), np.ones(2)), state)
 

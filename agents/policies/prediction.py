@@ -39,7 +39,7 @@ class PredictState(NamedTuple):
     """Of the network, a tree of [*,B,*]."""
     past: Any
     """Of the interface."""
-    count: int
+    batch: int
     """B."""
 
 
@@ -76,9 +76,9 @@ def predict(
             f"predict: state is a {type(state).__name__}; expected None, or what the last call "
             "returned"
         )
-    if state is not None and state.count != count:
+    if state is not None and state.batch != count:
         raise ValueError(
-            f"predict: the state is of {state.count} environments, the observation of {count}"
+            f"predict: the state is of {state.batch} environments, the observation of {count}"
         )
     opens = np.asarray(state is None if first is None else first, bool)
     if opens.shape not in ((), (count,)):
