@@ -9,6 +9,11 @@ from gymnasium import spaces
 
 from .setup import AgentConfig
 
+CHOICES = spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary
+"""Kinds of actions that are choices."""
+MAXIMUM = "a target is the maximum over actions, and over a Box that is no finite search"
+"""Why an agent that learns the values of all actions learns no others."""
+
 
 class Claims:
     """What `build`, `neuraxis list`, README's table and the tests read of an agent's class."""
@@ -25,12 +30,7 @@ class Claims:
     """Whether it learns a policy; if not, nothing is evaluated while it trains."""
     has_critic: ClassVar[bool] = False
     """Whether a critic learns beside the actor, which may have blocks of its own."""
-    action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (
-        spaces.Discrete,
-        spaces.MultiDiscrete,
-        spaces.MultiBinary,
-        spaces.Box,
-    )
+    action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (*CHOICES, spaces.Box)
     """Kinds of actions that it can learn."""
     why_these_actions: ClassVar[str] = ""
     """Why it can learn no other kinds of actions."""

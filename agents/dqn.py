@@ -15,16 +15,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from pydantic import Field
 from torch import Tensor
 
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Metrics
+from .claims import CHOICES, MAXIMUM
 from .exploration import ExplorationConfig, epsilon
 from .learning.losses import masked_mean
 from .learning.target import TargetNetwork
@@ -55,14 +54,8 @@ class DQN(OffPolicyAgent[QPolicy]):
     """Deep Q-learning on discrete actions; with a memory network, R2D2."""
 
     asynchronous: ClassVar[bool] = True
-    action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (
-        spaces.Discrete,
-        spaces.MultiDiscrete,
-        spaces.MultiBinary,
-    )
-    why_these_actions = (
-        "a target is the maximum over actions, and over a Box that is no finite search"
-    )
+    action_spaces = CHOICES
+    why_these_actions = MAXIMUM
 
     class Config(TaughtConfig, ExplorationConfig, ReturnConfig, OffPolicyConfig, frozen=True):
         """DQN's settings; names as in Stable-Baselines3 where it has them."""

@@ -19,15 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, TypedDict
 
-import gymnasium
 import torch
-from gymnasium import spaces
 from pydantic import Field
 from torch import Tensor
 
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Metrics
+from .claims import CHOICES, MAXIMUM
 from .exploration import ExplorationConfig, epsilon
 from .fresh import FreshAgent, FreshConfig
 from .learning.losses import masked_mean
@@ -68,14 +67,8 @@ class PQN(FreshAgent[QPolicy]):
     """Q(lambda) on discrete actions, from rollouts of many environments."""
 
     asynchronous: ClassVar[bool] = True
-    action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (
-        spaces.Discrete,
-        spaces.MultiDiscrete,
-        spaces.MultiBinary,
-    )
-    why_these_actions = (
-        "a target is the maximum over actions, and over a Box that is no finite search"
-    )
+    action_spaces = CHOICES
+    why_these_actions = MAXIMUM
 
     class Config(ExplorationConfig, FreshConfig, frozen=True):
         """PQN's settings."""

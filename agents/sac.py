@@ -28,7 +28,8 @@ from ..networks.batch_norm import BatchStatistics
 from ..networks.heads.discrete import INVALID, gumbel
 from .actor_critic_batch import Batch
 from .agent import Metrics
-from .learning.distributional import quantile_huber, truncated_mixture
+from .claims import CHOICES
+from .learning.distributional import quantile_td, truncated_mixture
 from .learning.losses import masked_mean
 from .learning.schedules import Shape, scheduled
 from .learning.temperature import Temperature
@@ -45,7 +46,7 @@ from .teacher_config import TaughtConfig
 class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
     """Soft actor-critic on bounded Box actions and on discrete ones."""
 
-    action_spaces = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
+    action_spaces = (*CHOICES, spaces.Box)
 
     class Config(TaughtConfig, ActorCriticConfig, frozen=True):
         """SAC's settings; names as in Stable-Baselines3."""
@@ -104,18 +105,22 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         if config.tau is None and not normed:
             advice = "needs a batch norm in place of the target network; take network=crossq"
             self.notes = (f"agent.tau=null (CrossQ) {advice}",)
-        start = config.ent_coef_init if config.ent_coef == "auto" else config.ent_coef
-        entropy = config.target_entropy
-        if entropy == "auto" and isinstance(policy, SoftmaxPolicy):
-            entropy = config.target_entropy_share * math.log(policy.joint.count)
-        elif entropy == "auto":
-            entropy = -policy.noise_size
-        self.temperature = Temperature(start, entropy).to(self.device)
+        learned = config.ent_coef == "auto"
+        start = config.ent_coef_init if learned else config.ent_coef
+        self.temperature = Temperature(start, self._target_entropy()).to(self.device)
         self.parts["temperature"] = self.temperature
-        if config.ent_coef == "auto":
+        if learned:
             optimizer = self.build_optimizer(self.temperature, config)
             self.temperature_optimizer = self.parts["temperature_optimizer"] = optimizer
         self.execute(self.updates_per_step * setup.total_steps)
+
+    def _target_entropy(self) -> float:
+        cfg = self.config
+        if cfg.target_entropy != "auto":
+            return cfg.target_entropy
+        if isinstance(self.policy, SoftmaxPolicy):
+            return cfg.target_entropy_share * math.log(self.policy.joint.count)
+        return -self.policy.noise_size
 
     def _policy(self) -> SquashedGaussian | SoftmaxPolicy:
         cfg, setup = self.config, self.setup
@@ -176,12 +181,7 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         """Half the squared errors of all critics or, with quantiles, the mean of their losses."""
         if not self.distributional:
             return super().critic_loss(batch)
-        q, target = self.values_and_targets(batch)
-        count = q.shape[-1]
-        tau = (torch.arange(count, device=q.device) + 0.5) / count
-        loss = quantile_huber(q, tau, target[None]).mean(0) / count
-        error = target.mean(-1) - q.detach().mean(-1)
-        terms = {"q": q.detach().mean((0, -1)), "error": error.abs().mean(0), "td": loss.detach()}
+        loss, terms = quantile_td(*self.values_and_targets(batch))
         return (batch["weight"] * loss).sum(), terms
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Terms]:

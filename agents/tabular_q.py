@@ -15,15 +15,14 @@ from __future__ import annotations
 
 from typing import ClassVar, NotRequired, TypedDict
 
-import gymnasium
 import torch
-from gymnasium import spaces
 from pydantic import Field
 from torch import Tensor
 
 from ..core.rollout import Rollout
 from ..networks.heads.discrete import INVALID
 from .agent import Agent, Metrics
+from .claims import CHOICES
 from .exploration import ExplorationConfig, epsilon
 from .learning.losses import masked_mean
 from .learning.schedules import Shape, scheduled
@@ -51,11 +50,7 @@ class TabularQ(Agent[Table]):
     asynchronous: ClassVar[bool] = True
     memory: ClassVar[bool] = False
     has_network: ClassVar[bool] = False
-    action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (
-        spaces.Discrete,
-        spaces.MultiDiscrete,
-        spaces.MultiBinary,
-    )
+    action_spaces = CHOICES
     why_these_actions = "a table has a cell for each action, and a Box has infinitely many"
 
     class Config(ExplorationConfig, frozen=True):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .losses import huber
+from .terms import Terms
 
 
 def project(atoms: Tensor, probability: Tensor, support: Tensor) -> Tensor:
@@ -66,6 +67,27 @@ def quantile_huber(quantile: Tensor, tau: Tensor, target: Tensor, kappa: float =
     error = target[..., None, :] - quantile[..., :, None]  # [*, N, M]
     side = (tau[..., None] - (error.detach() < 0).float()).abs()
     return (side * huber(error, kappa) / kappa).mean(-1).sum(-1)
+
+
+def quantile_td(quantiles: Tensor, target: Tensor) -> tuple[Tensor, Terms]:
+    """The quantile regression of several critics, as TQC learns it (Kuznetsov et al. 2020).
+
+    Args:
+        quantiles: [count, *, K], at the middles of K equal fractions.
+        target: [*, M], values with equal weight.
+
+    Returns:
+        The loss [*], a mean over critics and quantiles; and terms [*] without gradient: `q`, the
+        mean value, `error`, the mean distance of the critics' means to the target's, and `td`, the
+        loss.
+    """
+    count = quantiles.shape[-1]
+    tau = (torch.arange(count, device=quantiles.device) + 0.5) / count
+    loss = quantile_huber(quantiles, tau, target[None]).mean(0) / count
+    value = quantiles.detach()
+    error = target.mean(-1) - value.mean(-1)
+    terms = {"q": value.mean((0, -1)), "error": error.abs().mean(0), "td": loss.detach()}
+    return loss, terms
 
 
 def truncated_mixture(quantiles: Tensor, drop: int) -> Tensor:
