@@ -105,11 +105,10 @@ class SAC(OffPolicyActorCritic[SquashedGaussian | SoftmaxPolicy]):
         if config.tau is None and not normed:
             advice = "needs a batch norm in place of the target network; take network=crossq"
             self.notes = (f"agent.tau=null (CrossQ) {advice}",)
-        learned = config.ent_coef == "auto"
-        start = config.ent_coef_init if learned else config.ent_coef
+        start = config.ent_coef_init if config.ent_coef == "auto" else config.ent_coef
         self.temperature = Temperature(start, self._target_entropy()).to(self.device)
         self.parts["temperature"] = self.temperature
-        if learned:
+        if config.ent_coef == "auto":
             optimizer = self.build_optimizer(self.temperature, config)
             self.temperature_optimizer = self.parts["temperature_optimizer"] = optimizer
         self.execute(self.updates_per_step * setup.total_steps)
