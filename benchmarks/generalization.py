@@ -1,7 +1,7 @@
-"""What regularizers do for levels and dynamics beyond those of training.
+"""What regularizers do for levels that training did not meet.
 
     python benchmarks/generalization.py                  # everything that is not done yet
-    python benchmarks/generalization.py --only levels    # names that contain this, as levels_dqn_l2
+    python benchmarks/generalization.py --only sac_L2    # names that contain this
     python benchmarks/generalization.py --report         # only write the table again
 
 `generalization.yaml` has tasks, agents and regularizers. Training meets `env.levels` levels,
@@ -133,7 +133,7 @@ def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(
-        *(1, len(measured)),
+        ncols=len(measured),
         figsize=(2 + 2.6 * len(measured), 3.8),
         sharey=True,
         squeeze=False,

@@ -15,10 +15,9 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from ..core.action_mask import NAME
-from ..core.errors import EnvError
 from ..core.tree import Tree, map_tree
 from .config import EnvConfig
-from .observation_check import ObservationCheck
+from .given_observations import GivenObservations, array_of
 from .observations import Space, batch, checked_kind, supported, with_layout
 from .wrappers import transforms
 from .wrappers.action_masks import ActionMasks, beside_mask
@@ -53,14 +52,15 @@ class Interface:
     def __init__(self, config: EnvConfig, observation_space: Space, action_space: Space) -> None:
         self.spaces = observation_space, action_space
         self._config = config
-        self._own = supported(observation_space, f"{config.id}: observation_space")
-        self._checks: dict[tuple[int, ...], ObservationCheck] = {}
+        own = supported(observation_space, f"{config.id}: observation_space")
+        self._given = GivenObservations(own, config.id, values=config.check != "never")
+        self._masks: tuple[int, ActionMasks] | None = None  # for as many as the last call had
         space = observation_space
         if config.frame_stack > 1:
             space = batch_space(space, config.frame_stack)
-        self._masks = ActionMasks(config, space, action_space) if config.action_mask else None
-        if self._masks is not None:
-            space = self._masks.space
+        self._seen = space
+        if config.action_mask:
+            space = ActionMasks(config, space, action_space).space
         self._space = with_layout(supported(space, f"{config.id}: observation_space"), config)
         self._of_obs = of_observations(self._space, config)
         self._of_action = action_transform(action_space, config)
@@ -78,40 +78,15 @@ class Interface:
         return Interface, (self._config, *self.spaces)
 
     def rows(self, obs: Any) -> tuple[Tree, bool]:
-        """The environment's observation, or a batch of them, as a tree [B,*]; whether it was one.
+        """The environment's observations as a tree [B,*], and whether there was one only.
 
         Raises:
-            ValueError: It does not lie in the environment's space.
+            ValueError: See `GivenObservations`.
         """
-        space, part = self._own, obs
-        while isinstance(space, spaces.Dict | spaces.Tuple):
-            key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
-            try:
-                space, part = space[key], part[key]
-            except (LookupError, TypeError):  # the check names it
-                break
-        shape = np.shape(part)
-        single = len(shape) <= len(space.shape or ())
-        self._check(obs, () if single else shape[:1])
-        return _rows(self._own, obs, single), single
-
-    def _check(self, obs: Any, count: tuple[int, ...]) -> None:
-        if count not in self._checks:
-            self._checks[count] = ObservationCheck(
-                self._own, "always", self._config.id, lambda: "predict", count
-            )
-        try:
-            self._checks[count](obs)
-        except EnvError as error:
-            raise ValueError(str(error)) from None
+        return self._given(obs)
 
     def observe(
-        self,
-        obs: Tree,
-        first: np.ndarray,
-        past: Past | None,
-        mask: Any = None,
-        reward: Any = None,
+        self, obs: Tree, first: np.ndarray, past: Past | None, mask: Any, reward: Any
     ) -> tuple[Tree, Past]:
         """The observations as the agent sees them, and what the next ones have of these.
 
@@ -119,8 +94,8 @@ class Interface:
             obs: From `rows`.
             first: [B] bool: they open an episode.
             past: Of the step before, with the action that was taken there; None: there was none.
-            mask: The action masks [B,n], if `env.action_mask=info`.
-            reward: The rewards [B] of that action, if `env.last_action`.
+            mask: The action masks [B,n], if `env.action_mask=info`; else None.
+            reward: The rewards [B] of that action, or one for all; used by `env.last_action`.
 
         Raises:
             ValueError: A mask or a reward is missing, or is none.
@@ -129,8 +104,7 @@ class Interface:
         frames: Tree = ()
         if self._config.frame_stack > 1:
             obs = frames = self._stacked(obs, first, past.frames)
-        if self._masks is not None:
-            obs = self._masked(obs, len(first), mask)
+        obs = self._masked(obs, len(first), mask)
         obs = batch(self._space, obs)
         for _, function in self._of_obs:
             obs = function(obs)
@@ -139,7 +113,13 @@ class Interface:
                 raise ValueError(
                     "predict: the run has env.last_action=true; give the reward of the last action"
                 )
-            gained = np.broadcast_to(0.0 if reward is None else reward, first.shape)
+            gained = array_of(0.0 if reward is None else reward, "reward")
+            if gained.shape not in ((), first.shape) or not np.isfinite(gained).all():
+                raise ValueError(
+                    f"predict: reward is {gained.tolist()}; expected a finite number for each of "
+                    f"{len(first)} environments"
+                )
+            gained = np.broadcast_to(gained, first.shape)
             obs = self._last_action(obs, past.action, gained, first)
         return obs, Past(frames, past.action)
 
@@ -159,29 +139,32 @@ class Interface:
         return map_tree(stack, obs, frames)
 
     def _masked(self, obs: Tree, count: int, mask: Any) -> Tree:
-        assert self._masks is not None
-        found = []
-        for row in range(count):
-            info = {} if mask is None else {NAME: np.reshape(mask, (count, -1))[row]}
-            one = map_tree(lambda leaf, row=row: leaf[row], obs)
-            found.append(self._masks(one, info))
-        return map_tree(lambda *each: np.stack(each), *found)
+        """The observations with their masks; one that forbids everything forbids nothing.
+
+        Only the last mask of an episode may do that, and which one is the last is not known here.
+        """
+        by_info = self._config.action_mask == "info"
+        if mask is not None and not by_info:
+            word = self._config.action_mask
+            raise ValueError(
+                f"predict: action_mask is given, but the run has env.action_mask={word}"
+            )
+        if self._config.action_mask is None:
+            return obs
+        if by_info and mask is None:
+            raise ValueError(
+                "predict: the run has env.action_mask=info; give action_mask=info['action_mask']"
+            )
+        if self._masks is None or self._masks[0] != count:
+            spaces = self._seen, self.spaces[1]
+            self._masks = count, ActionMasks(self._config, *spaces, (count,))
+        return self._masks[1](obs, {NAME: mask}, np.ones(count, bool))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         """The agent's actions [B,*] as the environment takes them."""
         if self._of_action is not None:
             action = self._of_action[1](action)
         return action.astype(self.spaces[1].dtype, copy=False)
-
-
-def _rows(space: Space, obs: Any, single: bool) -> Tree:
-    """The parts of an observation that a space has, as arrays [B,*]."""
-    if isinstance(space, spaces.Dict):
-        return {key: _rows(branch, obs[key], single) for key, branch in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_rows(branch, one, single) for branch, one in zip(space, obs, strict=True))
-    array = np.asarray(obs)
-    return array[None] if single else array
 
 
 def of_observations(space: Space, config: EnvConfig) -> list[Transform]:

@@ -632,10 +632,6 @@ def test_the_committed_runs_give_the_committed_table() -> None:
     assert found == told
 
 
-MISSES: dict[str, str] = {}
-"""Committed experiments that miss their bar, each with the reason."""
-
-
 def test_every_committed_experiment_holds_by_its_newest_policy() -> None:
     """The mean of the last three evaluations, over all seeds; the best of many proves nothing."""
     results = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -648,4 +644,5 @@ def test_every_committed_experiment_holds_by_its_newest_policy() -> None:
         newest = np.mean([curve[-3:].mean() for curve in curves])
         if not row.get("at_least", -np.inf) <= newest < row.get("at_most", np.inf):
             missed[folder.name] = newest
-    assert missed.keys() == MISSES.keys(), missed
+    assert not missed
+    assert len(planned) / 2 < len(list((results / "runs").iterdir())), "most are committed"

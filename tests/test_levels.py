@@ -138,6 +138,10 @@ def test_training_sees_few_backgrounds_and_evaluations_others() -> None:
         ({"size": 0}, "size=0: expected a whole number, 1 or more"),
         ({"choices": True}, "choices=True: expected a whole number, 2 or more"),
         ({"task": "Taxi-v4"}, "task=Taxi-v4: has the observations Discrete.*; expected a vector"),
+        (
+            {"task": "CartPole-v1", "choices": 3},
+            "choices=3: expected null, CartPole-v1 has choices",
+        ),
     ],
 )
 def test_backgrounds_that_cannot_be_are_refused(kwargs: dict[str, Any], message: str) -> None:

@@ -506,6 +506,12 @@ def test_what_is_frozen_stays_in_eval_mode() -> None:
         optimizer.step(error, batch)
     assert modes == [[True, False, False, False, True, True]] * 3
     assert digest(first) == before and not any(layer.training for layer in net.modules())
+    again = copy.deepcopy(optimizer)
+    again.set_train_mode(True)
+    copied_first, copied_last = again.trained
+    layers = again.trained, *copied_first, *copied_last
+    assert [layer.training for layer in layers] == modes[0]
+    assert not any(layer.training for layer in net.modules()), "a copy has layers of its own"
     copied = in_train_mode(copy.deepcopy(net))
     assert [layer.training for layer in copied.modules()][2:6] == [False] * 3 + [True]
     optimizer.reach(1)

@@ -49,12 +49,12 @@ TASKS = {
 
 
 def spied(policy: Policy) -> list[Any]:
-    """A list that gets each observation [*] with which the policy acts."""
+    """A list that gets the observations [B,*] of each step in which the policy acts."""
     seen: list[Any] = []
     act = policy.act
 
     def acting(obs: Any, *rest: Any, **more: Any) -> Any:
-        seen.append(map_tree(lambda leaf: leaf[0].numpy().copy(), obs))
+        seen.append(map_tree(lambda leaf: leaf.numpy().copy(), obs))
         return act(obs, *rest, **more)
 
     policy.act = acting
@@ -87,7 +87,7 @@ def test_it_sees_and_does_what_an_evaluation_does(task: str) -> None:
     acted = map_tree(lambda *parts: np.concatenate(parts)[:length], *states)
     seen = spied(policy)
     assert by_hand(policy, run.cfg) == pytest.approx(tuple(expected[:2]), rel=1e-6)
-    given = map_tree(lambda *steps: np.stack(steps), *seen)
+    given = map_tree(lambda *steps: np.concatenate(steps), *seen)
     for one, other in zip(leaves(given), leaves(acted), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -130,10 +130,17 @@ ODD = "env=tests.test_predict:predict/Odd-v0"
 def test_one_observation_or_many(box: bool) -> None:
     policy = training(ODD, f"env.kwargs.box={str(box).lower()}", SMALL).agent.policy
     space = Odd(box).action_space
-    one, _ = policy.predict((np.int64(6), np.ones(2)))
-    many, state = policy.predict((np.array([6, 7, 5]), np.ones((3, 2))))
-    assert one in space and len(many) == 3 and all(action in space for action in many)
-    np.testing.assert_allclose(many[0], one, rtol=1e-6)
+    found = np.array([6, 7, 5]), np.random.default_rng(0).random((3, 2))
+    many, state = policy.predict(found)
+    assert len(many) == 3 and all(action in space for action in many)
+    for row, action in enumerate(many):
+        one, _ = policy.predict((found[0][row], found[1][row]))
+        assert one in space
+        np.testing.assert_allclose(one, action, rtol=1e-6)
+    if box:
+        assert len({float(action[0]) for action in many}) == 3
+    with pytest.raises(ValueError, match="expected a tuple of 2 parts"):
+        policy.predict([(np.int64(6), np.ones(2))] * 2)
     assert state.batch == 3
     with pytest.raises(ValueError, match="the state is of 3 environments, the observation of 1"):
         policy.predict((np.int64(6), np.ones(2)), state)
@@ -150,11 +157,45 @@ def test_memory_lasts_until_an_episode_opens() -> None:
     pairs = list(zip(leaves(state.memory), leaves(fresh.memory), strict=True))
     assert pairs and not any(torch.equal(one, other) for one, other in pairs)
     _, partly = policy.predict(obs[2], state, first=[True, False])
-    np.testing.assert_array_equal(seen[-1], np.concatenate([obs[2, 0], obs[2, 0]]))
+    np.testing.assert_array_equal(seen[-1][0], np.concatenate([obs[2, 0], obs[2, 0]]))
+    np.testing.assert_array_equal(seen[-1][1], np.concatenate([obs[1, 1], obs[2, 1]]))
     _, opened = policy.predict(obs[2], None)
     for one, other in zip(leaves(partly.memory), leaves(opened.memory), strict=True):
         torch.testing.assert_close(one[..., :1, :], other[..., :1, :])
         assert not torch.equal(one[..., 1:, :], other[..., 1:, :])
+
+
+def test_each_row_of_a_batch_has_its_mask() -> None:
+    """And a mask that forbids everything, as the last of an episode may, forbids nothing."""
+    words = "env=neuraxis/Masked-v0", "env.kwargs.action_space=multidiscrete", "env.kwargs.size=3"
+    policy = training(*words, "env.action_mask=info", SMALL).agent.policy
+    sizes = policy.interface.spaces[1].nvec
+    rng = np.random.default_rng(0)
+    parts = tuple(np.eye(n, dtype=np.int8)[rng.integers(n, size=50)] for n in sizes)
+    only = np.stack([part.argmax(-1) for part in parts], -1)
+    obs = np.zeros(50, np.int64)
+    for mask in (parts, np.concatenate(parts, -1)):
+        for deterministic in (True, False):
+            action, _ = policy.predict(obs, action_mask=mask, deterministic=deterministic)
+            np.testing.assert_array_equal(action, only)
+    for row in range(3):
+        action, _ = policy.predict(obs[row], action_mask=tuple(part[row] for part in parts))
+        np.testing.assert_array_equal(action, only[row])
+    action, _ = policy.predict(obs, action_mask=np.zeros((50, sum(sizes)), np.int8))
+    assert action.shape == only.shape
+
+
+def test_what_is_returned_may_be_changed() -> None:
+    """The last action that the next observation shows is the policy's own."""
+    policy = training("env=CartPole-v1", "env.last_action=true", *LSTM).agent.policy
+    obs, seen = np.zeros((3, 4)), spied(policy)
+    action, state = policy.predict(obs)
+    taken = action.copy()
+    action[:] = 1 - action
+    policy.predict(obs, state, reward=[1.0, 2.0, 3.0], first=[False, True, False])
+    expected = np.eye(2)[taken] * [[1], [0], [1]]
+    np.testing.assert_array_equal(seen[-1]["last_action"], expected)
+    np.testing.assert_array_equal(seen[-1]["last_reward"], [[1.0], [0.0], [3.0]])
 
 
 def test_stochastic_actions_vary() -> None:
@@ -167,10 +208,13 @@ def test_stochastic_actions_vary() -> None:
 @pytest.mark.parametrize(
     ("obs", "message"),
     [
-        (np.zeros(3), r"observation is \[0\.0, 0\.0, 0\.0\] of shape \(3,\).* says \(4,\)"),
-        (np.zeros((2, 3)), r"of shape \(2, 3\).* says \(2, 4\)"),
-        ({"obs": 1}, "of shape .* says"),
-        ("ABCD", "of shape .* says"),
+        (np.zeros(3), r"has shape \(3,\); expected \(4,\), or of a batch \(B, 4\)"),
+        (np.zeros((2, 3)), r"has shape \(2, 3\); expected \(4,\), or of a batch \(B, 4\)"),
+        ({"obs": 1}, "observation is {'obs': 1}; expected numbers"),
+        ("ABCD", "observation is 'ABCD'; expected numbers"),
+        ((np.zeros(4), {}), "expected numbers in NumPy, the first of what `reset` and `step`"),
+        (torch.zeros(4, requires_grad=True), "expected numbers in NumPy"),
+        ([0.0, np.nan, 0.0, 0.0], "a number that is not finite"),
     ],
 )
 def test_observations_of_another_environment_are_refused(obs: Any, message: str) -> None:
@@ -182,17 +226,27 @@ def test_observations_of_another_environment_are_refused(obs: Any, message: str)
 
 def test_what_is_missing_is_said() -> None:
     masked = training("env=Taxi-v4", "env.action_mask=info", SMALL).agent.policy
-    with pytest.raises(ValueError, match=r"there is no info\['action_mask'\]"):
+    with pytest.raises(ValueError, match=r"give action_mask=info\['action_mask'\]"):
         masked.predict(np.int64(3))
+    with pytest.raises(ValueError, match=r"of shape \(6, 2\) .* expected shape \(2, 6\)"):
+        masked.predict(np.array([3, 4]), action_mask=np.ones((6, 2), np.int8))
     rewarded = training("env=CartPole-v1", "env.last_action=true", *LSTM).agent.policy
     _, state = rewarded.predict(np.zeros(4))
     with pytest.raises(ValueError, match="give the reward of the last action"):
         rewarded.predict(np.zeros(4), state)
+    for wrong in (np.nan, [1.0, 2.0], "a"):
+        with pytest.raises(ValueError, match=r"predict: reward is .*; expected"):
+            rewarded.predict(np.zeros(4), state, reward=wrong)
     policy = training("env=CartPole-v1", SMALL).agent.policy
     with pytest.raises(ValueError, match="state is a tuple; expected None, or what"):
         policy.predict(np.zeros(4), ())
-    with pytest.raises(ValueError, match=r"first has shape \(3,\); expected \(1,\)"):
-        policy.predict(np.zeros(4), first=[True] * 3)
+    for first in ([True] * 3, "no"):
+        with pytest.raises(ValueError, match=r"first is .*; expected true or false for each of 1"):
+            policy.predict(np.zeros(4), first=first)
+    with pytest.raises(ValueError, match="the state is of another policy"):
+        policy.predict(np.zeros(4), state)
+    with pytest.raises(ValueError, match=r"action_mask is given, but the run has .*=None"):
+        policy.predict(np.zeros(4), action_mask=[1, 1])
     policy.interface = None
     with pytest.raises(ValueError, match="the environment's spaces are not known"):
         policy.predict(np.zeros(4))

@@ -57,8 +57,8 @@ def load_checkpoint(folder: Path, checkpoint: Path, trust: bool) -> Policy:
         policy = build_agent(cfg, spaces=spaces).policy
     with explain_misfit(folder):
         policy.load_state_dict(weights)
-    if own:
-        settings = parse((folder / layout.CONFIG).read_text())["env"]
-        env = cfg.env.model_copy(update={"id": settings["id"]})
-        policy.interface = Interface(env, *map(from_tree, own))
+        if own:
+            env_id = str(parse((folder / layout.CONFIG).read_text())["env"]["id"])
+            env = cfg.env.model_copy(update={"id": env_id})
+            policy.interface = Interface(env, *map(from_tree, own))
     return policy.eval()

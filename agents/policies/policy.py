@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...core.acting import ActFunction, ActResult
 from ...core.action_mask import mask_at, mask_path, without
-from ...core.tree import Tree, map_tree
+from ...core.tree import Tree, leaves, map_tree
 from ...networks.backbone import Backbone
 from ...networks.batch_norm import BatchRenorm
 from ..learning.execution.numbers import Watched
 from ..learning.execution.recorded import Recorded
 from .normalize import Normalizer
-from .prediction import Interface, PredictState, predict
+from .prediction import Interface, PredictState, as_batch, known, opening, resumed
 
 
 def differs_in_training(module: nn.Module) -> bool:
@@ -111,17 +112,20 @@ class Policy(nn.Module):
         action_mask: Any = None,
         reward: Any = None,
     ) -> tuple[Any, PredictState]:
-        """Chooses actions for an environment that you step yourself.
+        """Chooses actions for an environment that you step yourself; call it in eval mode.
 
         Everything that training puts between environment and agent is applied: frame stacks, masks,
-        scaled and clipped actions, actions that do not count from 0.
+        scaled and clipped actions, actions that do not count from 0. The preprocessing of Atari's
+        games is the exception: it takes the frames that `env=atari` makes.
 
         Args:
-            obs: As the environment gave it, one observation or a batch of B, in NumPy.
+            obs: As the environment gave it, in NumPy: one observation, or a batch of B. Of a stack
+                of frames, the newest frame.
             state: What the last call returned; None at the start, and for a new episode.
             first: Which observations open an episode, bool or [B] bool; None: all without a state,
                 none with one.
-            deterministic: The best action; False: as in training, with exploration.
+            deterministic: The best action; False: drawn as in training, but gSDE's noise is new in
+                each step, and every column explores as the mean of them.
             action_mask: `info["action_mask"]`, where `env.action_mask=info`.
             reward: Of the last action, where `env.last_action=true`; [B] for a batch.
 
@@ -129,17 +133,29 @@ class Policy(nn.Module):
             The environment's own action, or B of them, and the state for the next call.
 
         Raises:
-            ValueError: An argument does not fit the environment that the policy learned in, or
-                this is not known: the run is older than `predict`.
+            ValueError: An argument does not fit the environment that the policy learned in.
         """
-        if self.interface is None:
-            raise ValueError(
-                "predict: the environment's spaces are not known, because the run was stored by an "
-                "older neuraxis; `neuraxis resume` stores them"
-            )
+        interface = known(self.interface)
+        rows, single = interface.rows(obs)
+        batch = len(next(leaves(rows)))
+        memory, past = resumed(state, self.initial_state(batch), batch)
+        opens = opening(first, state, batch)
+        mask = as_batch(action_mask) if single else action_mask
+        seen, past = interface.observe(rows, opens, past, mask, reward)
+        chosen, memory = self._chosen(seen, memory, opens, deterministic)
+        action = interface.to_environment(chosen)
+        state = PredictState(memory, past._replace(action=chosen.copy()), batch)
+        return (action[0] if single else action), state
+
+    def _chosen(
+        self, seen: Tree, memory: Tree, first: np.ndarray, greedy: bool
+    ) -> tuple[np.ndarray, Tree]:
+        """The agent's actions [B, *act] in NumPy, and the memory after them."""
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        known = self.interface, device
-        return predict(self, *known, obs, state, first, deterministic, action_mask, reward)
+        given, opens = map_tree(lambda leaf: torch.as_tensor(leaf, device=device), (seen, first))
+        with torch.inference_mode():
+            action, _, memory = self.act(given, memory, opens, greedy=greedy)
+        return action.cpu().numpy(), memory
 
     def act_functions(self, greedy: bool) -> Callable[[], ActFunction]:
         """See `core.acting.Actor`; what it returns is recorded if there is no memory."""

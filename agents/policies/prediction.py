@@ -1,15 +1,12 @@
-"""`predict`: a policy's actions for one who steps the environment, NumPy in and NumPy out."""
+"""What `Policy.predict` needs: the way to the environment, and the state between two calls."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ...core.acting import ActResult
-from ...core.tree import Tree, leaves, map_tree
+from ...core.tree import Tree, leaves
 
 
 class Interface(Protocol):
@@ -22,7 +19,7 @@ class Interface(Protocol):
         ...
 
     def observe(
-        self, obs: Tree, first: np.ndarray, past: Any, mask: Any = None, reward: Any = None
+        self, obs: Tree, first: np.ndarray, past: Any, mask: Any, reward: Any
     ) -> tuple[Tree, Any]:
         """The agent's observations [B,*], and what the next ones have of these."""
         ...
@@ -43,55 +40,54 @@ class PredictState(NamedTuple):
     """B."""
 
 
-class Acting(Protocol):
-    """A policy, as `predict` needs it."""
-
-    def initial_state(self, batch: int) -> Tree:
-        """The memory before the first step."""
-        ...
-
-    def act(
-        self, obs: Tree, state: Tree, first: Tensor, noise: Tensor | None, greedy: bool
-    ) -> ActResult:
-        """Actions, extras and the new memory."""
-        ...
+def known(interface: Interface | None) -> Interface:
+    """The interface; ValueError if there is none."""
+    if interface is None:
+        raise ValueError(
+            "predict: the environment's spaces are not known: the run is from before `predict`. "
+            "Train on, `neuraxis resume RUN total_steps=N`, and take load(RUN, 'last')"
+        )
+    return interface
 
 
-def predict(
-    policy: Acting,
-    interface: Interface,
-    device: torch.device,
-    obs: Any,
-    state: PredictState | None,
-    first: Any,
-    deterministic: bool,
-    action_mask: Any,
-    reward: Any,
-) -> tuple[Any, PredictState]:
-    """See `Policy.predict`."""
-    rows, single = interface.rows(obs)
-    count = len(next(leaves(rows)))
-    if state is not None and not isinstance(state, PredictState):
+def resumed(state: PredictState | None, memory: Tree, batch: int) -> tuple[Tree, Any]:
+    """The memory and the past of a state; ValueError if it is of another policy or batch.
+
+    Args:
+        state: What `predict` was given.
+        memory: The policy's, before the first step.
+        batch: B of the observation.
+    """
+    if state is None:
+        return memory, None
+    if not isinstance(state, PredictState):
         raise ValueError(
             f"predict: state is a {type(state).__name__}; expected None, or what the last call "
             "returned"
         )
-    if state is not None and state.batch != count:
+    if state.batch != batch:
         raise ValueError(
-            f"predict: the state is of {state.batch} environments, the observation of {count}"
+            f"predict: the state is of {state.batch} environments, the observation of {batch}"
         )
-    opens = np.asarray(state is None if first is None else first, bool)
-    if opens.shape not in ((), (count,)):
-        raise ValueError(f"predict: first has shape {opens.shape}; expected ({count},)")
-    opens = np.broadcast_to(opens, (count,)).copy()
-    memory, past, _ = state or (policy.initial_state(count), None, count)
-    seen, past = interface.observe(rows, opens, past, action_mask, reward)
-    given = map_tree(lambda leaf: torch.as_tensor(leaf, device=device), seen)
-    with torch.inference_mode():
-        chosen, _, memory = policy.act(
-            given, memory, torch.as_tensor(opens, device=device), None, deterministic
+    if [leaf.shape for leaf in leaves(state.memory)] != [leaf.shape for leaf in leaves(memory)]:
+        raise ValueError("predict: the state is of another policy")
+    return state.memory, state.past
+
+
+def as_batch(mask: Any) -> Any:
+    """The action mask of one observation as that of a batch of one; None if there is none."""
+    if mask is None:
+        return None
+    parts = mask if isinstance(mask, tuple) else (mask,)
+    return tuple(np.atleast_1d(part)[None] for part in parts)
+
+
+def opening(first: Any, state: PredictState | None, batch: int) -> np.ndarray:
+    """Which observations open an episode, [B] bool; ValueError for what says it not."""
+    opens = np.asarray(state is None if first is None else first)
+    if opens.shape not in ((), (batch,)) or opens.dtype.kind not in "bi":
+        raise ValueError(
+            f"predict: first is {opens.tolist()}; expected true or false for each of {batch} "
+            "environments"
         )
-    action = chosen.cpu().numpy()
-    state = PredictState(memory, past._replace(action=action), count)
-    action = interface.to_environment(action)
-    return (action[0] if single else action), state
+    return np.broadcast_to(opens.astype(bool), (batch,)).copy()

@@ -42,6 +42,8 @@ class Background(gymnasium.Wrapper[Any, Any, Any, Any]):
             if count is not None and not (whole and count >= least):
                 raise ValueError(f"{name}={count}: expected a whole number, {least} or more")
         env: Any = gymnasium.make(task, render_mode=render_mode, disable_env_checker=True)
+        if choices is not None and not isinstance(env.action_space, spaces.Box):
+            raise ValueError(f"choices={choices}: expected null, {task} has choices already")
         if choices is not None:
             env = DiscretizeAction(env, choices)
         super().__init__(env)
@@ -58,13 +60,16 @@ class Background(gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Opens an episode, with numbers of its own."""
         obs, info = self.env.reset(seed=seed, options=options)
-        self._numbers = self.np_random.standard_normal(self._size).astype(np.float32)
-        return np.append(obs, self._numbers), info
+        self._numbers = self.np_random.standard_normal(self._size)
+        return self._beside(obs), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps the other environment."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        return np.append(obs, self._numbers), reward, terminated, truncated, info
+        return self._beside(obs), reward, terminated, truncated, info
+
+    def _beside(self, obs: np.ndarray) -> np.ndarray:
+        return np.append(obs, self._numbers).astype(np.float32)
 
 
 gymnasium.register("neuraxis/Background-v0", f"{__name__}:Background")

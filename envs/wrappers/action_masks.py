@@ -105,7 +105,7 @@ class ActionMasks:
         """
         found = info.get(NAME) if self._key is None else obs[self._key]
         if self._stacked and found is not None:
-            found = found[-1]
+            found = np.asarray(found)[..., -1, :]
         mask = self._mask(found, ended)
         if self._key is not None or self._nested:
             return {**obs, self._key or NAME: mask}
