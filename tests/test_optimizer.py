@@ -508,8 +508,8 @@ def test_what_is_frozen_stays_in_eval_mode() -> None:
     assert digest(first) == before and not any(layer.training for layer in net.modules())
     again = copy.deepcopy(optimizer)
     again.set_train_mode(True)
-    copied_first, copied_last = again.trained
-    layers = again.trained, *copied_first, *copied_last
+    copied_first, copied_last = again.trained.children()
+    layers = again.trained, *copied_first.children(), *copied_last.children()
     assert [layer.training for layer in layers] == modes[0]
     assert not any(layer.training for layer in net.modules()), "a copy has layers of its own"
     copied = in_train_mode(copy.deepcopy(net))
