@@ -12,6 +12,7 @@ the newest episodes of training, by the policy that explores.
 from __future__ import annotations
 
 import shlex
+import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,8 +149,9 @@ def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
         axes.set(title=agent, xlabel="episode return")
         axes.set_yticks(range(len(scores)), list(scores))
     panels[0][0].invert_yaxis()
-    panels[0][-1].legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    figure.suptitle("\n".join(textwrap.wrap(title, 22 * len(measured) + 20)), fontsize=10)
     figure.savefig(RESULTS / f"generalization_{task}.png", dpi=80)
     plt.close(figure)
 
