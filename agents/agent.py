@@ -39,8 +39,6 @@ class Agent(Updates, Generic[P]):
     augmentation: Augmentation | None = None
     """What changes the observations that it learns from; None: nothing does."""
     policy: P
-    rollout_length: int
-    """T of the rollouts that it learns from."""
     teacher: Teacher | None = None
     """The teacher that advises it; None: there is none."""
     carried: frozenset[str] = frozenset()

@@ -30,6 +30,7 @@ from .learning.vector import Vector
 from .policies.policy import is_recordable
 from .setup import AgentConfig, GradientConfig, Setup
 
+WORTH_RECORDING = 100  # rollouts: to record what is done once in each pays after about 75
 Metrics = dict[str, Tensor]
 """Scalars by their names in metrics.jsonl."""
 
@@ -42,6 +43,8 @@ class Updates(Claims):
     other modules, optimizers, a replay."""
     notes: tuple[str, ...] = ()
     """What `neuraxis train` says of it at the start."""
+    rollout_length: int
+    """T of the rollouts that it learns from."""
     execution: Execution = "plain"
     """How `run_update` runs `update`."""
     run_update: Update
@@ -138,12 +141,14 @@ class Updates(Claims):
             )
 
     def repeated(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of trees of tensors, recorded if `run_update` is no plain call.
+        """A function that is called once a rollout, recorded if `run_update` is no plain call.
 
         Args:
-            function: It may read what `update` may read, and changes nothing.
+            function: Of trees of tensors. It may read what `update` may read, and changes nothing.
         """
-        if self.execution == "plain":
+        columns = self.setup.rollout_columns or self.setup.num_envs
+        rollouts = self.setup.total_steps / (self.rollout_length * columns)
+        if self.execution == "plain" or rollouts < WORTH_RECORDING:
             return function
         return record(function, self.parts.values(), self)
 

@@ -59,6 +59,7 @@ class Recorded:
         self._watched = watched
         self._calls: Counter[Any] = Counter()
         self.recordings: dict[Any, Callable[..., Tree] | None] = {}
+        self._for_one: Callable[..., Tree] | None = None
 
     def __call__(self, *args: Tree) -> Tree:
         """Returns what the function returns."""
@@ -90,16 +91,15 @@ class Recorded:
         checked again: this saves a third of the time of a small function. So a caller that lives
         longer than the numbers asks for another one, as the collector does for each rollout.
         """
-        call: Callable[..., Tree] = self
+        self._forgets()
+        return self._for_one or self._first_of_one
 
-        def checked_once(*args: Tree) -> Tree:
-            nonlocal call
-            if call is self:
-                self._forgets()
-                call = self._unchecked(args)
-            return call(*args)
-
-        return checked_once
+    def _first_of_one(self, *args: Tree) -> Tree:
+        """A call of that caller's before it is known to be recorded."""
+        call = self._unchecked(args)
+        if call is not self:
+            self._for_one = call
+        return call(*args)
 
     def _forgets(self) -> bool:
         """Deletes all recordings if a watched number has changed; returns whether it has."""
@@ -107,6 +107,7 @@ class Recorded:
             return False
         self._calls.clear()
         self.recordings.clear()
+        self._for_one = None
         return True
 
     def _unchecked(self, args: tuple[Tree, ...]) -> Callable[..., Tree]:
