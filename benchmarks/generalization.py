@@ -140,14 +140,16 @@ def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
         squeeze=False,
         layout="constrained",
     )
+    names = list(max(measured.values(), key=len))
     for axes, (agent, scores) in zip(panels[0], measured.items(), strict=True):
-        for place, (mean, low, high, seen, _) in enumerate(scores.values()):
+        for name, (mean, low, high, seen, _) in scores.items():
+            place = names.index(name)
             axes.plot([low, high], [place, place], color="C0", lw=2)
             axes.plot(mean, place, "o", color="C0", label="held-out" if not place else None)
             axes.plot(seen, place, "|", color="0.4", ms=10, label="training" if not place else None)
         axes.axvspan(*scores[NONE][1:3], color="C0", alpha=0.12, lw=0)
         axes.set(title=agent, xlabel="episode return")
-        axes.set_yticks(range(len(scores)), list(scores))
+        axes.set_yticks(range(len(names)), names)
     panels[0][0].invert_yaxis()
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
