@@ -98,7 +98,6 @@ class NativeEnvs(Envs):
         # Other classes may have state besides their arrays and one generator.
         self._restorable = type(vector).__module__.startswith("gymnasium.")
         self._ended = np.zeros(self.num_envs, bool)
-        self._converts = check == "never"  # whether steps give numbers in other forms than [B]
         self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
         self._guard = Guard(self._where)
         self._check = ObservationCheck(space, check, env_id, self._where, (self.num_envs,))
@@ -122,10 +121,9 @@ class NativeEnvs(Envs):
         checked = self._check.due()
         with self._guard:
             obs, reward, terminated, truncated, info = self._vector.step(action)
-            if checked or self._converts:
-                reward = self._numbers("reward", reward, "f", np.float64)
-                terminated = self._numbers("terminated", terminated, "b", np.bool_)
-                truncated = self._numbers("truncated", truncated, "b", np.bool_)
+            reward = self._numbers("reward", reward, "f", np.float64)
+            terminated = self._numbers("terminated", terminated, "b", np.bool_)
+            truncated = self._numbers("truncated", truncated, "b", np.bool_)
             if self._masks is not None:
                 obs = self._masks(obs, info, terminated | truncated)
             if checked:
@@ -141,9 +139,8 @@ class NativeEnvs(Envs):
     def _numbers(self, name: str, values: Any, kind: str, dtype: type[np.generic]) -> np.ndarray:
         """The numbers [B] of a dtype's kind that a step gave; ValueError if there are not B."""
         numbers = np.asarray(values)
-        if numbers.dtype.kind == kind and numbers.shape == self._ended.shape:
+        if numbers.dtype.kind == kind and numbers.shape == self._ended.shape:  # in most steps
             return numbers
-        self._converts = True
         numbers = numbers.astype(dtype)
         if numbers.size != self.num_envs:
             raise ValueError(f"{name} has shape {numbers.shape}; expected ({self.num_envs},)")

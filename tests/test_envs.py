@@ -320,8 +320,21 @@ class OddVector(CartPoleVectorEnv):
 
 
 register("Odd", Odd)
+
+
+class LateVector(CartPoleVectorEnv):
+    """Gives one reward for all columns, but not in its first steps."""
+
+    def step(self, action: np.ndarray) -> Any:
+        obs, reward, *rest = super().step(action)
+        self.count = getattr(self, "count", 0) + 1
+        return obs, (reward if self.count < 1_200 else np.float32(1)), *rest
+
+
 odd_vector: Any = OddVector
 gymnasium.register("test/OddVector-v0", vector_entry_point=odd_vector)
+late_vector: Any = LateVector
+gymnasium.register("test/LateVector-v0", vector_entry_point=late_vector)
 
 
 @pytest.mark.parametrize("shape", [[], [1], [1, 1]])
@@ -343,6 +356,15 @@ def test_a_vector_form_may_give_a_column_of_numbers() -> None:
     envs.reset()
     _, reward, terminated, truncated = envs.step(np.zeros(3, int))
     assert reward.tolist() == [1, 1, 1] and terminated.shape == truncated.shape == (3,)
+
+
+def test_the_numbers_of_a_vector_form_are_looked_at_in_each_step() -> None:
+    """One reward for all would be taken for that of each, long after observations were checked."""
+    envs = build("test/LateVector-v0")
+    envs.reset()
+    with pytest.raises(EnvError, match=r"step 1200: .*reward has shape \(\); expected \(3,\)"):
+        for _ in range(1_300):
+            envs.step(np.zeros(3, int))
 
 
 @pytest.mark.parametrize("fault", ["reward", "terminated", "truncated"])
