@@ -14,14 +14,14 @@ from . import arguments, ids
 from .atari import AtariEnvs, vector_kwargs
 from .config import EnvConfig
 from .episodes import Column
-from .interface import Interface, action_transform, of_observations
 from .native import NativeEnvs
-from .observations import Space, supported, with_layout
+from .observations import Space, supported
 from .single import building, make_single, prepare_film
 from .sync import SyncEnvs
 from .vector import Envs
 from .wrappers import single_wrappers
 from .wrappers.action_masks import ActionMasks, Masked
+from .wrappers.interface import Interface
 from .wrappers.last_action import LastActionEnvs
 from .wrappers.transforms import TransformedEnvs
 
@@ -51,8 +51,8 @@ def make(
         ValueError: such environments cannot be made.
     """
     columns = range(first_column, first_column + num_envs)
-    envs, _ = _make(config, seed, columns, render_mode, video)
-    return _transformed(envs, config)
+    envs, own = _make(config, seed, columns, render_mode, video)
+    return _transformed(envs, Interface(config, *own))
 
 
 def probe(config: EnvConfig, seed: int) -> Interface:
@@ -171,13 +171,11 @@ def _make_sync(
     return SyncEnvs(made, space, config.id, config.check), spaces[0]
 
 
-def _transformed(envs: Envs, config: EnvConfig) -> Envs:
-    """The environments as the config wants the agent to see them."""
-    envs.observation_space = with_layout(envs.observation_space, config)
-    of_obs = of_observations(envs.observation_space, config)
-    of_action = action_transform(envs.action_space, config)
-    if of_obs or of_action:
-        envs = TransformedEnvs(envs, of_obs, of_action)
-    if config.last_action:
-        envs = LastActionEnvs(envs, config.reward_scale, config.reward_clip)
+def _transformed(envs: Envs, interface: Interface) -> Envs:
+    """The environments as the agent sees them."""
+    envs.observation_space = interface.given_space
+    if interface.of_obs or interface.of_action:
+        envs = TransformedEnvs(envs, interface.of_obs, interface.of_action)
+    if interface.last_action is not None:
+        envs = LastActionEnvs(envs, interface.last_action)
     return envs

@@ -13,7 +13,7 @@ from .. import configs
 from ..agents.policies.policy import Policy
 from ..configs.text import parse
 from ..core.space_trees import from_tree
-from ..envs.interface import Interface
+from ..envs.wrappers.interface import Interface
 from .distributed.build import build_agent
 from .storage import checkpoint_folder, layout
 from .storage.checkpoint import read_branches

@@ -10,7 +10,7 @@ from ...core.tree import Tree, leaves
 
 
 class Interface(Protocol):
-    """What stands between the environment and the agent; see `envs.interface.Interface`."""
+    """What stands between environment and agent; see `envs.wrappers.interface.Interface`."""
 
     spaces: tuple[Any, Any]
 

@@ -75,17 +75,14 @@ class LastActionEnvs(Envs):
 
     Args:
         envs: The environments; their action space is the agent's.
-        reward_scale: Factor on the reward.
-        reward_clip: Its limit, after the factor; None for no limit.
+        last: Puts the last actions beside their observations.
     """
 
-    def __init__(self, envs: Envs, reward_scale: float, reward_clip: float | None) -> None:
+    def __init__(self, envs: Envs, last: LastAction) -> None:
         self.num_envs = envs.num_envs
         self.action_space = envs.action_space
-        self._last = LastAction(
-            envs.observation_space, envs.action_space, reward_scale, reward_clip
-        )
-        self.observation_space = self._last.space
+        self.observation_space = last.space
+        self._last = last
         self._envs = envs
 
     def reset(self) -> Tree:

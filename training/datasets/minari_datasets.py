@@ -16,9 +16,9 @@ import numpy as np
 from ...core.errors import Guard
 from ...core.tree import Tree, leaves, map_tree
 from ...envs import EnvConfig
-from ...envs.interface import of_observations
 from ...envs.observations import batch, checked_kind, float32, supported, with_layout
 from ...envs.wrappers.actions import to_agent
+from ...envs.wrappers.interface import of_observations
 from ..storage.atomic_files import strange
 from .dataset import Dataset, check
 

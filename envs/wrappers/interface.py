@@ -1,4 +1,6 @@
-"""What stands between an environment and the agent, for those who step the environment themselves.
+"""What stands between an environment and the agent, as its config says.
+
+`make` puts it around environments. Those who step an environment themselves call it:
 
 interface = Interface(config, env.observation_space, env.action_space)
 seen, past = interface.observe(obs, first, past)       [B,*], as the agent sees it
@@ -14,16 +16,16 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from ..core.action_mask import NAME
-from ..core.tree import Tree, map_tree
-from .config import EnvConfig
+from ...core.action_mask import NAME
+from ...core.tree import Tree, map_tree
+from ..config import EnvConfig
+from ..observations import Space, batch, checked_kind, supported, with_layout
+from . import transforms
+from .action_masks import ActionMasks, beside_mask
+from .actions import of_actions
 from .given_observations import GivenObservations, array_of
-from .observations import Space, batch, checked_kind, supported, with_layout
-from .wrappers import transforms
-from .wrappers.action_masks import ActionMasks, beside_mask
-from .wrappers.actions import of_actions
-from .wrappers.last_action import LastAction
-from .wrappers.transforms import Transform
+from .last_action import LastAction
+from .transforms import Transform
 
 
 class Past(NamedTuple):
@@ -36,7 +38,7 @@ class Past(NamedTuple):
 
 
 class Interface:
-    """Makes the agent's observations and the environment's actions as `make` does, step by step.
+    """Makes the agent's observations of the environment's, and the environment's actions.
 
     Args:
         config: The settings of the wrappers.
@@ -45,6 +47,10 @@ class Interface:
 
     Attributes:
         spaces: These two.
+        given_space: Of observations with their stack and mask, before the transforms.
+        of_obs: The transforms of observations, one after the other.
+        of_action: From the agent's actions to the environment's; None where they are the same.
+        last_action: Puts the last action beside observations; None: it is not seen.
         observation_space: Of the agent.
         action_space: Of the agent.
     """
@@ -58,20 +64,20 @@ class Interface:
         space = observation_space
         if config.frame_stack > 1:
             space = batch_space(space, config.frame_stack)
-        self._seen = space
+        self._stacked_space = space
         if config.action_mask:
             space = ActionMasks(config, space, action_space).space
-        self._space = with_layout(supported(space, f"{config.id}: observation_space"), config)
-        self._of_obs = of_observations(self._space, config)
-        self._of_action = action_transform(action_space, config)
-        self.observation_space = self._of_obs[-1][0] if self._of_obs else self._space
-        self.action_space = self._of_action[0] if self._of_action else action_space
-        self._last_action = None
+        self.given_space = with_layout(supported(space, f"{config.id}: observation_space"), config)
+        self.of_obs = of_observations(self.given_space, config)
+        self.of_action = _of_actions(action_space, config)
+        self.observation_space = self.of_obs[-1][0] if self.of_obs else self.given_space
+        self.action_space = self.of_action[0] if self.of_action else action_space
+        self.last_action: LastAction | None = None
         if config.last_action:
-            self._last_action = LastAction(
+            self.last_action = LastAction(
                 self.observation_space, self.action_space, config.reward_scale, config.reward_clip
             )
-            self.observation_space = self._last_action.space
+            self.observation_space = self.last_action.space
 
     def __reduce__(self) -> Any:
         """What pickles it: its arguments, for transforms are functions without a name."""
@@ -105,10 +111,10 @@ class Interface:
         if self._config.frame_stack > 1:
             obs = frames = self._stacked(obs, first, past.frames)
         obs = self._masked(obs, len(first), mask)
-        obs = batch(self._space, obs)
-        for _, function in self._of_obs:
+        obs = batch(self.given_space, obs)
+        for _, function in self.of_obs:
             obs = function(obs)
-        if self._last_action is not None:
+        if self.last_action is not None:
             if reward is None and past.action is not None and not first.all():
                 raise ValueError(
                     "predict: the run has env.last_action=true; give the reward of the last action"
@@ -120,7 +126,7 @@ class Interface:
                     f"{len(first)} environments"
                 )
             gained = np.broadcast_to(gained, first.shape)
-            obs = self._last_action(obs, past.action, gained, first)
+            obs = self.last_action(obs, past.action, gained, first)
         return obs, Past(frames, past.action)
 
     def _stacked(self, obs: Tree, first: np.ndarray, frames: Tree) -> Tree:
@@ -156,14 +162,14 @@ class Interface:
                 "predict: the run has env.action_mask=info; give action_mask=info['action_mask']"
             )
         if self._masks is None or self._masks[0] != count:
-            spaces = self._seen, self.spaces[1]
+            spaces = self._stacked_space, self.spaces[1]
             self._masks = count, ActionMasks(self._config, *spaces, (count,))
         return self._masks[1](obs, {NAME: mask}, np.ones(count, bool))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         """The agent's actions [B,*] as the environment takes them."""
-        if self._of_action is not None:
-            action = self._of_action[1](action)
+        if self.of_action is not None:
+            action = self.of_action[1](action)
         return action.astype(self.spaces[1].dtype, copy=False)
 
 
@@ -184,7 +190,7 @@ def of_observations(space: Space, config: EnvConfig) -> list[Transform]:
     return of_obs
 
 
-def action_transform(space: Space, config: EnvConfig) -> Transform | None:
+def _of_actions(space: Space, config: EnvConfig) -> Transform | None:
     """From the agent's actions to the environments'; None where they are the same.
 
     Raises:

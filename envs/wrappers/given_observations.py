@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from ..core.errors import EnvError, shorten
-from ..core.tree import Tree, leaves
-from .observation_check import ObservationCheck
-from .observations import Space
+from ...core.errors import EnvError, shorten
+from ...core.tree import Tree, leaves
+from ..observation_check import ObservationCheck
+from ..observations import Space
 
 
 class GivenObservations:
