@@ -92,10 +92,11 @@ class Agent(Updates, Generic[P]):
     def state_dict(self) -> dict[str, Any]:
         """All that the next `learn` depends on, and the spaces: a tree that a checkpoint holds."""
         setup, interface = self.setup, self.policy.interface
+        own = interface and [interface.env_id, *map(to_tree, interface.spaces)]
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
             "spaces": [to_tree(setup.observation_space), to_tree(setup.action_space)],
-            "env_spaces": [to_tree(s) for s in interface.spaces] if interface else None,
+            "environment": own,
             "untrained": self.untrained(),
             "steps": self.steps,
             "rng": self.rng.bit_generator.state,

@@ -11,7 +11,6 @@ import torch
 
 from .. import configs
 from ..agents.policies.policy import Policy
-from ..configs.text import parse
 from ..core.space_trees import from_tree
 from ..envs.wrappers.interface import Interface
 from .distributed.build import build_agent
@@ -47,7 +46,7 @@ def load_checkpoint(folder: Path, checkpoint: Path, trust: bool) -> Policy:
         checkpoint: The checkpoint's folder.
         trust: See `load`.
     """
-    branches = ("agent", "policy"), ("agent", "spaces"), ("agent", "env_spaces")
+    branches = ("agent", "policy"), ("agent", "spaces"), ("agent", "environment")
     weights, stored, own = read_branches(checkpoint, *branches)
     words = ["device=cpu", "ray={}", *(_WITHOUT_ENVIRONMENT if stored else ())]
     cfg = configs.load(words, folder / layout.CONFIG, trust)
@@ -58,7 +57,7 @@ def load_checkpoint(folder: Path, checkpoint: Path, trust: bool) -> Policy:
     with explain_misfit(folder):
         policy.load_state_dict(weights)
         if own:
-            env_id = str(parse((folder / layout.CONFIG).read_text())["env"]["id"])
+            env_id, *trees = own
             env = cfg.env.model_copy(update={"id": env_id})
-            policy.interface = Interface(env, *map(from_tree, own))
+            policy.interface = Interface(env, *map(from_tree, trees))
     return policy.eval()

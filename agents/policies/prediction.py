@@ -12,6 +12,7 @@ from ...core.tree import Tree, leaves
 class Interface(Protocol):
     """What stands between environment and agent; see `envs.wrappers.interface.Interface`."""
 
+    env_id: str
     spaces: tuple[Any, Any]
 
     def rows(self, obs: Any) -> tuple[Tree, bool]:

@@ -46,7 +46,8 @@ class Interface:
         action_space: Of one environment.
 
     Attributes:
-        spaces: These two.
+        env_id: Of the environment.
+        spaces: The two arguments.
         given_space: Of observations with their stack and mask, before the transforms.
         of_obs: The transforms of observations, one after the other.
         of_action: From the agent's actions to the environment's; None where they are the same.
@@ -56,6 +57,7 @@ class Interface:
     """
 
     def __init__(self, config: EnvConfig, observation_space: Space, action_space: Space) -> None:
+        self.env_id = config.id
         self.spaces = observation_space, action_space
         self._config = config
         own = supported(observation_space, f"{config.id}: observation_space")
