@@ -92,30 +92,26 @@ class Recorded:
         longer than the numbers asks for another one, as the collector does for each rollout.
         """
         self._forgets()
-        return self._for_one or self._first_of_one
+        return self._for_one or self._call_for_one
 
-    def _first_of_one(self, *args: Tree) -> Tree:
-        """A call of that caller's before it is known to be recorded."""
-        call = self._unchecked(args)
-        if call is not self:
-            self._for_one = call
-        return call(*args)
+    def _call_for_one(self, *args: Tree) -> Tree:
+        """A call for that caller while there is no recording for it."""
+        self._for_one = self._unchecked(args)
+        return (self._for_one or self)(*args)
 
-    def _forgets(self) -> bool:
-        """Deletes all recordings if a watched number has changed; returns whether it has."""
-        if not self._watched.changed():
-            return False
-        self._calls.clear()
-        self.recordings.clear()
-        self._for_one = None
-        return True
+    def _forgets(self) -> None:
+        """Deletes all recordings if a watched number has changed."""
+        if self._watched.changed():
+            self._calls.clear()
+            self.recordings.clear()
+            self._for_one = None
 
-    def _unchecked(self, args: tuple[Tree, ...]) -> Callable[..., Tree]:
-        """The recording for the geometry of these arguments, or this object if there is none."""
+    def _unchecked(self, args: tuple[Tree, ...]) -> Callable[..., Tree] | None:
+        """The recording for the geometry of these arguments; None if there is none."""
         given = list(leaves(args))
         play = self.recordings.get(geometry_of(given))
         if play is None or torch.is_autocast_enabled(given[0].device.type):
-            return self
+            return None
         places = [place for place, tree in enumerate(args) if isinstance(tree, Tensor)]
         if len(places) == len(given):  # no tree among them
             return lambda *args: play(*[args[place] for place in places])
