@@ -68,6 +68,8 @@ class Guard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:  # as after most steps
+            return
         raised = isinstance(error, Exception | SystemExit)
         if raised and not isinstance(error, EnvError | RunError):
             what = f"{one_line(error)}{_own_line(trace)}{_hint(error)}"

@@ -73,8 +73,7 @@ class Collector:
         """
         steps, batch = self.length, self.envs.num_envs
         obs = map_tree(lambda x: np.empty((steps + 1, *x.shape), x.dtype), self.obs)
-        reward = np.empty((steps, batch), np.float32)
-        terminated = np.empty((steps, batch), bool)
+        reward, terminated = np.empty((steps, batch), np.float32), np.empty((steps, batch), bool)
         ended = np.empty((steps + 2, batch), bool)  # row t + 2: whether step t ended an episode
         ended[0], ended[1] = self.first, self.finished
         first, done = ended[:-1], ended[2:]
@@ -90,7 +89,10 @@ class Collector:
                 action, extra, self.state = act(seen, self.state, opens[t], noise[t])
                 actions.append(action.numpy())
                 extras.append(extra)
-                reward[t], terminated[t], truncated = self._step(actions[-1])
+                self.steps += 1
+                begin = time.perf_counter()
+                self.obs, reward[t], terminated[t], truncated = self.envs.step(actions[-1])
+                self.env_seconds += time.perf_counter() - begin
                 _write(obs, t + 1, self.obs)
                 np.logical_or(terminated[t], truncated, out=done[t])
             stacked = {k: torch.stack([e[k] for e in extras]).numpy() for k in extras[0]}
@@ -114,14 +116,6 @@ class Collector:
         shape = self.length, self.policy.noise_size
         uniform = np.stack([rng.random(shape, np.float32) for rng in self.rngs], 1)
         return self.policy.noise(torch.from_numpy(uniform), torch.from_numpy(self.columns))
-
-    def _step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Steps the environments; returns reward, terminated and truncated [B]."""
-        self.steps += 1
-        begin = time.perf_counter()
-        self.obs, reward, terminated, truncated = self.envs.step(action)
-        self.env_seconds += time.perf_counter() - begin
-        return reward, terminated, truncated
 
     def _check(self, reward: np.ndarray, obs: Tree) -> None:
         """Refuses numbers that are not finite: one of them would make NaN of all weights."""

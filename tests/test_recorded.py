@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
-from neuraxis.agents.learning.execution import recorded
+from neuraxis.agents.learning.execution import recorded, recorder
 from neuraxis.agents.learning.execution.numbers import Watched
 from neuraxis.agents.learning.execution.recorded import Recorded
 from neuraxis.agents.ppo import PPO
@@ -148,6 +149,29 @@ def test_a_vector_from_elsewhere_is_not_kept() -> None:
     for _ in range(3):
         before = next(NUMBERS)
         assert torch.equal(played(torch.ones(3)), torch.full((3,), 2.0 + before))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda x: torch.ones_like(x.sum()), lambda x: torch.scalar_tensor(1.0)]
+)
+def test_a_constant_that_is_changed_in_place_is_not_kept(make: Callable[[Tensor], Tensor]) -> None:
+    played = recording(lambda x: make(x).add_(x.sum()).view(1) * x)
+    for number in range(4):
+        x = torch.full((3,), float(number))
+        assert torch.equal(played(x), x * (1 + 3 * number))
+
+
+def test_constants_are_made_once() -> None:
+    x = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    with recorder.Recorder([x], []) as noted:
+        y = torch.where(x > 0, x * x, 0.0).sum()
+        (grad,) = torch.autograd.grad(y, x)
+    play = noted.finish(grad)
+    assert play is not None
+    with profile(activities=[ProfilerActivity.CPU]) as found, torch.no_grad():
+        assert torch.equal(play(x), torch.tensor([2.0, 0.0, 6.0]))
+    names = {event.name for event in found.events()}
+    assert names.isdisjoint({"aten::ones_like", "aten::scalar_tensor", "aten::sum"})
 
 
 def test_rows_that_are_picked_by_numbers_are_played() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LARGEST_LOG_RATIO = 20.0
-"""Log-probability ratios are clamped to +-20: their exponentials and squares stay finite."""
+"""Logarithms of ratios are clamped to this: their exponentials and squares stay finite."""
 
 
 def mean_weights(mask: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip_range: float | 
         Loss, [T, B].
     """
     # Beyond this ratio exp overflows, and 0 times infinity in the backward would be NaN.
-    log_ratio = log_ratio.clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    log_ratio = log_ratio.clamp(max=LARGEST_LOG_RATIO)
     bound = advantage + clip_range * advantage.abs()  # clip(ratio) * advantage where that is less
     gain = log_ratio.exp() * advantage
     return -torch.where(gain < bound, gain, bound)  # half the backward of `torch.minimum`

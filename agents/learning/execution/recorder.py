@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ....core.tree import Tree
 
 UNSTEADY = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 """Tags of operators that give a number to Python, or whose result's shape depends on numbers."""
+CONSTANT = {torch.ops.aten.scalar_tensor.default, torch.ops.aten.ones_like.default}
+"""Operators whose scalars are the same in each call: of autograd and `torch.where`."""
 
 
 class Recorder(TorchDispatchMode):
@@ -40,6 +43,7 @@ class Recorder(TorchDispatchMode):
         self._fixed: dict[fx.Node, Tensor] = {}
         self._needed: set[fx.Node] = set()
         self._owned = {tensor.untyped_storage().data_ptr() for tensor in always}
+        self._constants: set[int] = set()  # their storages
         self._repeats = True
 
     @classmethod
@@ -50,9 +54,14 @@ class Recorder(TorchDispatchMode):
         """Runs an operation and writes it down."""
         kwargs = kwargs or {}
         self._repeats &= not _is_unsteady(func, args)
+        self._repeats &= self._constants.isdisjoint(_written(func, args))
         taken: Any = map_aggregate((args, kwargs), self._node)
         result = func(*args, **kwargs)
         self._alive.append(result)
+        if func in CONSTANT and not result.ndim:
+            self._constants.add(place_of(result)[0])
+            self._nodes[place_of(result)] = self._constant(result)
+            return result
         needed = func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags
         target = func if needed else _quickest(func, args, kwargs, result)
         node = self._graph.call_function(target, *taken)
@@ -121,6 +130,18 @@ def _is_unsteady(func: Any, args: tuple[Any, ...]) -> bool:
     if func is torch.ops.aten.index.Tensor:  # has the tag, for masks
         return any(index is not None and not index.dtype.is_signed for index in args[1])
     return func is torch.ops.aten.is_nonzero.default or not UNSTEADY.isdisjoint(func.tags)
+
+
+def _written(func: Any, args: tuple[Any, ...]) -> set[int]:
+    """The storages of the tensors that an operator changes in place."""
+    if not func._schema.is_mutable:
+        return set()
+    changed = [
+        arg
+        for kind, arg in zip(func._schema.arguments, args, strict=False)
+        if kind.alias_info is not None and kind.alias_info.is_write
+    ]
+    return {place_of(tensor)[0] for tensor in tree_leaves(changed) if isinstance(tensor, Tensor)}
 
 
 def _quickest(
