@@ -186,10 +186,4 @@ class DQN(OffPolicyAgent[QPolicy]):
 
     def metrics(self, terms: Terms) -> Metrics:
         """See `OffPolicyAgent.metrics`."""
-        valid = terms["valid"]
-        return {
-            "loss/td": masked_mean(terms["loss"], valid),
-            "q/mean": masked_mean(terms["q"], valid),
-            "q/td_error": masked_mean(terms["error"].abs(), valid),
-            "train/grad_norm": terms["grad_norm"].mean(),
-        }
+        return super().metrics(terms) | {"loss/td": masked_mean(terms["loss"], terms["valid"])}

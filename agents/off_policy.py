@@ -15,7 +15,7 @@ from ..core.tree import Tree, map_tree
 from .agent import Agent, Metrics
 from .augmentation import augmentation
 from .learning import penalty
-from .learning.losses import mean_weights
+from .learning.losses import masked_mean, mean_weights
 from .learning.schedules import scheduled
 from .learning.terms import Terms, joined
 from .off_policy_config import OffPolicyConfig, check
@@ -33,8 +33,8 @@ GATHERED_BYTES = 8 << 20  # minibatches gathered at once may be this large
 class OffPolicyAgent(Agent[P]):
     """Puts rollouts into a replay and learns from windows of it.
 
-    A subclass builds the policy and its other parts, and implements `batch_of`, `update` and
-    `metrics`. With memory, windows begin where rollouts began, because the memory is stored there.
+    A subclass builds the policy and its other parts, implements `batch_of` and `update`, and adds
+    to `metrics`. With memory, windows begin where rollouts began: the memory is stored there.
 
     Attributes:
         makers: For each optimizer, by name, a function that makes a fresh network like its own.
@@ -129,8 +129,7 @@ class OffPolicyAgent(Agent[P]):
     def before_updates(self, steps: int) -> None:
         """Called before the updates of each round, for work that is due at an interval of steps.
 
-        Args:
-            steps: Environment steps of the rollout that was just added; `self.steps` counts them.
+        The rollout that was just added had `steps` environment steps; `self.steps` counts them.
         """
 
     def before_batch(self) -> None:
@@ -139,14 +138,18 @@ class OffPolicyAgent(Agent[P]):
     def batch_of(self, sample: Sample) -> Any:
         """Makes a minibatch, trees of [*, N, *], from N windows of W steps.
 
-        It has `valid` [L, N], the steps that are learned from, and the importance weights `weight`
-        [1, N].
+        It has `valid` [L, N], the steps learned from, and the importance weights `weight` [1, N].
         """
         raise NotImplementedError
 
     def metrics(self, terms: Terms) -> Metrics:
         """Computes means over all valid steps of all minibatches of a round."""
-        raise NotImplementedError
+        valid = terms["valid"]
+        return {
+            "q/mean": masked_mean(terms["q"], valid),
+            "q/td_error": masked_mean(terms["error"].abs(), valid),
+            "train/grad_norm": terms["grad_norm"].mean(),
+        }
 
     def _updates(self, count: int) -> Iterator[Terms]:
         """Takes `count` updates, and yields the terms of each."""

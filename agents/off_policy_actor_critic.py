@@ -209,12 +209,8 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
     def metrics(self, terms: Terms) -> Metrics:
         """See `OffPolicyAgent.metrics`."""
         valid = terms["valid"]
-        metrics = {
-            "loss/td": 0.5 * masked_mean(terms["error"].square(), valid),
-            "q/mean": masked_mean(terms["q"], valid),
-            "q/td_error": masked_mean(terms["error"], valid),
-            "train/grad_norm": terms["grad_norm"].mean(),
-        }
+        loss = 0.5 * masked_mean(terms["error"].square(), valid)
+        metrics = super().metrics(terms) | {"loss/td": loss}
         if "gain" in terms:
             metrics["loss/policy"] = -masked_mean(terms["gain"], terms.get("actor_valid", valid))
         return metrics
