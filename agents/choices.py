@@ -17,6 +17,8 @@ from .off_policy import OffPolicyAgent
 from .setup import AgentConfig, GradientConfig, Setup
 
 _PACKAGE = "neuraxis.agents"
+_OUTSIDE = "neuraxis.training.interop.sb3_agent"
+"""Describes the algorithms of other libraries, `agent=LIBRARY/ALGORITHM`."""
 
 
 def agent_names() -> list[str]:
@@ -27,10 +29,13 @@ def agent_names() -> list[str]:
 def agent_class(name: str) -> type[Agent[Any]]:
     """The agent that a name chooses: a file of this folder, or the dotted name of a module.
 
+    LIBRARY/ALGORITHM is an algorithm of another library.
+
     Raises:
         ValueError: There is no such agent, or its module cannot be imported.
     """
-    return find_class(Agent, _PACKAGE, name, place=f"agent={name}", noun="agent")
+    module = _OUTSIDE if "/" in name else name
+    return find_class(Agent, _PACKAGE, module, place=f"agent={name}", noun="agent")
 
 
 def agents_that(can: Callable[[type[Agent[Any]]], bool]) -> str:

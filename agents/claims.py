@@ -28,6 +28,8 @@ class Claims:
     """Whether it learns from rewards; if not, it needs recorded episodes or a teacher."""
     learns_policy: ClassVar[bool] = True
     """Whether it learns a policy; if not, nothing is evaluated while it trains."""
+    outside: ClassVar[bool] = False
+    """Whether another library trains it, in `neuraxis baseline`."""
     has_critic: ClassVar[bool] = False
     """Whether a critic learns beside the actor, which may have blocks of its own."""
     action_spaces: ClassVar[tuple[type[gymnasium.Space], ...]] = (*CHOICES, spaces.Box)

@@ -25,11 +25,22 @@ def choices(group: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def baselines() -> dict[str, str]:
+    """The algorithms of other libraries, each with its one line: `agent=LIBRARY/ALGORITHM`."""
+    folders = sorted(path for path in (_HERE / "agent").iterdir() if path.is_dir())
+    return {
+        f"{folder.name}/{name}": line
+        for folder in folders
+        for name, line in choices(f"agent/{folder.name}").items()
+    }
+
+
 def read(group: str, name: str) -> dict[str, Any] | None:
     """The mapping in the YAML of a choice; None if there is no such file. Raises ValueError."""
     own = name.endswith(".yaml")
     file = Path(name) if own else _HERE / group / f"{name}.yaml"
-    if not own and name not in {yaml.stem for yaml in file.parent.glob("*.yaml")}:
+    known = choices(group) | (baselines() if group == "agent" else {})
+    if not own and (name not in known or not file.is_file()):
         return None
     return read_file(file, f"{group}={name}")
 

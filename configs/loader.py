@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import listed, nearest
 from ..core.secret_values import filled
 from . import variables
-from .groups import GROUPS, choices, read, read_file
+from .groups import GROUPS, baselines, choices, read, read_file
 from .trust import code_of, refuse_foreign
 from .words import ENVIRONMENT_ID, MODULE, Word, flat, put, spoken, typed, unique
 
@@ -164,6 +164,9 @@ def _no_such(group: str, name: str) -> str:
 
         hint = environment_hint(name, known)
         known, noun = [*known, "or a Gymnasium id"], "environment"
+    elif group == "agent" and "/" in name:
+        known, noun = list(baselines()), "algorithm of another library"
+        hint = nearest(name, known)
     else:
         hint = nearest(name, known)
     return f"{group}={name}: no such {noun}{hint} (choices: {listed(known)})"

@@ -27,6 +27,7 @@ EXTRAS = {
     "box2d": "box2d",
     "moviepy": "video",
     "pygame": "video",
+    "sb3_contrib": "sb3",
 }
 """The extra of neuraxis that installs a package, by a word of the import error."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,25 @@ from .tree import Array, Tree, map_tree
 A = TypeVar("A", np.ndarray, Tensor)
 BATCHED = ("obs", "first", "action", "reward", "discount", "extras", "state")
 """The fields whose axis 1 is the batch."""
+
+
+class Counted(Protocol):
+    """What a run counts of what was collected; see `Rollout`."""
+
+    @property
+    def steps(self) -> int:
+        """Environment steps, resets not counted."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Environment steps and resets."""
+        ...
+
+    @property
+    def episodes(self) -> np.ndarray:
+        """[E, 4] float64: (column, return, length, success)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,11 @@ class Rollout(Generic[A]):
     def steps(self) -> int:
         """Environment steps in here, resets not counted."""
         return int(self.valid.sum())
+
+    @property
+    def rows(self) -> int:
+        """T * B: environment steps and resets."""
+        return len(self.columns) * len(self.reward)
 
     def to(self, device: torch.device | str) -> Rollout[Tensor]:
         """Returns the same rollout as tensors on `device` (no copy when that is the CPU).

@@ -48,7 +48,13 @@ class FakeLoop(types.ModuleType):
         setup = types.SimpleNamespace(
             network=self.prepared[-1][0].network, observation_space=self.observation_space
         )
-        agent = {"setup": setup, "execution": self.execution, "freezing": None, "notes": ()}
+        agent = {
+            "setup": setup,
+            "execution": self.execution,
+            "freezing": None,
+            "notes": (),
+            "outside": False,
+        }
         return types.SimpleNamespace(**agent)
 
     def prepare(

@@ -42,7 +42,8 @@ from .wandb_server import ENTITY, Server, command_line, serving
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT_STEPS = {"train": "600", "resume": "1_500", "sweep": "600"}
+SHORT_STEPS = {"train": "600", "baseline": "600", "resume": "1_500", "sweep": "600"}
+FREE = "agent.kwargs.", "env.kwargs.", "sweep.parameters."
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
 FENCED = re.compile(r"(?:^`([\w./-]+)`:?\n\n?)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOOP = re.compile(r"for (\w+) in ([^;]+); do (.+); done")
@@ -189,6 +190,7 @@ def short(words: list[str]) -> list[str]:
         },
         "evaluate": {"--episodes": ["--episodes", SHORT_EPISODES]},
     }
+    missing["baseline"] = missing["train"]
     if learns_late(words):
         missing["train"]["agent.learning_starts="] = ["agent.learning_starts=100"]
     if name == "sweep" and "--resume" not in words:
@@ -254,7 +256,7 @@ def test_keys_and_commands_in_sentences_exist(document: Path) -> None:
             assert {word for word in words if word.startswith("-")} <= options, text
         for key in re.findall(r"(?:^|\s)([a-z]\w*(?:\.\w+)*)=", text):
             key = re.sub(r"\.\d+\.", ".N.", key)
-            assert key in keys or key.startswith(("env.kwargs.", "sweep.parameters.")), text
+            assert key in keys or key.startswith(FREE), text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)

@@ -16,7 +16,7 @@ from neuraxis.training.storage.layout import CONFIG
 
 from .helpers import action_words, claimed, quick, training
 
-NAMES = [file.stem for file in (Path(__file__).parent.parent / "configs" / "agent").iterdir()]
+NAMES = [file.stem for file in (Path(__file__).parent.parent / "configs" / "agent").glob("*.yaml")]
 PRESETS = {name: read("agent", name) or {} for name in NAMES}
 ENVS = {name: action_words(claimed(data["name"])[0], 3) for name, data in PRESETS.items()}
 

@@ -56,6 +56,11 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "env.atari", "env.atari.", AtariConfig
     for name in agent_names():
         yield f"agent={name}", "agent.", agent_class(name).Config
+    yield (
+        "agent=sb3/ppo and its like (of neuraxis baseline)",
+        "agent.",
+        agent_class("sb3/ppo").Config,
+    )
     yield "agent.gaussian (of actor-critics on policy)", "agent.gaussian.", GaussianConfig
     yield "agent.augment (of agents with a network)", "agent.augment.", AugmentConfig
     yield "agent.plasticity (of agents with a replay)", "agent.plasticity.", PlasticityConfig

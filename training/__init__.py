@@ -7,14 +7,16 @@ if TYPE_CHECKING:
     from .api import train
     from .callbacks import Callback
     from .distributed.build import build_agent
+    from .interop.baseline import baseline
     from .loop import Session
     from .saved_policy import load
     from .session import prepare
 
-__all__ = ["Callback", "Session", "build_agent", "load", "prepare", "train"]
+__all__ = ["Callback", "Session", "baseline", "build_agent", "load", "prepare", "train"]
 _MODULES = {
     "Callback": "callbacks",
     "Session": "loop",
+    "baseline": "interop.baseline",
     "build_agent": "distributed.build",
     "load": "saved_policy",
     "prepare": "session",

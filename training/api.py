@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import configs
 from .callbacks import Callback, checked
+from .loop import Session
 from .preflight import notes
 from .session import prepare
 from .storage.run import Run
@@ -46,8 +47,14 @@ def train(
     session = prepare(cfg, trust=trust)
     for note in notes(cfg, session.agent):
         _log.warning("%s", note)
+    return finished(session, callbacks)
+
+
+def finished(session: Session, callbacks: Iterable[Callback] = ()) -> Run:
+    """Runs a session to its end; KeyboardInterrupt if it was interrupted."""
     run = session.run(callbacks)
     if run.summary["status"] == "interrupted":
         folder = shlex.quote(str(run.dir))
-        raise KeyboardInterrupt(f"stopped at {run.steps} steps: neuraxis resume {folder}")
+        way = "no baseline is resumed" if session.agent.outside else f"neuraxis resume {folder}"
+        raise KeyboardInterrupt(f"stopped at {run.steps} steps: {way}")
     return run

@@ -78,11 +78,16 @@ def prepare(
             learner.align()
             source.copy(agent.policy)
         undo.pop_all()
-    return Session(run, learner, source, _callbacks(cfg))
+    return Session(run, learner, source, callbacks_of(cfg))
 
 
 def _check_learns(cfg: Config, agent: Agent) -> Agent:
-    """The agent. Raises ValueError if it learns from no rewards, and nothing else is given."""
+    """The agent. Raises ValueError if nothing here trains it, or gives it what it learns from."""
+    if agent.outside:
+        raise ValueError(
+            f"agent={agent.name}: another library trains it, from the beginning to the end; "
+            "expected `neuraxis baseline`"
+        )
     if not agent.rewarded and dataset_of(cfg) is None and agent.teacher is None:
         teacher = ", or agent.teacher.from=RUN" if isinstance(cfg.agent, TaughtConfig) else ""
         raise ValueError(
@@ -127,7 +132,7 @@ def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
     return run
 
 
-def _callbacks(cfg: Config) -> list[Callback]:
+def callbacks_of(cfg: Config) -> list[Callback]:
     """The callbacks that the configuration asks for."""
     callbacks: list[Callback] = [] if cfg.wandb.mode == "disabled" else [WandbTracker()]
     if cfg.eval.patience:

@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 import click
 
-from ...configs.groups import choices, read
+from ...configs.groups import baselines, choices, read
 from ...core.errors import nearest
 from .output import columns
 
@@ -16,6 +16,7 @@ LISTS = {
     "networks": "network",
     "experiments": "experiment",
     "sweeps": "sweep",
+    "baselines": "baseline agent",
 }
 """What `list` takes, and the word that makes the choice: agents are chosen by `agent=NAME`."""
 
@@ -36,7 +37,8 @@ def list_choices(what: str | None) -> int:
         raise click.UsageError(f"{what}: no such list{nearest(what, LISTS)} (choices: {known})")
     for name in [what] if what else LISTS:
         click.echo(f"{name} ({LISTS[name]}=NAME)")
-        columns(list(choices(LISTS[name]).items()))
+        found = baselines() if name == "baselines" else choices(LISTS[name])
+        columns(list(found.items()))
         if name == "envs":
             click.echo(
                 "  and every Gymnasium id: env=Acrobot-v1, env=ALE/Pong-v5, env=my_package:Id-v0"

@@ -1,6 +1,7 @@
 """The command line: all commands under one name.
 
     neuraxis train, resume             one run              run.py
+    neuraxis baseline                  one of Stable-Baselines3   baseline.py
     neuraxis evaluate                  episodes of a run    evaluate.py
     neuraxis record                    and keep them        record.py
     neuraxis export                    a run for others     export.py
@@ -19,6 +20,7 @@ import click
 
 from ...core.errors import nearest
 from ...core.printable import printable
+from .baseline import baseline
 from .compare import compare, watch
 from .evaluate import evaluate
 from .exit_codes import exit_code
@@ -58,7 +60,8 @@ def neuraxis() -> None:
     """Train reinforcement-learning agents: any agent, any network, any Gymnasium environment."""
 
 
-for _command in (*(train, resume, evaluate, record, compare, watch, sweep, export, list_choices),):
+_RUNS = train, resume, baseline, evaluate, record, compare, watch
+for _command in (*_RUNS, sweep, export, list_choices):
     neuraxis.add_command(_command)
 
 

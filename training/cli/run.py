@@ -64,7 +64,7 @@ def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool)
     if not quiet:
         for note in notes(config, session.agent):
             say(f"note: {note}", err=True)
-    return _run(session, config.total_steps, quiet)
+    return run_session(session, config.total_steps, quiet)
 
 
 @click.command(
@@ -97,10 +97,10 @@ def resume(run: Path, words: tuple[str, ...], checkpoint: str, trust: bool, quie
         session = prepare(config, run, checkpoint, trust)
     if not quiet and session.current_run.steps == 0:
         say("note: no checkpoint was saved; the run starts from its beginning", err=True)
-    return _run(session, config.total_steps, quiet)
+    return run_session(session, config.total_steps, quiet)
 
 
-def _run(session: Session, total_steps: int, quiet: bool) -> int:
+def run_session(session: Session, total_steps: int, quiet: bool) -> int:
     """Run with live progress, then say what came out and what to try next."""
     from .progress_display import ProgressDisplay
 
@@ -110,11 +110,11 @@ def _run(session: Session, total_steps: int, quiet: bool) -> int:
         run = session.run([] if quiet else [ProgressDisplay(total_steps)])
     folder = shlex.quote(str(run.dir))
     if run.summary["status"] == "interrupted":
+        way = f"go on with: neuraxis resume {folder}"
+        if session.agent.outside:
+            way = "a baseline cannot be resumed"
         with suppress(OSError):  # of a terminal that has closed, which was the signal
-            say(
-                f"interrupted at {run.steps:,} steps; go on with: neuraxis resume {folder}",
-                err=True,
-            )
+            say(f"interrupted at {run.steps:,} steps; {way}", err=True)
         return 130
     if not quiet:
         results(run.summary)
@@ -122,10 +122,9 @@ def _run(session: Session, total_steps: int, quiet: bool) -> int:
             columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
         say(f"run: {run.dir}")
         longer = 2 * (total_steps if 2 * total_steps > run.steps else run.steps)
-        steps = [
-            (f"neuraxis evaluate {folder} --episodes 1 --video play.mp4", "watch it"),
-            (f"neuraxis resume {folder} total_steps={longer}", "train on"),
-        ]
+        steps = [(f"neuraxis evaluate {folder} --episodes 1 --video play.mp4", "watch it")]
+        if not session.agent.outside:
+            steps.append((f"neuraxis resume {folder} total_steps={longer}", "train on"))
         if run.cfg.wandb.mode != "online":
             steps.append((f"neuraxis export {folder} --wandb", "show it in Weights & Biases"))
         next_steps([*steps, ("neuraxis list", "other agents, networks, environments")])

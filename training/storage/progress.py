@@ -11,7 +11,7 @@ import numpy as np
 from ...agents.choices import agent_class
 from ...configs.config import Config
 from ...core.errors import RunError
-from ...core.rollout import Rollout
+from ...core.rollout import Counted
 from .metrics import Clock, Means, Number
 
 Due = Literal["log", "histograms", "eval", "film", "save"]
@@ -71,10 +71,10 @@ class Progress:
         self._marks: dict[str, int] = {}  # steps when each was last done
         self._logged = (0, 0.0)  # steps and seconds at the last row of means
 
-    def add(self, rollout: Rollout[np.ndarray], metrics: Mapping[str, Number]) -> None:
+    def add(self, rollout: Counted, metrics: Mapping[str, Number]) -> None:
         """Counts a rollout, its episodes, and the metrics of learning from it."""
         self.steps += rollout.steps
-        self.rollout_steps = rollout.reward.size
+        self.rollout_steps = rollout.rows
         for key, value in metrics.items():
             self._means.add(key, value)
         if len(rollout.episodes):

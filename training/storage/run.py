@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...configs.config import Config
-from ...core.rollout import Rollout
+from ...core.rollout import Counted
 from ...core.stateful import Stateful
 from . import checkpoint, checkpoint_folder, layout, provenance, resumption
 from .atomic_files import write_json
@@ -87,7 +86,7 @@ class Run(RunFolder):
 
     def add(
         self,
-        rollout: Rollout[np.ndarray],
+        rollout: Counted,
         metrics: Mapping[str, Number],
         tensors: Callable[[], Mapping[str, torch.Tensor]] = dict,
     ) -> dict[str, float] | None:

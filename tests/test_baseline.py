@@ -1,0 +1,197 @@
+"""Baselines: the algorithms of Stable-Baselines3 in our environments, files and comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from stable_baselines3 import PPO
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecNormalize
+
+from neuraxis.configs.groups import baselines, choices
+from neuraxis.envs import EnvConfig, make
+from neuraxis.training import Callback, baseline, load
+from neuraxis.training.cli.main import neuraxis
+from neuraxis.training.evaluate import evaluate
+from neuraxis.training.interop.baseline import STATISTICS, ZIP
+from neuraxis.training.interop.baseline import load as load_words
+from neuraxis.training.interop.sb3_agent import ALGORITHMS, algorithm_class
+from neuraxis.training.interop.sb3_envs import Sb3Envs
+from neuraxis.training.interop.sb3_reports import METRICS, translated
+from neuraxis.training.storage.run import Run
+from neuraxis.training.storage.stored_run import read_rows
+
+FEW = "eval.episodes=2", "eval.final_episodes=2", "wandb.mode=disabled"
+ROLLOUTS = "agent.kwargs.n_steps=32", "agent.kwargs.batch_size=32"
+REPLAY = "agent.kwargs.learning_starts=20", "agent.kwargs.batch_size=16"
+SMALL = "agent.kwargs.policy_kwargs.net_arch=[8]"
+
+
+def words_for(name: str) -> tuple[str, ...]:
+    """A short training of an algorithm in an environment whose actions it learns."""
+    if name.endswith(("/dqn", "/qr_dqn")):
+        return f"agent={name}", "env=CartPole-v1", *REPLAY
+    if name in ("sb3/a2c", "sb3_contrib/trpo", "sb3/ppo", "sb3_contrib/recurrent_ppo"):
+        more = ROLLOUTS[:1] if name == "sb3/a2c" else ROLLOUTS
+        return f"agent={name}", "env=CartPole-v1", *more
+    return f"agent={name}", "env=Pendulum-v1", *REPLAY
+
+
+def words_of(*words: str, folder: Path, steps: int = 128) -> tuple[str, ...]:
+    return *words, *FEW, f"run_dir={folder}", f"total_steps={steps}", "num_envs=2"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_trains_and_its_policy_is_loaded(name: str, tmp_path: Path) -> None:
+    words = words_of(*words_for(name), SMALL, folder=tmp_path / "run")
+    run = baseline(*words, "eval.interval_steps=64", "log_interval_steps=1")
+    assert run.summary["status"] == "finished" and run.steps == 128
+    rows = read_rows(run.dir)
+    assert [row["steps"] for row in rows if "evaluate/return" in row] == [64, 128]
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    losses = {key for row in rows for key in row if key.startswith("loss/")}
+    assert losses, "what the algorithm says of its learning is there"
+    policy = load(run.dir, "last")
+    model = algorithm_class(name).load(run.dir / "checkpoints" / "step_000000128" / ZIP)
+    envs = make(run.cfg.env, 5, seed=3)
+    obs, first = torch.from_numpy(envs.reset()), torch.ones(5, dtype=torch.bool)
+    action, _, _ = policy.act(obs, policy.initial_state(5), first, greedy=True)
+    expected, _ = model.predict(obs.numpy(), None, first.numpy(), deterministic=True)
+    np.testing.assert_array_equal(action.numpy(), expected)
+
+
+@pytest.mark.parametrize("name", ["sb3/ppo", "sb3/sac"])
+def test_the_library_learns_the_same_without_us(name: str, tmp_path: Path) -> None:
+    words = words_of(*words_for(name), SMALL, folder=tmp_path / "run")
+    run = baseline(*words, "seed=5", "eval.interval_steps=0")
+    set_random_seed(5)
+    cfg = run.cfg
+    envs = Sb3Envs(cfg.env, cfg.num_envs, cfg.seed)
+    policy_kwargs = {"net_arch": [8]}
+    settings = {**cfg.agent.model_dump()["kwargs"], "policy_kwargs": policy_kwargs}
+    model = algorithm_class(name)("MlpPolicy", envs, seed=5, **settings)
+    model.learn(cfg.total_steps)
+    ours, theirs = load(run.dir, "last").state_dict(), model.policy.state_dict()
+    for key, weight in theirs.items():
+        assert torch.equal(ours[f"model_policy.{key}"], weight), key
+
+
+def test_statistics_are_kept_with_the_policy(tmp_path: Path) -> None:
+    words = words_of("env=Pendulum-v1", *ROLLOUTS, SMALL, folder=tmp_path / "run", steps=512)
+    run = baseline(*words, "agent.normalize=true", "eval.interval_steps=0")
+    folder = run.dir / "checkpoints" / "step_000000512"
+    envs = VecNormalize.load(str(folder / STATISTICS), Sb3Envs(run.cfg.env, 2, 0))
+    obs = np.array([[0.5, -0.5, 7.0], [1.0, 0.0, -3.0]], np.float32)
+    expected, _ = PPO.load(folder / ZIP).predict(envs.normalize_obs(obs), deterministic=True)
+    policy = load(run.dir, "last")
+    action, _, _ = policy.act(torch.from_numpy(obs), (), torch.ones(2).bool(), greedy=True)
+    np.testing.assert_array_equal(action.numpy(), expected)
+    assert abs(envs.obs_rms.mean[2]) > 1e-3, "there are statistics"
+
+
+def test_a_stored_baseline_is_evaluated_and_asked_as_any_run(tmp_path: Path) -> None:
+    run = baseline(*words_of("env=CartPole-v1", *ROLLOUTS, folder=tmp_path / "run"))
+    policy = load(run.dir)
+    again = evaluate(policy, run.cfg.env, 2, seed=4)
+    assert evaluate(load(run.dir), run.cfg.env, 2, seed=4) == again
+    action, _ = policy.predict(np.zeros(4, np.float32))
+    assert action in (0, 1)
+    result = CliRunner().invoke(neuraxis, ["compare", str(run.dir)])
+    assert "sb3/ppo" in result.output
+
+
+def test_columns_open_the_next_episode_at_once() -> None:
+    config = EnvConfig(id="Pendulum-v1", time_limit=3, rescale_actions=False, reward_scale=0.5)
+    envs, ours = Sb3Envs(config, 2, seed=1), make(config, 2, seed=1)
+    np.testing.assert_array_equal(envs.reset(), ours.reset())
+    total = np.zeros(2)
+    action = np.zeros((2, 1), np.float32)
+    for step in range(3):
+        obs, reward, done, infos = envs.step(action)
+        expected, raw, _, _ = ours.step(action)
+        total += raw
+        np.testing.assert_allclose(reward, 0.5 * raw, rtol=1e-6)
+        assert done.tolist() == [step == 2] * 2
+    for column, info in enumerate(infos):
+        np.testing.assert_array_equal(info["terminal_observation"], expected[column])
+        assert info["TimeLimit.truncated"]
+        assert info["episode"]["r"] == pytest.approx(total[column])
+        assert info["episode"]["l"] == 3
+    fresh, *_ = ours.step(action)
+    np.testing.assert_array_equal(obs, fresh)
+
+
+def test_a_callback_stops_a_baseline(tmp_path: Path) -> None:
+    class Enough(Callback):
+        updates = 0
+
+        def on_update(self, run: Run, metrics: Any) -> None:
+            self.updates += 1
+            if self.updates == 2:
+                run.stop("two updates are enough")
+
+    words = words_of("env=CartPole-v1", *ROLLOUTS, folder=tmp_path / "run", steps=1_000)
+    run = baseline(*words, callbacks=[Enough()])
+    assert run.summary["status"] == "stopped"
+    assert run.summary["reason"] == "two updates are enough"
+    assert 128 <= run.steps < 200
+
+
+WRONG = {
+    ("agent=ppo",): "agent=ppo: is no baseline; expected one of sb3/ppo, ",
+    ("agent=sb3/pp",): "did you mean sb3/ppo?",
+    ("agent=sb3/sac", "env=CartPole-v1"): "needs a Box action space, got Discrete(2)",
+    ("agent.kwargs.n_step=3",): "no such argument; did you mean n_steps?",
+    ("agent.kwargs.seed=3",): "agent.kwargs.seed: is set by seed; expected seed=",
+    ("agent.kwargs.n_steps=two",): "agent=sb3/ppo: ",
+    ("agent.kwargs.policy_kwargs.activation_fn=Tan",): "did you mean Tanh?",
+    ("agent.kwargs.learning_rate=lin_fast",): "agent.kwargs.learning_rate=lin_fast: expected",
+    ("network=lstm",): "network: agent=sb3/ppo has none",
+    ("ray.workers=2",): "ray: a baseline has no such setting",
+    ("env=Taxi-v4", "env.action_mask=info"): "env.action_mask: agent=sb3/ppo knows no masks",
+    ("env=MiniGrid-Nowhere-v0",): "env.id='MiniGrid-Nowhere-v0'",
+}
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_what_cannot_be_run_is_refused_in_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = ["baseline", *words, f"run_dir={folder}", "wandb.mode=disabled"]
+    result = CliRunner().invoke(neuraxis, arguments)
+    assert result.exit_code == 2
+    assert WRONG[words] in result.output
+    assert not folder.exists()
+
+
+def test_other_commands_say_what_trains_a_baseline(tmp_path: Path) -> None:
+    run = baseline(*words_of("env=CartPole-v1", *ROLLOUTS, folder=tmp_path / "run"))
+    for arguments in (["train", "agent=sb3/ppo"], ["resume", str(run.dir), "total_steps=999"]):
+        result = CliRunner().invoke(neuraxis, arguments)
+        assert result.exit_code == 2
+        assert "expected `neuraxis baseline`" in result.output
+
+
+def test_presets_are_loaded_with_the_librarys_own_actions() -> None:
+    names = [name for name in choices("experiment") if "_sb3_" in name]
+    assert len(names) == 16
+    for name in names:
+        cfg = load_words([f"experiment={name}"])
+        assert cfg.agent.name == f"sb3/{name.rpartition('_')[2]}"
+        assert not cfg.env.rescale_actions
+    assert load_words(["env.rescale_actions=true"]).env.rescale_actions
+    assert set(baselines()) == set(ALGORITHMS)
+
+
+def test_metrics_have_our_names() -> None:
+    theirs = {"train/policy_gradient_loss": 1.0, "train/entropy_loss": -0.5, "train/loss": 9.0}
+    ours = translated(theirs | {"train/value_loss": 2.0, "train/n_updates": 3})
+    assert ours == {"loss/policy": 1.0, "policy/entropy": 0.5, "loss/value": 2.0}
+    assert translated({"train/loss": 4.0}) == {"loss/td": 4.0}
+    assert translated({"train/critic_loss": 4.0, "train/actor_loss": 2.0}).keys() <= {
+        *METRICS.values()
+    }

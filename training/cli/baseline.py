@@ -1,0 +1,38 @@
+"""The command that trains an algorithm of another library: baseline."""
+
+from __future__ import annotations
+
+import click
+
+from .exit_codes import usage_errors
+from .run import run_session
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  neuraxis baseline agent=sb3/ppo env=CartPole-v1
+  neuraxis baseline experiment=sb3_cartpole_ppo seed=3
+  neuraxis baseline agent=sb3/dqn env=Acrobot-v1 agent.kwargs.learning_rate=6.3e-4
+  neuraxis baseline agent=sb3_contrib/tqc env=Pendulum-v1 num_envs=1 total_steps=20_000
+  neuraxis compare runs --by agent.name
+
+\b
+`neuraxis list baselines` shows the algorithms. Their settings are agent.kwargs.*, the arguments of
+the library's constructor. All else is as for `neuraxis train`.
+"""
+)
+@click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def baseline(words: tuple[str, ...], quiet: bool) -> int:
+    """Train an algorithm of Stable-Baselines3, to compare.
+
+    WORDS are as for `neuraxis train`. Environments, seeds, evaluations and the run's folder are the
+    same, so that `neuraxis compare` sets the runs side by side. A baseline cannot be resumed.
+    """
+    with usage_errors():
+        from ..interop.baseline import load, prepare
+
+        config = load(words)
+        session = prepare(config)
+    return run_session(session, config.total_steps, quiet)

@@ -1,0 +1,161 @@
+"""Baselines: an algorithm of Stable-Baselines3 or sb3-contrib, trained by its own `learn`.
+
+run = baseline("agent=sb3/ppo", "env=CartPole-v1", total_steps=100_000)
+
+Environments, seeds, evaluations, checkpoints, files and callbacks are those of our own runs; only
+what collects and learns is the library's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import set_random_seed
+
+from ... import configs
+from ...configs.config import Config
+from .. import preflight
+from ..api import finished
+from ..callbacks import Callback, Callbacks, checked
+from ..distributed.build import build_agent
+from ..distributed.learner import Learner
+from ..distributed.process import configure_process
+from ..distributed.source import Source
+from ..loop import Session
+from ..session import callbacks_of
+from ..storage.run import Run
+from .sb3_agent import ALGORITHMS, Sb3
+from .sb3_envs import Sb3Envs
+from .sb3_reports import Between, Reports
+
+SCALE = "env.rescale_actions"
+"""False by default: these libraries see bounded actions as the environment has them."""
+UNUSED = ("groups", "compile", "init", "learner", "ray")
+"""Keys that no baseline has."""
+ZIP, STATISTICS = "sb3.zip", "vecnormalize.pkl"
+"""What the library itself can load, beside each checkpoint."""
+
+
+def load(words: Iterable[str], **overrides: Any) -> Config:
+    """The configuration of a baseline. Raises ValueError, as `configs.load`."""
+    given = list(words)
+    keys = {word.partition("=")[0] for word in given} | overrides.keys()
+    if keys.isdisjoint(("experiment", "agent", "agent.name")):
+        given.append("agent=sb3/ppo")
+    if SCALE not in keys:
+        given.append(f"{SCALE}=false")
+    cfg = configs.load(given, **overrides)
+    if cfg.agent.name not in ALGORITHMS:
+        raise ValueError(
+            f"agent={cfg.agent.name}: is no baseline; expected one of {', '.join(ALGORITHMS)}, or "
+            "`neuraxis train`"
+        )
+    usual = Config()
+    for key in UNUSED:
+        if getattr(cfg, key) != getattr(usual, key):
+            raise ValueError(f"{key}: a baseline has no such setting; expected no {key}=")
+    return cfg
+
+
+def baseline(*words: str, callbacks: Iterable[Callback] = (), **overrides: Any) -> Run:
+    """Trains from Python as `neuraxis baseline` does; arguments and errors as those of `train`.
+
+    Callbacks are told of everything but rollouts, which the library keeps to itself.
+    """
+    callbacks = checked(callbacks)
+    return finished(prepare(load(words, **overrides)), callbacks)
+
+
+def prepare(cfg: Config) -> Baseline:
+    """Builds all that the run needs; writes nothing before everything fits together.
+
+    Raises:
+        ValueError: It cannot be run; names the key, the value and what is possible.
+    """
+    configure_process(cfg.threads)
+    set_random_seed(cfg.seed)  # as the models do when they are built
+    agent = build_agent(cfg)
+    assert isinstance(agent, Sb3)
+    agent.model.action_space.seed(cfg.seed)
+    if cfg.eval.video_interval_steps:
+        preflight.try_film(cfg)
+    preflight.note_randomness(cfg)
+    with ExitStack() as undo:
+        envs = Sb3Envs(cfg.env, cfg.num_envs, cfg.seed)
+        undo.callback(envs.close)
+        agent.take(envs)
+        preflight.try_evaluation(cfg)
+        session = Baseline(Run.create(cfg), agent, envs)
+        undo.pop_all()
+    return session
+
+
+class Sb3Source(Source):
+    """The environments of a baseline, for what a session asks of a source."""
+
+    def __init__(self, envs: Sb3Envs) -> None:
+        self.envs = envs
+
+    @property
+    def env_seconds(self) -> float:
+        """Wall seconds that the environments' own code has taken."""
+        return self.envs.env_seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: a baseline cannot be resumed."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Counter[str]:
+        """Refused: a baseline cannot be resumed."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self.envs.close()
+
+
+class Baseline(Session):
+    """A session whose loop is the `learn` of the library."""
+
+    def __init__(self, run: Run, agent: Sb3, envs: Sb3Envs) -> None:
+        keeps = KeepsModel(agent)
+        source = Sb3Source(envs)
+        super().__init__(run, Learner(run.cfg, agent), source, [*callbacks_of(run.cfg), keeps])
+        self.model = agent.model
+
+    def _loop(self, tell: Callbacks) -> None:
+        reports = Reports(lambda: self._ending, lambda counted: self._learned(tell, counted))
+        self.model.set_logger(Logger(None, []))
+        self.model.learn(self.cfg.total_steps, reports, log_interval=None)
+        self._save(tell)
+
+    def _learned(self, tell: Callbacks, counted: Between) -> None:
+        """What our own loop does after each update."""
+        for part, seconds in counted.seconds.items():
+            self.profile.seconds[part] += seconds
+        with self._changing:
+            row = self.current_run.add(counted, counted.metrics)
+        tell("on_update", counted.metrics)
+        if row is not None:
+            tell("on_log", row)
+        if not self._ending:
+            self._evaluate_and_save(tell)
+
+
+class KeepsModel(Callback):
+    """Writes the model beside each checkpoint, as the library itself does."""
+
+    def __init__(self, agent: Sb3) -> None:
+        self._agent = agent
+
+    def on_checkpoint(self, run: Run, path: Path) -> None:
+        """Writes the model, and the statistics if it has some."""
+        self._agent.model.save(path / ZIP)
+        statistics = self._agent.model.get_vec_normalize_env()
+        if statistics is not None:
+            statistics.save(str(path / STATISTICS))
