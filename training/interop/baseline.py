@@ -14,11 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 
 from ... import configs
+from ...agents.policies.policy import Policy
 from ...configs.config import Config
+from ...core.rollout import Rollout
 from .. import preflight
 from ..api import finished
 from ..callbacks import Callback, Callbacks, checked
@@ -96,7 +99,7 @@ def prepare(cfg: Config) -> Baseline:
 
 
 class Sb3Source(Source):
-    """The environments of a baseline, for what a session asks of a source."""
+    """The environments of a baseline, for what a session asks of a source; it gives no rollouts."""
 
     def __init__(self, envs: Sb3Envs) -> None:
         self.envs = envs
@@ -105,6 +108,20 @@ class Sb3Source(Source):
     def env_seconds(self) -> float:
         """Wall seconds that the environments' own code has taken."""
         return self.envs.env_seconds
+
+    def next(self) -> Rollout[np.ndarray]:
+        """Refused: the model steps the environments."""
+        raise NotImplementedError
+
+    def publish(self, policy: Policy) -> None:
+        """Does nothing: the model acts by its newest weights."""
+
+    def copy(self, policy: Policy) -> None:
+        """Does nothing, as `publish`."""
+
+    def metrics(self) -> dict[str, float]:
+        """No metrics."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: a baseline cannot be resumed."""

@@ -107,7 +107,7 @@ class Sb3(Agent[Sb3Policy]):
 
     def take(self, envs: VecEnv) -> None:
         """Gives the model the environments that it is trained in."""
-        if self.config.normalize:
+        if self.policy.statistics is not None:
             envs = VecNormalize(envs, gamma=self.model.gamma)
             envs.obs_rms = self.policy.statistics
         self.model.set_env(envs)
@@ -168,7 +168,7 @@ def _value(name: str, value: Any) -> Any:
                 f"{place}: expected lin_ and a number, lin_0.001 for instance"
             ) from None
         return lambda left: left * start
-    if name == "policy_kwargs" and "activation_fn" in value:
+    if name == "policy_kwargs" and isinstance(value, dict) and "activation_fn" in value:
         chosen = value["activation_fn"]
         if chosen not in activation.__all__:
             hint = nearest(chosen, activation.__all__)

@@ -41,7 +41,8 @@ class Sb3Policy(Policy):
     ) -> None:
         super().__init__(observation_space, action_space, normalize=False)
         self.model_policy = model_policy
-        self.statistics = RunningMeanStd(shape=observation_space.shape) if normalize else None
+        shape = observation_space.shape or ()
+        self.statistics = RunningMeanStd(shape=shape) if normalize else None
 
     def get_extra_state(self) -> Any:
         """The statistics of the observations, for `state_dict`."""
