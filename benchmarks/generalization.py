@@ -29,6 +29,7 @@ from evidence import (
     run_missing,
     versions,
 )
+from scipy import stats
 
 from neuraxis.training.analysis import statistics
 from neuraxis.training.storage.stored_run import StoredRun
@@ -39,6 +40,7 @@ KEPT = RESULTS / "generalization"
 class Score(NamedTuple):
     """How a regularizer did: means over the seeds, and the 95 % interval of the first."""
 
+    each: np.ndarray  # held-out, by seed
     held_out: float
     low: float
     high: float
@@ -79,7 +81,8 @@ def report() -> None:
         f"`python benchmarks/generalization.py`: {SEEDS} seeds, means, 95 % bootstrap intervals.",
         f"`held-out`: the last {NEWEST} evaluations, of 50 episodes each with other seeds",
         "than training's levels have; `training`: the newest episodes of training. A regularizer",
-        "helps (**+**) or harms (**-**) where its interval and that of `none` are apart.",
+        "helps (**+**) or harms (**-**) where p < 0.05 in Dunnett's test of all of them against",
+        "`none`.",
         "In the pictures the band is the interval of `none`, and | the return in training.",
     ]
     found = plan()
@@ -109,11 +112,11 @@ def table(title: str, scores: Scores, words: dict[str, str]) -> list[str]:
     """A section."""
     lines = ["", f"## {title}", "", "| regularizer | words | held-out | training | | seeds |"]
     lines.append("|---|---|--:|--:|---|--:|")
-    for name, (mean, low, high, seen, seeds) in scores.items():
-        apart = verdict((low, high), scores[NONE][1:3])
+    signs = verdicts(scores)
+    for name, (_, mean, low, high, seen, seeds) in scores.items():
         lines.append(
             f"| {name} | `{words[name]}` | {mean:.2f} [{low:.2f}, {high:.2f}] | {seen:.2f} | "
-            f"{apart} | {seeds} |"
+            f"{signs.get(name, '')} | {seeds} |"
         )
     return lines
 
@@ -123,7 +126,7 @@ def score(runs: list[StoredRun], row: Experiment) -> Score:
     scores = np.array([evaluations(run, row)[-NEWEST:].mean() for run in runs])
     mean, low, high = statistics.estimate(statistics.mean, [scores])
     seen = np.mean([run.curve("episode/return")[-NEWEST:, 1].mean() for run in runs])
-    return Score(mean, low, high, float(seen), len(runs))
+    return Score(scores, mean, low, high, float(seen), len(runs))
 
 
 def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
@@ -142,12 +145,12 @@ def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
     )
     names = list(max(measured.values(), key=len))
     for axes, (agent, scores) in zip(panels[0], measured.items(), strict=True):
-        for name, (mean, low, high, seen, _) in scores.items():
+        for name, (_, mean, low, high, seen, _) in scores.items():
             place = names.index(name)
             axes.plot([low, high], [place, place], color="C0", lw=2)
             axes.plot(mean, place, "o", color="C0", label="held-out" if not place else None)
             axes.plot(seen, place, "|", color="0.4", ms=10, label="training" if not place else None)
-        axes.axvspan(*scores[NONE][1:3], color="C0", alpha=0.12, lw=0)
+        axes.axvspan(*scores[NONE][2:4], color="C0", alpha=0.12, lw=0)
         axes.set(title=agent, xlabel="episode return")
         axes.set_yticks(range(len(names)), names)
     panels[0][0].invert_yaxis()
@@ -158,11 +161,15 @@ def plot(task: str, title: str, measured: dict[str, Scores]) -> None:
     plt.close(figure)
 
 
-def verdict(own: tuple[float, float], base: tuple[float, ...]) -> str:
-    """Whether an interval lies above or below another."""
-    if own[0] > base[1]:
-        return "**+**"
-    return "**-**" if own[1] < base[0] else ""
+def verdicts(scores: Scores) -> dict[str, str]:
+    """Whether each regularizer helps (+) or harms (-), by Dunnett's test against `none`."""
+    names = [name for name in scores if name != NONE]
+    base = scores[NONE]
+    found = stats.dunnett(*(scores[name].each for name in names), control=base.each)
+    return {
+        name: ("**+**" if scores[name].held_out > base.held_out else "**-**") if p < 0.05 else ""
+        for name, p in zip(names, found.pvalue, strict=True)
+    }
 
 
 def main() -> None:

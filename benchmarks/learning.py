@@ -83,7 +83,7 @@ def line(row: Experiment, runs: list[StoredRun]) -> str:
     elif row.at_most is not None:
         bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
     lowest = min(evaluations(run, row)[-END:].min() for run in runs)
-    interval = f"[{low:.2f}, {high:.2f}]" if len(runs) > 1 else "(one seed)"
+    interval = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     best = np.mean([run.summary[f"evaluate/{row.metric}"] for run in runs])
     cpu = np.mean([run.summary["cpu_seconds"] for run in runs])
     steps = max(run.summary["steps"] for run in runs)
@@ -91,7 +91,7 @@ def line(row: Experiment, runs: list[StoredRun]) -> str:
     each = ", ".join(f"{score:.{digits}f}" for score in scores)
     commits = ", ".join(sorted({run.summary.get("commit", "older") for run in runs}))
     return (
-        f"| {row.name} | {steps:,} | {mean:.2f} {interval} | "
+        f"| {row.name} | {steps:,} | {f'{mean:.2f} {interval}'.rstrip()} | "
         f"{bar} | {holds} | {lowest:.2f} | {best:.2f} | {cpu:.0f} | {each} | {commits} |"
     )
 

@@ -89,10 +89,10 @@ def table_csv(rows: Sequence[Row]) -> str:
     estimates = ("iqm", "mean", "median", "improvement")
     ends = [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]
     names = ("steps", "seconds", "cpu_seconds")
-    writer.writerow(["group", "environment", "seeds", *ends, *names])
+    writer.writerow(["group", "environment", "seeds", *ends, "p", *names])
     for row in rows:
         numbers = [number for name in estimates for number in getattr(row, name) or ("",) * 3]
-        last = [getattr(row, name) for name in names]
+        last = ["" if row.p is None else row.p, *(getattr(row, name) for name in names)]
         writer.writerow([row.group, row.environment, row.seeds, *numbers, *last])
     return text.getvalue()
 
@@ -166,10 +166,10 @@ img { max-width: 100% }
 {% endfor %}</tr>
 {% endfor %}
 </table></div>
-<p>IQM: mean of the middle half of the scores. Intervals: 95 %, percentile bootstrap over the seeds
-of each environment. P: probability that a run of the first group scores higher than one of this
-group, ties counting half. Agarwal et al. (2021), Deep Reinforcement Learning at the Edge of the
-Statistical Precipice.</p>
+<p>IQM: mean of the middle half of the scores. Intervals: 95 %, bootstrap over the seeds of
+each environment; none with fewer than 5. P: probability that a run of the first group scores
+higher than one of this group, ties counting half. Agarwal et al. (2021), Deep Reinforcement
+Learning at the Edge of the Statistical Precipice.</p>
 {% for name, data in pictures.items() %}
 <figure><h2>{{ name }}</h2>
 <img alt="{{ name }}" src="data:image/png;base64,{{ data }}"></figure>

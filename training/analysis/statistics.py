@@ -1,8 +1,11 @@
-"""Scores of few runs: point estimates and stratified bootstrap intervals.
+"""Scores of few runs: point estimates, intervals, and whether one group is above another.
 
 After "Deep Reinforcement Learning at the Edge of the Statistical Precipice" by Agarwal et al.
 (2021, https://arxiv.org/abs/2108.13264). A stratum holds the scores of one environment's seeds, and
 resampling draws within each. The numbers come from SciPy.
+
+Deviation: the bootstrap's percentiles are expanded for few seeds, and groups are compared by a test
+that counts how many there are. `benchmarks/verdicts.py` measures both.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
+FEW = 5
+"""Seeds of each stratum below which there is no interval and no verdict: the bootstrap's interval
+of two seeds holds the true value half of the time."""
 RESAMPLES = 9_999  # SciPy's default; the interval's ends then err by about 1 % of its width
 CONFIDENCE = 0.95
 _BATCH = 500  # resamples at once, which bounds the memory
@@ -22,7 +28,7 @@ Statistic = Callable[..., Any]
 
 
 class Estimate(NamedTuple):
-    """A statistic and the ends of its interval; they are nan where a stratum has a single seed."""
+    """A statistic and the ends of its interval; they are nan with fewer than `FEW` seeds."""
 
     value: float
     low: float
@@ -66,10 +72,67 @@ def improvement(*strata: np.ndarray, axis: int = -1) -> Any:
 
 
 def estimate(statistic: Statistic, strata: Sequence[np.ndarray]) -> Estimate:
-    """Returns a statistic of scores [N] per stratum with its percentile bootstrap interval."""
+    """Returns a statistic of scores [N] per stratum with its bootstrap interval."""
     value = float(statistic(*strata))
+    if min(map(len, strata)) < FEW:
+        return Estimate(value, np.nan, np.nan)
     low, high = interval(statistic, strata)
     return Estimate(value, float(low), float(high))
+
+
+def estimate_improvement(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Estimate:
+    """Returns `improvement` of X over Y with its interval, which is never a single point.
+
+    "Confidence intervals for an effect size measure based on the Mann-Whitney statistic" by
+    Newcombe (2006), part 2, method 5: the probabilities p from which the measured one is no further
+    than 1.96 of the standard deviations that it would have, were p the true one.
+
+    Args:
+        x: X's scores [N] in each environment.
+        y: Y's scores [M] in the same ones.
+    """
+    value = float(improvement(*x, *y))
+    sizes = [(len(one), len(other)) for one, other in zip(x, y, strict=True)]
+    if min(map(min, sizes)) < FEW:
+        return Estimate(value, np.nan, np.nan)
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2)
+
+    def deviation(p: float) -> float:
+        own = (1 - p) / (2 - p) + p / (1 + p)
+        parts = [(1 + ((n + m) / 2 - 1) * own) / (n * m) for n, m in sizes]
+        return float(np.sqrt(p * (1 - p) * sum(parts))) / len(sizes)
+
+    def end(bound: float) -> float:
+        sign = np.sign(value - bound)
+        if not sign:
+            return bound
+        near = value + 1e-9 * (bound - value)  # the deviation of 0 and of 1 is 0, a root as well
+        return optimize.brentq(lambda p: value - p - sign * z * deviation(p), bound, near)
+
+    return Estimate(value, end(0.0), end(1.0))
+
+
+def p_above(x: Sequence[np.ndarray], y: Sequence[np.ndarray], groups: int) -> float:
+    """Returns the p-value of "the mean of X is not above that of Y", of two among so many groups.
+
+    The test of Games and Howell (1976): Welch's t, with unequal deviations, against the
+    distribution of the largest difference between any two of the groups. So it holds for the two
+    that differ most, picked after looking, with a chance of `1 - CONFIDENCE` of any false verdict.
+    Over several environments the means of the strata are averaged.
+
+    Args:
+        x: X's scores [N], N > 1, in each environment.
+        y: Y's scores [M] in the same ones.
+        groups: how many there are, X and Y among them.
+    """
+    gap = np.mean([np.mean(one) - np.mean(other) for one, other in zip(x, y, strict=True)])
+    parts = [(np.var(scores, ddof=1) / len(scores), len(scores) - 1) for scores in (*x, *y)]
+    total = sum(part for part, _ in parts)
+    if gap <= 0 or not total:  # without any deviation the means are what they are
+        return float(gap <= 0)
+    freedom = total**2 / sum(part**2 / count for part, count in parts)
+    q = np.sqrt(2 / total) * len(x) * gap
+    return float(stats.studentized_range.sf(q, groups, freedom))
 
 
 def interval(
@@ -77,21 +140,29 @@ def interval(
 ) -> tuple[Any, Any]:
     """Returns the ends of the stratified percentile bootstrap interval.
 
+    A sample of N has (N - 1) / N of the variance, and of few seeds even the variance is uncertain.
+    So the percentiles are those that make the interval of a mean as wide as Student's: "What
+    teachers should know about the bootstrap" by Hesterberg (2015), section 5.3.
+
     Args:
         statistic: takes the strata and the axis of the seeds, the last one.
         strata: scores [..., N]; the statistic's shape is that of the rest.
         resamples: how often is drawn.
     """
-    if min(stratum.shape[-1] for stratum in strata) < 2:
+    sizes = [stratum.shape[-1] for stratum in strata]
+    if min(sizes) < FEW:
         unknown = np.full(np.shape(statistic(*strata)), np.nan)
         return unknown, unknown
+    few = min(sizes)
+    t = stats.t.ppf((1 + CONFIDENCE) / 2, sum(sizes) - len(sizes))
+    outside = 2 * stats.norm.sf(t * np.sqrt(few / (few - 1)))
     result = stats.bootstrap(
         strata,
         statistic,
         n_resamples=resamples,
         batch=_BATCH,
         axis=-1,
-        confidence_level=CONFIDENCE,
+        confidence_level=1 - outside,
         method="percentile",
         rng=np.random.default_rng(_SEED),
     )

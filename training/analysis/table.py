@@ -9,9 +9,7 @@ import numpy as np
 
 from ..storage.stored_run import StoredRun
 from . import statistics
-from .statistics import Estimate
-
-FEW = 5  # with fewer seeds the bootstrap's intervals are too narrow to decide anything
+from .statistics import FEW, Estimate
 
 Cells = Mapping[tuple[str, str], Sequence[StoredRun]]
 
@@ -25,6 +23,8 @@ class Row:
         seeds: number of runs, of the environment with the fewest.
         iqm, mean, median: of the runs' scores; over all environments they are scaled.
         improvement: probability that a run of the leader scores higher; None for the leader.
+        p: p-value of "the leader is not above it", see `statistics.p_above`; None for the leader,
+            and with fewer than `FEW` seeds.
         steps, seconds, cpu_seconds: means over the runs; nan where a run lacks the number.
     """
 
@@ -35,6 +35,7 @@ class Row:
     mean: Estimate
     median: Estimate
     improvement: Estimate | None
+    p: float | None
     steps: float
     seconds: float
     cpu_seconds: float
@@ -83,7 +84,7 @@ def tabulate(cells: Cells, metric: str) -> list[Row]:
             every = [run for (own, _), runs in cells.items() if own == group for run in runs]
             runs = cells.get((group, environment), every)
             leader = None if group == order[0] else groups[order[0]]
-            rows.append(_row(group, environment, groups[group], leader, runs))
+            rows.append(_row(group, environment, groups[group], leader, runs, len(groups)))
     return rows
 
 
@@ -97,10 +98,13 @@ def _row(
     strata: list[np.ndarray],
     leader: list[np.ndarray] | None,
     runs: Sequence[StoredRun],
+    groups: int,
 ) -> Row:
-    ahead = None
+    ahead = p = None
     if leader is not None:
-        ahead = statistics.estimate(statistics.improvement, [*leader, *strata])
+        ahead = statistics.estimate_improvement(leader, strata)
+        if min(map(len, (*leader, *strata))) >= FEW:
+            p = statistics.p_above(leader, strata, groups)
     return Row(
         group,
         environment,
@@ -109,6 +113,7 @@ def _row(
         mean=statistics.estimate(statistics.mean, strata),
         median=statistics.estimate(statistics.median, strata),
         improvement=ahead,
+        p=p,
         steps=float(scores_of(runs, "steps").mean()),
         seconds=float(scores_of(runs, "seconds").mean()),
         cpu_seconds=float(scores_of(runs, "cpu_seconds").mean()),
@@ -119,22 +124,20 @@ def conclude(rows: Sequence[Row]) -> Iterator[str]:
     """Says for each environment which groups its leader is above, and where that is undecided."""
     for environment in dict.fromkeys(row.environment for row in rows):
         leader, *others = (row for row in rows if row.environment == environment)
-        found: dict[str, list[str]] = {}
-        for row in others:
-            found.setdefault(undecided(leader, row), []).append(row.group)
-        if beaten := found.pop("", []):
-            yield (
-                f"{environment}: {leader.group} is above {', '.join(beaten)}: "
-                f"{FEW} seeds or more, and the intervals are apart."
-            )
-        if found:
-            reasons = "; ".join(f"{', '.join(groups)} ({why})" for why, groups in found.items())
-            yield f"{environment}: cannot tell {leader.group} from {reasons}."
+        above = [row for row in others if row.p is not None and row.p < 1 - statistics.CONFIDENCE]
+        rest = [row for row in others if row not in above]
+        if above:
+            beaten = ", ".join(f"{row.group} (p = {row.p:.2g})" for row in above)
+            among = f", among {len(others) + 1} groups" if len(others) > 1 else ""
+            yield f"{environment}: {leader.group} is above {beaten}{among}."
+        if rest:
+            equal = ", ".join(f"{row.group} ({undecided(leader, row)})" for row in rest)
+            yield f"{environment}: cannot tell {leader.group} from {equal}."
 
 
 def undecided(leader: Row, other: Row) -> str:
-    """Why the leader cannot be said to be above the other one; empty if it can."""
+    """Why the leader cannot be said to be above the other one."""
+    if other.p is not None:
+        return f"p = {other.p:.2g}"
     seeds = min(leader.seeds, other.seeds)
-    if seeds < FEW:
-        return f"{seeds} seed{'s' if seeds > 1 else ''}, {FEW} are needed"
-    return "intervals overlap" if leader.iqm.low <= other.iqm.high else ""
+    return f"{seeds} seed{'s' if seeds > 1 else ''}, {FEW} are needed"
