@@ -17,12 +17,19 @@ from .output import say
 Examples:
   neuraxis export runs/CartPole-v1/ppo-mlp/20260101-120000-s0 --wandb
   neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
+  neuraxis export RUN --policy policy.safetensors
   neuraxis export RUN --backbone backbone.safetensors
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
 @click.option("--wandb", is_flag=True, help="Upload what W&B lacks of the run.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the policy, for load(FILE) in Python: a .safetensors file.",
+)
 @click.option(
     "--backbone",
     type=click.Path(path_type=Path),
@@ -33,30 +40,33 @@ Examples:
     "--checkpoint",
     default="best",
     show_default=True,
-    help="Whose backbone: best, last or step_...",
+    help="Whose policy or backbone: best, last or step_...",
 )
 @options.trust
 def export(
     run: Path,
     words: tuple[str, ...],
     wandb: bool,
+    policy: Path | None,
     backbone: Path | None,
     checkpoint: str,
     trust: bool,
 ) -> int:
-    """Give RUN to another program, or its backbone to other runs.
+    """Give RUN to another program, or its policy or backbone as a file.
 
     An upload repeats what the folder says, whatever wandb.mode the run had. The run at W&B keeps
     its id, and what W&B has already is not sent again.
 
-    A backbone comes with the statistics of observations that it was trained under. An actor-critic
-    gives its actor's.
+    The file of a policy has all that `load` needs to build it again. A backbone comes with the
+    statistics of observations that it was trained under. An actor-critic gives its actor's.
     """
     with usage_errors():
-        if not wandb and backbone is None:
-            raise ValueError("export: expected where to, --wandb or --backbone FILE")
+        if not wandb and backbone is None and policy is None:
+            raise ValueError("export: expected --wandb, --policy FILE or --backbone FILE")
         if words and not wandb:
             raise ValueError(f"{words[0]}: expected no words without --wandb")
+        if policy is not None:
+            _write_policy(run, checkpoint, expanded(policy))
         if backbone is not None:
             _write_backbone(run, checkpoint, expanded(backbone))
         if wandb:
@@ -68,6 +78,13 @@ def _write_backbone(run: Path, checkpoint: str, file: Path) -> None:
     from ..storage.weights import write_backbone
 
     count = write_backbone(run, checkpoint, file)
+    say(f"{count:,} parameters: {file}")
+
+
+def _write_policy(run: Path, checkpoint: str, file: Path) -> None:
+    from ..saved_policy import write_policy
+
+    count = write_policy(run, file, checkpoint)
     say(f"{count:,} parameters: {file}")
 
 
