@@ -44,7 +44,7 @@ def write_run(
     ]
     _put(folder / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
     seconds = 2.0 * len(curve)
-    cost = {"steps": total, "seconds": seconds, "cpu_seconds": seconds / 2}
+    cost = {"steps": total, "best/steps": total, "seconds": seconds, "cpu_seconds": seconds / 2}
     ending = {"status": status, **cost} | ({} if score is None else {"evaluate/return": score})
     if status:
         _put(folder / "summary.json", json.dumps(ending))

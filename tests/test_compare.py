@@ -543,6 +543,37 @@ def test_the_csv_has_every_digit(two: Path) -> None:
     assert float(lines[1]["p"]) == comparison.rows[1].p
 
 
+def test_the_best_policies_are_compared_if_asked_for(tmp_path: Path, capsys: Any) -> None:
+    folder = write_run(tmp_path / "new", 3.0)
+    summary = json.loads((folder / "summary.json").read_text()) | {"best/return": 8.0}
+    (folder / "summary.json").write_text(json.dumps(summary | {"best/steps": 1_000}))
+    assert neuraxis("compare", tmp_path) == 0
+    assert " 3 " in capsys.readouterr().out
+    assert neuraxis("compare", tmp_path, "--policy", "best") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("best/return of 1 run") and " 8 " in out
+    assert "<td>3</td><td>8</td>" in report.html(compare([tmp_path]), {}).replace("\n", "")
+    assert neuraxis("compare", tmp_path, "--policy", "best", "--metric", "steps") == 2
+    assert "--policy best: expected a metric evaluate/..., got --metric steps" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_run_from_before_says_what_it_knows_of_each_policy(tmp_path: Path) -> None:
+    """Its summary had the best one's score as `evaluate/return`, and its curve the newest one's."""
+    folder = write_run(tmp_path / "old", 8.0, curve=(1.0, 9.0, 3.0))
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["best/steps"]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert stored_run.read(folder).score("evaluate/return") == 3
+    assert stored_run.read(folder).score("best/return") == 8
+    write_run(tmp_path / "blind", 8.0, curve=())
+    blind = json.loads((tmp_path / "blind" / "summary.json").read_text())
+    del blind["best/steps"]
+    (tmp_path / "blind" / "summary.json").write_text(json.dumps(blind))
+    assert stored_run.read(tmp_path / "blind").score("evaluate/return") == 8
+
+
 def test_the_terminal_shows_table_verdicts_and_notes(two: Path, capsys: Any) -> None:
     write_run(two / "solo", 1.0, "agent.gamma=0.5", status="failed")
     assert neuraxis("compare", two) == 0
@@ -677,14 +708,14 @@ def test_the_committed_runs_give_the_committed_table() -> None:
     rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
     told = {row["experiment"]: (len(row["seeds"].split(",")), row["best"]) for row in rows}
     planned = yaml.safe_load((results.parent / "learning.yaml").read_text())
-    comparison = compare([results / "runs"], mixed=True)
+    comparison = compare([results / "runs"], "best/return", mixed=True)
     found = {}
     for row in comparison.rows:
         if runs := comparison.cells.get((row.group, row.environment)):
             (experiment,) = {Path(run.name).parent.name for run in runs}
             score = row.mean[0]
             if planned[experiment].get("metric") == "success":
-                score = np.mean([run.summary["evaluate/success"] for run in runs])
+                score = np.mean([run.score("best/success") for run in runs])
             found[experiment] = (row.seeds, f"{score:.2f}")
     assert found == told
 

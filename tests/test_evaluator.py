@@ -15,8 +15,10 @@ import pytest
 from neuraxis.configs import load
 from neuraxis.envs.builtin.counting import Truncation
 from neuraxis.training import Callback, prepare, train
+from neuraxis.training import load as load_policy
 from neuraxis.training.cli import exit_codes, main
-from neuraxis.training.evaluator import episode_limit
+from neuraxis.training.evaluate import evaluate, evaluation_seed
+from neuraxis.training.evaluator import Evaluator, episode_limit
 from neuraxis.training.storage.progress import interval
 from neuraxis.training.storage.run import Run
 
@@ -173,3 +175,33 @@ def test_ctrl_c_ends_the_final_evaluation_with_what_it_has(
         assert [row["final/episodes"] for row in rows(run) if "final/episodes" in row] == [4]
     else:
         assert "evaluate/episodes" not in run.summary
+
+
+def test_the_end_has_a_score_of_the_newest_weights_and_one_of_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([9.0, 3.0, 5.0])
+    newest = {"evaluate/return_std": 0.0, "evaluate/length": 1.0, "evaluate/episodes": 1}
+    monkeypatch.setattr(Evaluator, "newest", lambda *_: {"evaluate/return": next(scores), **newest})
+    words = (*SMALL, "env=CartPole-v1", "num_envs=2", "total_steps=96", "eval.interval_steps=32")
+    run = train(*words, "eval.final_episodes=4", f"run_dir={tmp_path / 'run'}", "seed=3")
+    played = [row["steps"] for row in rows(run) if "evaluate/return" in row]
+    assert run.summary["best/steps"] == played[0] < played[-1] == run.summary["steps"]
+    for which, name in (("last", "evaluate"), ("best", "best")):
+        policy, seed = load_policy(run.dir, which), evaluation_seed(3, 2)
+        expected = evaluate(policy, run.cfg.env, 4, seed, num_envs=2)
+        for key, value in expected.items():
+            assert run.summary[key.replace("evaluate", name)] == value
+    (last,) = (row for row in rows(run) if "final/return" in row)
+    assert last["final/return"] == run.summary["evaluate/return"]
+    assert last["best/return"] == run.summary["best/return"]
+
+
+def test_newest_weights_that_are_the_best_are_played_once(tmp_path: Path) -> None:
+    watcher = Watcher()
+    words = (*SMALL, "env=CartPole-v1", "num_envs=2", "total_steps=64", "eval.interval_steps=0")
+    session = prepare(load([*words, "eval.final_episodes=2", f"run_dir={tmp_path / 'run'}"]))
+    run = session.run([watcher])
+    assert [seen[1] for seen in watcher.seen].count(0) == 1
+    assert run.summary["best/return"] == run.summary["evaluate/return"]
+    assert run.summary["best/steps"] == run.summary["steps"]

@@ -96,7 +96,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"policy.pt: expected the name of a .safetensors file"):
         write_policy(run.dir, tmp_path / "policy.pt")
     result = CliRunner().invoke(neuraxis, ["export", str(run.dir)])
-    assert result.exit_code == 2 and "expected --wandb, --policy FILE or" in result.output
+    assert result.exit_code == 2 and "expected where to, --wandb, --policy FILE or" in result.output
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -113,15 +113,15 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_names_code_is_trusted_or_refused(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "agent.py").write_text(
+    (tmp_path / "own_policy").mkdir()
+    (tmp_path / "own_policy" / "agent.py").write_text(
         "from neuraxis.agents.ppo import PPO\n"
         "class Own(PPO):\n"
         "    class Config(PPO.Config, frozen=True):\n"
-        "        name: str = 'own.agent'\n"
+        "        name: str = 'own_policy.agent'\n"
     )
-    run = train("agent=own.agent", *ROLLOUT, *FEW, run_dir=str(tmp_path / "run"))
+    run = train("agent=own_policy.agent", *ROLLOUT, *FEW, run_dir=str(tmp_path / "run"))
     write_policy(run.dir, tmp_path / "policy.safetensors")
-    with pytest.raises(ValueError, match=r"would import or execute agent.name=own.agent"):
+    with pytest.raises(ValueError, match=r"would import or execute agent.name=own_policy.agent"):
         load(tmp_path / "policy.safetensors")
     assert load(tmp_path / "policy.safetensors", trust=True).predict(np.zeros(4, np.float32))

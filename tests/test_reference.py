@@ -46,7 +46,7 @@ METRICS = ROOT / "docs" / "metrics.md"
 README = ROOT / "README.md"
 AGENTS = re.compile(r"^\| agent \|.*?\n(?=\n)", re.MULTILINE | re.DOTALL)  # README's table
 MARK = "<!-- What follows is written by `python -m tests.test_reference`. -->\n"
-KIND = r"(?:episode|evaluate|final|loss|policy|q|ray|replay|teacher|time|train|value)"
+KIND = r"(?:best|episode|evaluate|final|loss|policy|q|ray|replay|teacher|time|train|value)"
 
 
 def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
@@ -153,8 +153,9 @@ def test_metrics_md_has_every_metric_that_the_code_names_and_no_other() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(rf"{KIND}/[a-z_\d]+", node.value)
     }
-    final = {name.replace("evaluate", "final") for name in named if name.startswith("evaluate/")}
-    assert documented() == named | final | {"steps"}
+    measured = [name for name in named if name.startswith("evaluate/")]
+    at_end = {name.replace("evaluate", end) for name in measured for end in ("best", "final")}
+    assert documented() == named | at_end | {"steps"}
 
 
 @pytest.mark.parametrize("agent", REWARDED)

@@ -434,7 +434,7 @@ def test_teachers_that_cannot_be_read_are_refused_in_one_line(
         lacking: "head.linear.bias",
         cut: "damaged, its SHA-256 differs",
         tmp_path / "foreign": "there is no checkpoint",
-        tmp_path / "model.pt": "no such run",
+        tmp_path / "model.pt": "is no run",
     }
     for folder, line in lines.items():
         said = refused(f"agent.teacher.from={folder}")

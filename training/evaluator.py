@@ -1,7 +1,7 @@
-"""What a run evaluates: its newest weights while it trains, and its best ones at the end.
+"""What a run evaluates: its newest weights, and at the end its best ones as well.
 
 evaluator.newest(film, watch)    every `eval.interval_steps`; chooses checkpoint `best`
-evaluator.best(watch)            at the end, in more episodes, and in others
+evaluator.final(watch)           at the end, in more episodes, and in others
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..configs import Config
 from ..core.errors import EnvError
 from ..envs import ids
 from .evaluate import Budget, Watch, evaluate, evaluation_seed
-from .storage import layout
+from .storage import checkpoint_folder, layout
 from .storage.run import Run
 
 _log = logging.getLogger(__name__)
@@ -85,14 +85,21 @@ class Evaluator:
         episodes, interval = self._cfg.eval.episodes, self._run.interval("eval")
         return self._play(*self._share(episodes, EPISODES, interval), key, watch)
 
-    def best(self, watch: Watch) -> dict[str, float]:
-        """Metrics of checkpoint `best` (what `load` gives), whose weights the policy takes over.
+    def final(self, watch: Watch) -> dict[str, float]:
+        """Metrics of the policy at the end, and as `best/...` those of checkpoint `best`.
 
-        It has more episodes, and others than those by which the best was chosen.
+        Both play the same episodes, others than those by which the best was chosen. If the best has
+        other weights, the policy takes them over.
         """
-        self._policy.load_state_dict(self._run.read(layout.BEST, "agent", "policy"))
-        episodes = self._cfg.eval.final_episodes
-        return self._play(*self._share(episodes, FINAL_EPISODES, self._run.steps), (2,), watch)
+        chosen = checkpoint_folder.chosen(self._run.checkpoints, layout.BEST)
+        same = chosen.name == layout.step_name(self._run.steps)
+        steps = self._run.steps if same else self._run.steps // 2  # both take no more than one
+        share = self._share(self._cfg.eval.final_episodes, FINAL_EPISODES, steps)
+        newest = best = self._play(*share, (2,), watch)
+        if newest and not same:
+            self._policy.load_state_dict(self._run.read(layout.BEST, "agent", "policy"))
+            best = self._play(*share, (2,), watch)
+        return newest | {key.replace("evaluate", "best"): best[key] for key in best}
 
     def _share(self, episodes: int | Literal["auto"], most: int, steps: int) -> tuple[int, Budget]:
         """How many episodes; `auto` takes half as many steps as the training that it follows."""

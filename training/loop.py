@@ -97,7 +97,7 @@ class Session:
         """
         run, self._concluding = self.current_run, True
         self._source_open.close()
-        final = self._evaluate(tell, self.evaluator.best)
+        final = self._evaluate(tell, self.evaluator.final)
         if self._interrupted or not final:
             return Outcome("interrupted")
         row = {key.replace("evaluate", "final"): final[key] for key in final}

@@ -23,6 +23,7 @@ from .select import select
 from .table import Cells, Row, conclude, tabulate
 
 METRIC = "evaluate/return"
+"""Of the newest policy; `of_best` gives that of checkpoint `best`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,17 @@ def compare(
     rows = tabulate(cells, metric)
     verdicts = list(conclude(rows))
     return Comparison(metric, cells, rows, verdicts, notes, _differences(cells, rest))
+
+
+def of_best(metric: str) -> str:
+    """The metric of checkpoint `best` that is like one of the newest policy.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not metric.startswith("evaluate/"):
+        raise ValueError(f"--policy best: expected a metric evaluate/..., got --metric {metric}")
+    return metric.replace("evaluate/", "best/")
 
 
 def _finished(found: Sequence[StoredRun], notes: list[str]) -> list[StoredRun]:

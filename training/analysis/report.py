@@ -18,7 +18,8 @@ from rich.table import Table
 
 from ...core.files import expanded
 from ..storage.atomic_files import disk, write_bytes
-from .compare import Comparison
+from ..storage.stored_run import StoredRun
+from .compare import Comparison, of_best
 from .statistics import Estimate
 from .table import Row
 from .terminal import cell, clock, wide_console
@@ -102,7 +103,7 @@ def html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
     import jinja2
 
     runs = [
-        (*cell, run.config.get("seed", ""), f"{run.score(comparison.metric):.6g}", run.name)
+        (*cell, run.config.get("seed", ""), *_both(run, comparison.metric), run.name)
         for cell, own in comparison.cells.items()
         for run in own
     ]
@@ -121,6 +122,12 @@ def html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
             runs=runs,
         )
     )
+
+
+def _both(run: StoredRun, metric: str) -> tuple[str, str]:
+    """The metric of a run, and the same of its checkpoint `best` if there is such a metric."""
+    best = run.score(of_best(metric)) if metric.startswith("evaluate/") else None
+    return f"{run.score(metric):.6g}", "" if best is None else f"{best:.6g}"
 
 
 def title(comparison: Comparison) -> str:
@@ -188,10 +195,10 @@ Learning at the Edge of the Statistical Precipice.</p>
 <h2>runs</h2>
 <div><table>
 <tr><th class="text">group</th><th class="text">environment</th><th>seed</th><th>score</th>
-<th class="text">run</th></tr>
-{% for group, environment, seed, score, name in runs %}
+<th>of checkpoint best</th><th class="text">run</th></tr>
+{% for group, environment, seed, score, best, name in runs %}
 <tr><td class="text">{{ group }}</td><td class="text">{{ environment }}</td><td>{{ seed }}</td>
-<td>{{ score }}</td><td class="text">{{ name }}</td></tr>
+<td>{{ score }}</td><td>{{ best }}</td><td class="text">{{ name }}</td></tr>
 {% endfor %}
 </table></div>
 </html>

@@ -26,6 +26,13 @@ each: with fewer, nothing can be decided.
 )
 @click.argument("runs", nargs=-1, required=True, metavar="RUN|DIR|wandb:ENTITY/PROJECT[/GROUP]...")
 @click.option("--metric", default="evaluate/return", show_default=True, help="What is compared.")
+@click.option(
+    "--policy",
+    type=click.Choice(["newest", "best"]),
+    default="newest",
+    show_default=True,
+    help="Whose final evaluation: of the newest weights, or of checkpoint best.",
+)
 @click.option("--by", multiple=True, metavar="KEY", help="Group by this setting; may be repeated.")
 @click.option("--mixed", is_flag=True, help="Allow several environments, skip runs without METRIC.")
 @click.option(
@@ -39,6 +46,7 @@ each: with fewer, nothing can be decided.
 def compare(
     runs: tuple[str, ...],
     metric: str,
+    policy: str,
     by: tuple[str, ...],
     mixed: bool,
     out: Path | None,
@@ -54,6 +62,8 @@ def compare(
 
         if project is not None and not project.rpartition("/")[2]:
             raise ValueError(f"--wandb {project}: expected PROJECT or ENTITY/PROJECT")
+        if policy == "best":
+            metric = comparing.of_best(metric)
         comparison = comparing.compare(runs, metric, by, mixed)
     report.show(comparison)
     if out is None and project is None:

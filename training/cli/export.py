@@ -62,7 +62,7 @@ def export(
     """
     with usage_errors():
         if not wandb and backbone is None and policy is None:
-            raise ValueError("export: expected --wandb, --policy FILE or --backbone FILE")
+            raise ValueError("export: expected where to, --wandb, --policy FILE or --backbone FILE")
         if words and not wandb:
             raise ValueError(f"{words[0]}: expected no words without --wandb")
         if policy is not None:

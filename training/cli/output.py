@@ -14,14 +14,7 @@ def say(line: str, err: bool = False) -> None:
 
 def results(metrics: Mapping[str, float]) -> None:
     """Print the final evaluation and the cost of a run, as far as the metrics tell them."""
-    rows = []
-    if "evaluate/return" in metrics:
-        mean, std = metrics["evaluate/return"], metrics["evaluate/return_std"]
-        count = round(metrics["evaluate/episodes"])
-        over = f"over {count} episode{'s' if count > 1 else ''}"
-        if cut := round(metrics.get("evaluate/cut", 0)):
-            over += f", {cut} of them cut"
-        rows.append(("evaluate/return", f"{mean:.4g} ± {std:.4g} {over}"))
+    rows = [(f"{policy}/return", _returns(metrics, policy)) for policy in _policies(metrics)]
     for name, label, form in (
         ("evaluate/length", "evaluate/length", ".4g"),
         ("steps", "steps", ",.0f"),
@@ -31,6 +24,22 @@ def results(metrics: Mapping[str, float]) -> None:
         if name in metrics:
             rows.append((label, format(metrics[name], form)))
     columns(rows)
+
+
+def _policies(metrics: Mapping[str, float]) -> list[str]:
+    """`evaluate`, the newest policy, and `best` if another checkpoint was the best."""
+    found = [policy for policy in ("evaluate", "best") if f"{policy}/return" in metrics]
+    return found[:1] if metrics.get("best/steps") == metrics.get("steps") else found
+
+
+def _returns(metrics: Mapping[str, float], policy: str) -> str:
+    mean, std = metrics[f"{policy}/return"], metrics[f"{policy}/return_std"]
+    count = round(metrics[f"{policy}/episodes"])
+    over = f"over {count} episode{'s' if count > 1 else ''}"
+    if cut := round(metrics.get(f"{policy}/cut", 0)):
+        over += f", {cut} of them cut"
+    place = f", checkpoint of step {metrics['best/steps']:,.0f}" if policy == "best" else ""
+    return f"{mean:.4g} ± {std:.4g} {over}{place}"
 
 
 def columns(rows: Sequence[tuple[str, str]]) -> None:

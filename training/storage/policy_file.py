@@ -39,7 +39,14 @@ def write(file: Path, tree: Tree) -> None:
 
 
 def read(file: Path) -> Tree:
-    """Returns the tree. Raises RunError: the file is none of these, or is damaged."""
+    """Returns the tree.
+
+    Raises:
+        ValueError: The file has another suffix than `SUFFIX`.
+        RunError: It is not the file of a policy, or is damaged.
+    """
+    if file.suffix != SUFFIX:
+        raise ValueError(f"{file}: is no run; expected a run's folder, or a policy's {SUFFIX} file")
     with disk(file), safe_open(file, framework="np") as content:
         metadata = content.metadata() or {}
         if ABOUT not in metadata:

@@ -135,7 +135,7 @@ class Progress:
         return True
 
     def summary(self) -> dict[str, float]:
-        """Steps, seconds, and the newest means of evaluation and training episodes."""
+        """Steps, seconds, the best's step, and the newest means of both kinds of episodes."""
         seconds, cpu_seconds = self.clock.read()
         kept = {k: v for k, v in self.latest.items() if k.startswith(("evaluate/", "episode/"))}
         return {
@@ -143,6 +143,7 @@ class Progress:
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
             "steps_per_second": self.steps / max(seconds, 1e-9),
+            "best/steps": self.best_steps if self.best_steps >= 0 else self.steps,
             **kept,
         }
 

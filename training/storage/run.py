@@ -195,7 +195,7 @@ class Run(RunFolder):
 
         Args:
             status: how it ended.
-            final: `evaluate/...` of the final evaluation, in place of the newest ones.
+            final: `evaluate/...` and `best/...` of the final evaluation.
             reason: what has stopped it, or why it failed.
         """
         if self._file is None:

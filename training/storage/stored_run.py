@@ -20,6 +20,8 @@ from ...core.secret_values import masked
 from . import layout
 from .atomic_files import disk, json_object, read_json, strange
 
+BEST_STEPS = "best/steps"
+"""In the summary of each run whose final evaluation is of the newest policy."""
 LARGEST = 1e100
 """No measurement is as large, and its square is still finite."""
 MOST_METRICS = 2**30
@@ -71,10 +73,17 @@ class StoredRun:
     def score(self, metric: str) -> float | None:
         """The value in the summary, else the newest one in the rows, else None.
 
-        `evaluate/return` is therefore the final evaluation, of the best checkpoint.
+        `evaluate/return` is therefore the final evaluation of the newest policy, and `best/return`
+        that of checkpoint `best`. Older runs evaluated the best alone at the end: of the newest
+        policy they have the last evaluation while it was trained.
         """
         newest = (row[metric] for row in reversed(self.rows) if is_number(row.get(metric)))
         value = self.summary.get(metric)
+        if BEST_STEPS not in self.summary:
+            if metric.startswith("best/"):
+                value = self.summary.get(metric.replace("best/", "evaluate/"))
+            elif metric.startswith("evaluate/"):
+                value = next(newest, value)
         return value if is_number(value) else next(newest, None)
 
     def curve(self, metric: str, over: str = "steps") -> np.ndarray:
