@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,12 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
 
 from neuraxis.configs.groups import baselines, choices
+from neuraxis.core.errors import EnvError, RunError
 from neuraxis.envs import EnvConfig, make
 from neuraxis.training import Callback, baseline, load
 from neuraxis.training.cli.main import neuraxis
 from neuraxis.training.evaluate import evaluate
-from neuraxis.training.interop.baseline import STATISTICS, ZIP
+from neuraxis.training.interop.baseline import STATISTICS, ZIP, prepare
 from neuraxis.training.interop.baseline import load as load_words
 from neuraxis.training.interop.sb3_agent import ALGORITHMS, algorithm_class
 from neuraxis.training.interop.sb3_envs import Sb3Envs
@@ -68,7 +73,7 @@ def test_every_algorithm_trains_and_its_policy_is_loaded(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", ["sb3/ppo", "sb3/sac"])
 def test_the_library_learns_the_same_without_us(name: str, tmp_path: Path) -> None:
     words = words_of(*words_for(name), SMALL, folder=tmp_path / "run")
-    run = baseline(*words, "seed=5", "eval.interval_steps=0")
+    run = baseline(*words, "seed=5", "eval.interval_steps=64")
     set_random_seed(5)
     cfg = run.cfg
     envs = Sb3Envs(cfg.env, cfg.num_envs, cfg.seed)
@@ -79,6 +84,93 @@ def test_the_library_learns_the_same_without_us(name: str, tmp_path: Path) -> No
     ours, theirs = load(run.dir, "last").state_dict(), model.policy.state_dict()
     for key, weight in theirs.items():
         assert torch.equal(ours[f"model_policy.{key}"], weight), key
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_policy_that_has_learned_is_copied(name: str, tmp_path: Path) -> None:
+    """Evaluations of a policy on a GPU copy it to the CPU."""
+    copies: list[Any] = []
+
+    class Copies(Callback):
+        def on_update(self, run: Run, metrics: Any) -> None:
+            copies.append(copy.deepcopy(session.agent.policy))
+
+    sde = ("agent.kwargs.use_sde=true",) if name in ("sb3/a2c", "sb3/ppo", "sb3/sac") else ()
+    env = ("env=Pendulum-v1",) if sde else ()
+    words = [word for word in words_for(name) if not (sde and word.startswith("env="))]
+    session = prepare(load_words([*words_of(*words, SMALL, folder=tmp_path / "run"), *env, *sde]))
+    session.run([Copies()])
+    states = session.agent.policy.state_dict()
+    assert all((leaf == states[key]).all() for key, leaf in copies[-1].state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("env=minigrid_empty",),
+        ("env=CartPole-v1", "env.last_action=true"),
+        ("env=Taxi-v4",),
+        ("env=CartPole-v1", "env.frame_stack=2"),
+    ],
+    ids=" ".join,
+)
+def test_other_observations_are_learned_from_and_need_no_neuraxis(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = baseline(*words_of(*words, *ROLLOUTS, folder=tmp_path / "run"))
+    file = run.dir / "checkpoints" / "last"
+    place = run.dir / "checkpoints" / file.read_text().strip() / ZIP
+    code = (
+        "import sys; sys.modules['neuraxis'] = None; from stable_baselines3 import PPO;"
+        f"print(PPO.load({str(place)!r}).num_timesteps)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "128"
+
+
+def test_what_fails_while_it_learns_is_said_in_one_line(tmp_path: Path) -> None:
+    words = words_of("env=CartPole-v1", *ROLLOUTS, folder=tmp_path / "run")
+    with pytest.raises(RunError, match=r"agent=sb3/ppo: "):
+        baseline(*words, "agent.kwargs.learning_rate=1e30", "agent.kwargs.max_grad_norm=1e30")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed" and summary["reason"].startswith("agent=sb3/ppo: ")
+
+
+def test_numbers_that_are_not_finite_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    envs = Sb3Envs(EnvConfig(id="CartPole-v1"), 2, seed=0)
+    envs.reset()
+    column = envs._columns[1]
+    step = column.step
+    monkeypatch.setattr(column, "step", lambda a: (step(a)[0] * np.nan, *step(a)[1:]))
+    with pytest.raises(EnvError, match=r"column 1 gave a number that is not finite as observation"):
+        envs.step(np.zeros(2, int))
+
+
+def test_a_baseline_is_no_teacher_and_has_no_sweeps(tmp_path: Path) -> None:
+    run = baseline(*words_of("env=CartPole-v1", *ROLLOUTS, folder=tmp_path / "run"))
+    for arguments, says in (
+        (["train", f"agent.teacher.from={run.dir}", "agent=ppo"], "agent.teacher.from="),
+        (["sweep", "agent=sb3/ppo", "sweep=ppo_grid"], "a sweep trains no algorithms of other"),
+    ):
+        result = CliRunner().invoke(neuraxis, arguments)
+        assert result.exit_code == 2 and says in result.output
+
+
+def test_a_baseline_is_repeated_from_its_folder(tmp_path: Path) -> None:
+    words = words_of("env=Pendulum-v1", *ROLLOUTS, folder=tmp_path / "run")
+    run = baseline(*words)
+    again = tmp_path / "again"
+    arguments = ["baseline", "-q", "--from", str(run.dir), f"run_dir={again}"]
+    assert CliRunner().invoke(neuraxis, arguments).exit_code == 0
+    ours, theirs = load(again, "last").state_dict(), load(run.dir, "last").state_dict()
+    assert all(torch.equal(leaf, theirs[key]) for key, leaf in ours.items())
+    assert not Run.open(again).cfg.env.rescale_actions
+
+
+def test_a_replay_has_one_environment_unless_it_is_said() -> None:
+    assert load_words(["agent=sb3/dqn"]).num_envs == 1
+    assert load_words(["agent=sb3/dqn", "num_envs=4"]).num_envs == 4
+    assert load_words(["agent=sb3/a2c"]).num_envs == 8
 
 
 def test_statistics_are_kept_with_the_policy(tmp_path: Path) -> None:
@@ -143,14 +235,24 @@ def test_a_callback_stops_a_baseline(tmp_path: Path) -> None:
 
 
 WRONG = {
-    ("agent=ppo",): "agent=ppo: is no baseline; expected one of sb3/ppo, ",
+    ("agent=ppo",): "agent=ppo: no algorithm of another library; expected sb3/ppo, ",
     ("agent=sb3/pp",): "did you mean sb3/ppo?",
     ("agent=sb3/sac", "env=CartPole-v1"): "needs a Box action space, got Discrete(2)",
     ("agent.kwargs.n_step=3",): "no such argument; did you mean n_steps?",
     ("agent.kwargs.seed=3",): "agent.kwargs.seed: is set by seed; expected seed=",
-    ("agent.kwargs.n_steps=two",): "agent=sb3/ppo: ",
+    ("agent.kwargs.n_steps=two",): "agent.kwargs.n_steps=two: expected a whole number",
     ("agent.kwargs.policy_kwargs.activation_fn=Tan",): "did you mean Tanh?",
     ("agent.kwargs.learning_rate=lin_fast",): "agent.kwargs.learning_rate=lin_fast: expected",
+    ("agent.kwargs.gamma=lin_0.9",): "agent.kwargs.gamma=lin_0.9: expected a number",
+    ("agent.kwargs.use_sde=3",): "agent.kwargs.use_sde=3: expected true or false",
+    ("agent.kwargs.policy_kwargs=3",): "agent.kwargs.policy_kwargs=3: expected a mapping",
+    ("agent.kwargs.policy_kwargs.activation_fn=3",): "activation_fn=3: expected an activation of",
+    ("agent.kwargs.rollout_buffer_class=X",): "agent.kwargs.rollout_buffer_class: sb3/ppo has no",
+    ("agent.policy=MlpPolic",): "no policy of agent=sb3/ppo; expected MlpPolicy, CnnPolicy",
+    ("agent.action_noise=0.1",): "agent=sb3/ppo adds no noise to its actions; expected 0",
+    ("agent=sb3/dqn", "agent.action_noise=0.1"): "agent=sb3/dqn adds no noise to its actions",
+    ("env=FrozenLake-v1", "agent.normalize=true"): "needs a Box of numbers, got Discrete(16)",
+    ("env.last_action=true", "agent.normalize=true"): "agent.normalize=true: needs a Box of",
     ("network=lstm",): "network: agent=sb3/ppo has none",
     ("ray.workers=2",): "ray: a baseline has no such setting",
     ("env=Taxi-v4", "env.action_mask=info"): "env.action_mask: agent=sb3/ppo knows no masks",
@@ -173,7 +275,7 @@ def test_other_commands_say_what_trains_a_baseline(tmp_path: Path) -> None:
     for arguments in (["train", "agent=sb3/ppo"], ["resume", str(run.dir), "total_steps=999"]):
         result = CliRunner().invoke(neuraxis, arguments)
         assert result.exit_code == 2
-        assert "expected `neuraxis baseline`" in result.output
+        assert "`neuraxis baseline`" in result.output
 
 
 def test_presets_are_loaded_with_the_librarys_own_actions() -> None:
@@ -182,7 +284,8 @@ def test_presets_are_loaded_with_the_librarys_own_actions() -> None:
     for name in names:
         cfg = load_words([f"experiment={name}"])
         assert cfg.agent.name == f"sb3/{name.rpartition('_')[2]}"
-        assert not cfg.env.rescale_actions
+        discrete = name.startswith(("acrobot", "cartpole", "lunarlander"))
+        assert cfg.env.rescale_actions == discrete, "it matters to bounded actions alone"
     assert load_words(["env.rescale_actions=true"]).env.rescale_actions
     assert set(baselines()) == set(ALGORITHMS)
 

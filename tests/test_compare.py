@@ -177,7 +177,10 @@ def test_the_p_value_of_two_groups_is_that_of_welchs_test() -> None:
     assert_allclose(statistics.p_above([x], [y], 3), games_howell, rtol=1e-4)
     assert statistics.p_above([y], [x], 2) == 1, "it is below"
     assert statistics.p_above([np.ones(5)], [np.zeros(5)], 2) == 0
-    assert statistics.p_above([np.ones(5)], [np.ones(5)], 2) == 1
+    for constant in (1.0, 0.02, 0.07, 99.9):  # neither mean nor deviation may round
+        same = np.full(5, constant), np.full(10, constant)
+        assert statistics.p_above([same[0]], [same[1]], 2) == 1
+        assert statistics.p_above([same[1]], [same[0]], 2) == 1
     welch = stats.ttest_ind(x, y, equal_var=False)
     twice = 2 * stats.t.sf(welch.statistic * 2**0.5, 2 * welch.df)
     assert_allclose(statistics.p_above([x, x], [y, y], 2), twice, rtol=1e-4)

@@ -10,6 +10,8 @@ import logging
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+
 from ..agents.agent import Agent
 from ..agents.learning.data_parallel import Replicas
 from ..agents.policies.policy import Policy
@@ -60,7 +62,8 @@ def prepare(
     configure_process(cfg.threads)
     several = cfg.learner.count > 1
     replicas = Replicas(0, cfg.learner.count) if several else None
-    agent = _check_learns(cfg, build_agent(cfg, replicas, teacher=teacher_of(cfg, trust)))
+    agent = build_agent(cfg, replicas, teacher=teacher_of(cfg, trust))
+    _check_learns(cfg, agent, resume_from is not None)
     start = _start(cfg, agent, resume_from)
     _try_environment(cfg, agent, resume_from)
     with ExitStack() as undo:
@@ -81,12 +84,12 @@ def prepare(
     return Session(run, learner, source, callbacks_of(cfg))
 
 
-def _check_learns(cfg: Config, agent: Agent) -> Agent:
-    """The agent. Raises ValueError if nothing here trains it, or gives it what it learns from."""
+def _check_learns(cfg: Config, agent: Agent, resumed: bool) -> None:
+    """Raises ValueError if nothing here trains it, or gives it what it learns from."""
     if agent.outside:
+        way = "and cannot be resumed; train it anew with" if resumed else "expected"
         raise ValueError(
-            f"agent={agent.name}: another library trains it, from the beginning to the end; "
-            "expected `neuraxis baseline`"
+            f"agent={agent.name}: another library trains it, {way} `neuraxis baseline`"
         )
     if not agent.rewarded and dataset_of(cfg) is None and agent.teacher is None:
         teacher = ", or agent.teacher.from=RUN" if isinstance(cfg.agent, TaughtConfig) else ""
@@ -94,7 +97,6 @@ def _check_learns(cfg: Config, agent: Agent) -> Agent:
             f"agent={agent.name}: learns from others; expected agent.dataset=DIR, which `neuraxis "
             f"record RUN --out DIR` writes{teacher}"
         )
-    return agent
 
 
 def _start(cfg: Config, agent: Agent, resume_from: str | Path | None) -> Start | None:
@@ -152,6 +154,8 @@ def teacher_of(cfg: Config, trust: bool) -> Policy | None:
         return None
     try:
         policy = load(chosen.source, chosen.checkpoint, trust)
+        if type(policy).forward is torch.nn.Module.forward:
+            raise ValueError("has no distribution or values to learn from; expected a run of ours")
         for name, tensor in policy.state_dict().items():
             if not tensor.isfinite().all():
                 raise ValueError(f"{name} has numbers that are not finite (NaN or infinite)")

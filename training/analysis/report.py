@@ -174,9 +174,10 @@ img { max-width: 100% }
 {% endfor %}
 </table></div>
 <p>IQM: mean of the middle half of the scores. Intervals: 95 %, bootstrap over the seeds of
-each environment; none with fewer than 5. P: probability that a run of the first group scores
-higher than one of this group, ties counting half. Agarwal et al. (2021), Deep Reinforcement
-Learning at the Edge of the Statistical Precipice.</p>
+each environment, of P that of Newcombe (2006); none with fewer than 5 seeds. P: probability that a
+run of the first group scores higher than one of this group, ties counting half. p: of equal means,
+by the test of Games and Howell (1976) for all groups of an environment. Agarwal et al. (2021), Deep
+Reinforcement Learning at the Edge of the Statistical Precipice.</p>
 {% for name, data in pictures.items() %}
 <figure><h2>{{ name }}</h2>
 <img alt="{{ name }}" src="data:image/png;base64,{{ data }}"></figure>

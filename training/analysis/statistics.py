@@ -107,13 +107,14 @@ def estimate_improvement(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Es
         if not sign:
             return bound
         near = value + 1e-9 * (bound - value)  # the deviation of 0 and of 1 is 0, a root as well
-        return optimize.brentq(lambda p: value - p - sign * z * deviation(p), bound, near)
+        found: Any = optimize.brentq(lambda p: value - p - sign * z * deviation(p), bound, near)
+        return float(found)
 
     return Estimate(value, end(0.0), end(1.0))
 
 
 def p_above(x: Sequence[np.ndarray], y: Sequence[np.ndarray], groups: int) -> float:
-    """Returns the p-value of "the mean of X is not above that of Y", of two among so many groups.
+    """Returns the p-value of equal means of X and Y, two of so many groups; 1 if X is not above Y.
 
     The test of Games and Howell (1976): Welch's t, with unequal deviations, against the
     distribution of the largest difference between any two of the groups. So it holds for the two
@@ -125,8 +126,11 @@ def p_above(x: Sequence[np.ndarray], y: Sequence[np.ndarray], groups: int) -> fl
         y: Y's scores [M] in the same ones.
         groups: how many there are, X and Y among them.
     """
-    gap = np.mean([np.mean(one) - np.mean(other) for one, other in zip(x, y, strict=True)])
-    parts = [(np.var(scores, ddof=1) / len(scores), len(scores) - 1) for scores in (*x, *y)]
+    # Relative to one of its scores, a stratum of equal ones has neither a gap nor a deviation.
+    pairs = [(one - other[0], other - other[0]) for one, other in zip(x, y, strict=True)]
+    gap = float(np.mean([one.mean() - other.mean() for one, other in pairs]))
+    samples = [scores for pair in pairs for scores in pair]
+    parts = [(float(np.var(own, ddof=1)) / len(own), len(own) - 1) for own in samples]
     total = sum(part for part, _ in parts)
     if gap <= 0 or not total:  # without any deviation the means are what they are
         return float(gap <= 0)
@@ -155,7 +159,7 @@ def interval(
         return unknown, unknown
     few = min(sizes)
     t = stats.t.ppf((1 + CONFIDENCE) / 2, sum(sizes) - len(sizes))
-    outside = 2 * stats.norm.sf(t * np.sqrt(few / (few - 1)))
+    outside = float(2 * stats.norm.sf(t * np.sqrt(few / (few - 1))))
     result = stats.bootstrap(
         strata,
         statistic,

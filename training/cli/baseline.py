@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .exit_codes import usage_errors
-from .run import run_session
+from .run import repeated, run_session
 
 
 @click.command(
     epilog="""\b
 Examples:
   neuraxis baseline agent=sb3/ppo env=CartPole-v1
-  neuraxis baseline experiment=sb3_cartpole_ppo seed=3
+  neuraxis baseline experiment=cartpole_sb3_ppo seed=3
   neuraxis baseline agent=sb3/dqn env=Acrobot-v1 agent.kwargs.learning_rate=6.3e-4
   neuraxis baseline agent=sb3_contrib/tqc env=Pendulum-v1 num_envs=1 total_steps=20_000
   neuraxis compare runs --by agent.name
@@ -23,8 +25,11 @@ the library's constructor. All else is as for `neuraxis train`.
 """
 )
 @click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path), help="Repeat this run or config.yaml."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def baseline(words: tuple[str, ...], quiet: bool) -> int:
+def baseline(words: tuple[str, ...], source: Path | None, quiet: bool) -> int:
     """Train an algorithm of Stable-Baselines3, to compare.
 
     WORDS are as for `neuraxis train`. Environments, seeds, evaluations and the run's folder are the
@@ -33,6 +38,7 @@ def baseline(words: tuple[str, ...], quiet: bool) -> int:
     with usage_errors():
         from ..interop.baseline import load, prepare
 
-        config = load(words)
+        words, base = repeated(words, source)
+        config = load(words, base)
         session = prepare(config)
     return run_session(session, config.total_steps, quiet)

@@ -53,12 +53,8 @@ def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool)
     with usage_errors():
         from ..preflight import notes
         from ..session import prepare
-        from ..storage import layout
 
-        if source is not None and os.path.isdir(expanded(source)):
-            source = layout.find(source) / layout.CONFIG
-        if source is not None and not any(word.startswith("run_dir=") for word in words):
-            words = (*words, "run_dir=null")  # a repeated run gets a folder of its own
+        words, source = repeated(words, source)
         config = load(words, source, trust)
         session = prepare(config, trust=trust)
     if not quiet:
@@ -98,6 +94,17 @@ def resume(run: Path, words: tuple[str, ...], checkpoint: str, trust: bool, quie
     if not quiet and session.current_run.steps == 0:
         say("note: no checkpoint was saved; the run starts from its beginning", err=True)
     return run_session(session, config.total_steps, quiet)
+
+
+def repeated(words: tuple[str, ...], source: Path | None) -> tuple[tuple[str, ...], Path | None]:
+    """The words and the config.yaml of `--from`: a repeated run gets a folder of its own."""
+    from ..storage import layout
+
+    if source is not None and os.path.isdir(expanded(source)):
+        source = layout.find(source) / layout.CONFIG
+    if source is not None and not any(word.startswith("run_dir=") for word in words):
+        words = (*words, "run_dir=null")
+    return words, source
 
 
 def run_session(session: Session, total_steps: int, quiet: bool) -> int:

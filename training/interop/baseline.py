@@ -21,42 +21,59 @@ from stable_baselines3.common.utils import set_random_seed
 from ... import configs
 from ...agents.policies.policy import Policy
 from ...configs.config import Config
+from ...core.errors import Guard, RunError
 from ...core.rollout import Rollout
 from .. import preflight
 from ..api import finished
 from ..callbacks import Callback, Callbacks, checked
-from ..distributed.build import build_agent
+from ..distributed.build import build_agent, choose_device
 from ..distributed.learner import Learner
 from ..distributed.process import configure_process
 from ..distributed.source import Source
 from ..loop import Session
 from ..session import callbacks_of
+from ..storage.atomic_files import disk
 from ..storage.run import Run
-from .sb3_agent import ALGORITHMS, Sb3
+from .sb3_agent import ALGORITHMS, FRESH, Sb3
 from .sb3_envs import Sb3Envs
 from .sb3_reports import Between, Reports
 
 SCALE = "env.rescale_actions"
 """False by default: these libraries see bounded actions as the environment has them."""
+ENVS = "num_envs"
+"""1 by default for algorithms with a replay: their defaults are one update for each step."""
 UNUSED = ("groups", "compile", "init", "learner", "ray")
 """Keys that no baseline has."""
 ZIP, STATISTICS = "sb3.zip", "vecnormalize.pkl"
 """What the library itself can load, beside each checkpoint."""
 
 
-def load(words: Iterable[str], **overrides: Any) -> Config:
-    """The configuration of a baseline. Raises ValueError, as `configs.load`."""
+def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) -> Config:
+    """The configuration of a baseline.
+
+    Args:
+        words: As for `neuraxis train`.
+        base: A stored config.yaml that takes the place of an experiment.
+        overrides: More words, as Python values.
+
+    Raises:
+        ValueError: As `configs.load`, or for an agent that is no baseline.
+    """
     given = list(words)
     keys = {word.partition("=")[0] for word in given} | overrides.keys()
-    if keys.isdisjoint(("experiment", "agent", "agent.name")):
-        given.append("agent=sb3/ppo")
-    if SCALE not in keys:
-        given.append(f"{SCALE}=false")
-    cfg = configs.load(given, **overrides)
+    if base is None and "experiment" not in keys:  # these say all
+        if keys.isdisjoint(("agent", "agent.name")):
+            given.append("agent=sb3/ppo")
+        if SCALE not in keys:
+            given.append(f"{SCALE}=false")
+        name = configs.load(given, **overrides).agent.name
+        if ENVS not in keys and name in ALGORITHMS and not name.endswith(FRESH):
+            given.append(f"{ENVS}=1")
+    cfg = configs.load(given, base, **overrides)
     if cfg.agent.name not in ALGORITHMS:
         raise ValueError(
-            f"agent={cfg.agent.name}: is no baseline; expected one of {', '.join(ALGORITHMS)}, or "
-            "`neuraxis train`"
+            f"agent={cfg.agent.name}: no algorithm of another library; expected "
+            f"{', '.join(ALGORITHMS)}, or `neuraxis train`"
         )
     usual = Config()
     for key in UNUSED:
@@ -81,7 +98,8 @@ def prepare(cfg: Config) -> Baseline:
         ValueError: It cannot be run; names the key, the value and what is possible.
     """
     configure_process(cfg.threads)
-    set_random_seed(cfg.seed)  # as the models do when they are built
+    # As the models do when they are built.
+    set_random_seed(cfg.seed, using_cuda=choose_device(cfg.device).type == "cuda")
     agent = build_agent(cfg)
     assert isinstance(agent, Sb3)
     agent.model.action_space.seed(cfg.seed)
@@ -148,8 +166,14 @@ class Baseline(Session):
     def _loop(self, tell: Callbacks) -> None:
         reports = Reports(lambda: self._ending, lambda counted: self._learned(tell, counted))
         self.model.set_logger(Logger(None, []))
-        self.model.learn(self.cfg.total_steps, reports, log_interval=None)
+        with Guard(lambda: f"agent={self.agent.name}", RunError):
+            self.model.learn(self.cfg.total_steps, reports, log_interval=None)
         self._save(tell)
+
+    def _end_at_last(self) -> None:
+        """Ends the run on disk, without a checkpoint: the model may be in the middle of a step."""
+        with self._changing:
+            self.current_run.finish("interrupted")
 
     def _learned(self, tell: Callbacks, counted: Between) -> None:
         """What our own loop does after each update."""
@@ -171,8 +195,11 @@ class KeepsModel(Callback):
         self._agent = agent
 
     def on_checkpoint(self, run: Run, path: Path) -> None:
-        """Writes the model, and the statistics if it has some."""
-        self._agent.model.save(path / ZIP)
+        """Writes the model, and the statistics if it has some, each whole or not at all."""
         statistics = self._agent.model.get_vec_normalize_env()
-        if statistics is not None:
-            statistics.save(str(path / STATISTICS))
+        found = {ZIP: self._agent.model} | ({} if statistics is None else {STATISTICS: statistics})
+        for name, thing in found.items():
+            temporary = path / f".tmp.{name}"
+            with disk(path / name):
+                thing.save(str(temporary))
+                temporary.replace(path / name)

@@ -14,13 +14,13 @@ from pydantic import Field, field_validator
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from torch.nn.modules import activation
 
 from ...agents.agent import Agent
 from ...agents.claims import CHOICES
 from ...agents.setup import AgentConfig, Setup
 from ...core.action_mask import mask_path
-from ...core.errors import Guard, listed, nearest, shorten
+from ...core.errors import Guard, nearest, shorten
+from .sb3_arguments import arguments
 from .sb3_envs import Described
 from .sb3_policy import Sb3Policy
 
@@ -39,12 +39,9 @@ ALGORITHMS: dict[str, tuple[str, tuple[type[gymnasium.Space], ...]]] = {
     "sb3_contrib/crossq": ("CrossQ", (spaces.Box,)),
 }
 """By the agent's name: the class of the algorithm, and the actions that it learns."""
+FRESH = "ppo", "a2c", "trpo"
+"""Algorithms that learn from fresh rollouts, the usual ones of several environments."""
 PACKAGES = {"sb3": "stable_baselines3", "sb3_contrib": "sb3_contrib"}
-OURS = {
-    **{"policy": "agent.policy", "env": "env", "seed": "seed", "device": "device"},
-    **{"verbose": "-q", "tensorboard_log": "wandb.mode", "action_noise": "agent.action_noise"},
-}
-"""Arguments of the constructors that are not in `agent.kwargs`, and what sets them."""
 
 
 class Sb3(Agent[Sb3Policy]):
@@ -68,7 +65,7 @@ class Sb3(Agent[Sb3Policy]):
         normalize: bool = False
         """VecNormalize: observations and rewards are divided by running deviations."""
         action_noise: float = Field(default=0.0, ge=0)
-        """Deviation of the normal noise on the actions of training (TD3, DDPG, SAC, TQC)."""
+        """Deviation of the normal noise on the actions of training, of off-policy algorithms."""
         kwargs: dict[str, Any] = Field(default_factory=dict)
         """Arguments of the algorithm's constructor. `lin_0.001` falls from 0.001 to 0 over the run;
         `policy_kwargs.activation_fn` is the name of a class of torch.nn."""
@@ -84,26 +81,22 @@ class Sb3(Agent[Sb3Policy]):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.config = config
-        spaces_of_actions = ALGORITHMS[config.name][1]
-        if mask_path(setup.observation_space):
-            raise ValueError(f"env.action_mask: agent={config.name} knows no masks; expected null")
-        if not isinstance(setup.action_space, spaces_of_actions):
-            kinds = " or ".join(kind.__name__ for kind in spaces_of_actions)
-            raise ValueError(
-                f"agent={config.name}: needs a {kinds} action space, got "
-                f"{shorten(setup.action_space)}"
-            )
+        self._check_spaces(ALGORITHMS[config.name][1])
         algorithm = algorithm_class(config.name)
-        known = [name for name in inspect.signature(algorithm).parameters if name[0] != "_"]
-        for name in config.kwargs:
-            check_argument(config.name, name, known)
         given = copy.deepcopy(config.kwargs)  # the constructors write into policy_kwargs
-        arguments = {name: _value(name, value) for name, value in given.items()}
+        found = arguments(config.name, algorithm, given)
+        if config.action_noise:
+            found["action_noise"] = self._noise(algorithm)
+        policy = self._policy(algorithm)
+        described = Described(setup.num_envs, *(plain(space) for space in self._spaces))
         with Guard(lambda: f"agent={config.name}", ValueError):
-            self.model = self._model(algorithm, arguments)
-        seen = setup.observation_space, setup.action_space
-        self.policy = Sb3Policy(*seen, self.model.policy, config.normalize)
+            self.model = algorithm(policy, described, device=setup.device, **found)
+        self.policy = Sb3Policy(*self._spaces, self.model.policy, config.normalize)
         self.parts["policy"] = self.policy
+
+    @property
+    def _spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
+        return self.setup.observation_space, self.setup.action_space
 
     def take(self, envs: VecEnv) -> None:
         """Gives the model the environments that it is trained in."""
@@ -112,14 +105,51 @@ class Sb3(Agent[Sb3Policy]):
             envs.obs_rms = self.policy.statistics
         self.model.set_env(envs)
 
-    def _model(self, algorithm: Any, arguments: dict[str, Any]) -> Any:
-        """The model with fresh weights; it gets its environments later."""
-        cfg, setup = self.config, self.setup
-        if cfg.action_noise:
-            arguments["action_noise"] = _noise(cfg.action_noise, setup.action_space)
-        policy = cfg.policy or default_policy(cfg.name, setup.observation_space)
-        described = Described(setup.num_envs, setup.observation_space, setup.action_space)
-        return algorithm(policy, described, device=setup.device, **arguments)
+    def _check_spaces(self, kinds: tuple[type[gymnasium.Space], ...]) -> None:
+        """Raises ValueError for actions and observations that the algorithm does not learn."""
+        name, (seen, actions) = f"agent={self.config.name}", self._spaces
+        if mask_path(seen):
+            raise ValueError(f"env.action_mask: {name} knows no masks; expected null")
+        if not isinstance(actions, kinds):
+            kind = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{name}: needs a {kind} action space, got {shorten(actions)}")
+        if self.config.normalize and (not isinstance(seen, spaces.Box) or is_image_space(seen)):
+            raise ValueError(f"agent.normalize=true: needs a Box of numbers, got {shorten(seen)}")
+
+    def _policy(self, algorithm: Any) -> str:
+        """The name of the library's policy. Raises ValueError: It has none of that name."""
+        seen, chosen = self.setup.observation_space, self.config.policy
+        if chosen is None:
+            images = is_image_space(seen)
+            kind = "MultiInput" if isinstance(seen, spaces.Dict) else "Cnn" if images else "Mlp"
+            return f"{kind}{'Lstm' if self.config.name.endswith('recurrent_ppo') else ''}Policy"
+        known = list(algorithm.policy_aliases)
+        if chosen not in known:
+            hint = f"expected {', '.join(known)}{nearest(chosen, known)}"
+            raise ValueError(
+                f"agent.policy={chosen}: no policy of agent={self.config.name}; {hint}"
+            )
+        return chosen
+
+    def _noise(self, algorithm: Any) -> NormalActionNoise:
+        """The noise of `agent.action_noise`. Raises ValueError: The algorithm adds none."""
+        cfg, space = self.config, self.setup.action_space
+        takes = "action_noise" in inspect.signature(algorithm).parameters
+        if not takes or not isinstance(space, spaces.Box):
+            raise ValueError(
+                f"agent.action_noise={cfg.action_noise}: agent={cfg.name} adds no noise to its "
+                "actions; expected 0"
+            )
+        return NormalActionNoise(np.zeros(space.shape), np.full(space.shape, cfg.action_noise))
+
+
+def plain(space: gymnasium.Space) -> gymnasium.Space:
+    """The space as Gymnasium's own class, which the library's files can name without neuraxis."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: plain(part) for key, part in space.spaces.items()})
+    if isinstance(space, spaces.Box):
+        return spaces.Box(space.low, space.high, dtype=space.dtype.type)
+    return space
 
 
 def algorithm_class(name: str) -> Any:
@@ -127,54 +157,3 @@ def algorithm_class(name: str) -> Any:
     package = PACKAGES[name.partition("/")[0]]
     with Guard(lambda: f"agent={name}", ValueError):
         return getattr(importlib.import_module(package), ALGORITHMS[name][0])
-
-
-def check_argument(agent: str, name: str, known: list[str]) -> None:
-    """Raises ValueError unless the algorithm's constructor has an argument of this name."""
-    if name in OURS:
-        raise ValueError(f"agent.kwargs.{name}: is set by {OURS[name]}; expected {OURS[name]}=")
-    if name not in known:
-        rest = [other for other in known if other not in OURS]
-        raise ValueError(
-            f"agent.kwargs.{name}: {agent} has no such argument{nearest(name, rest)} (arguments: "
-            f"{listed(rest, 600)})"
-        )
-
-
-def default_policy(name: str, space: gymnasium.Space) -> str:
-    """The policy for a kind of observations."""
-    images = is_image_space(space)
-    kind = "MultiInput" if isinstance(space, spaces.Dict) else "Cnn" if images else "Mlp"
-    return f"{kind}{'Lstm' if name.endswith('recurrent_ppo') else ''}Policy"
-
-
-def _noise(deviation: float, space: gymnasium.Space) -> Any:
-    assert isinstance(space, spaces.Box)
-    return NormalActionNoise(np.zeros(space.shape), np.full(space.shape, deviation))
-
-
-def _value(name: str, value: Any) -> Any:
-    """An argument as the constructors take it: schedules, classes and tuples have text or lists.
-
-    Raises:
-        ValueError: The text stands for none.
-    """
-    if isinstance(value, str) and value.startswith("lin_"):
-        try:
-            start = float(value.removeprefix("lin_"))
-        except ValueError:
-            place = f"agent.kwargs.{name}={value}"
-            raise ValueError(
-                f"{place}: expected lin_ and a number, lin_0.001 for instance"
-            ) from None
-        return lambda left: left * start
-    if name == "policy_kwargs" and isinstance(value, dict) and "activation_fn" in value:
-        chosen = value["activation_fn"]
-        if chosen not in activation.__all__:
-            hint = nearest(chosen, activation.__all__)
-            place = f"agent.kwargs.policy_kwargs.activation_fn={chosen}"
-            raise ValueError(
-                f"{place}: expected an activation of torch.nn, ReLU for instance{hint}"
-            )
-        return {**value, "activation_fn": getattr(activation, chosen)}
-    return tuple(value) if name == "train_freq" and isinstance(value, list) else value

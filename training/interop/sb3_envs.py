@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from ...core.tree import Tree, map_tree
+from ...core.errors import EnvError
+from ...core.tree import Tree, leaves, map_tree
 from ...envs import EnvConfig, ids, make
 from ...envs.rewards import scaled
 from ...envs.vector import Envs
@@ -81,6 +82,7 @@ class Sb3Envs(Described):
             self.close()
             raise
         self.env_seconds = 0.0
+        self._steps = 0
         self._scale = config.reward_scale, config.reward_clip
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, int)
         self._begin = time.time()
@@ -118,7 +120,20 @@ class Sb3Envs(Described):
             rows.append(obs)
             infos.append(info)
         self.env_seconds += time.perf_counter() - begin
+        self._check(rewards, rows)
         return _joined(rows), scaled(rewards, *self._scale), dones, infos
+
+    def _check(self, rewards: np.ndarray, rows: list[Tree]) -> None:
+        """Refuses numbers that are not finite, as `Collector` does. Raises EnvError."""
+        self._steps += 1
+        for column, obs in enumerate(rows):
+            found = [("reward", rewards[column]), *(("observation", leaf) for leaf in leaves(obs))]
+            for what, leaf in found:
+                if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                    raise EnvError(
+                        f"the environment of column {column} gave a number that is not finite as "
+                        f"{what} in step {self._steps}"
+                    )
 
     def _ended(self, index: int, successes: list[float]) -> dict[str, Any]:
         """What Stable-Baselines3's Monitor says of an episode, and whether it was a success."""

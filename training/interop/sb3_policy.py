@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...agents.policies.policy import Policy
 from ...core.acting import ActFunction, ActResult
@@ -41,18 +42,40 @@ class Sb3Policy(Policy):
     ) -> None:
         super().__init__(observation_space, action_space, normalize=False)
         self.model_policy = model_policy
-        shape = observation_space.shape or ()
-        self.statistics = RunningMeanStd(shape=shape) if normalize else None
+        self.statistics: RunningMeanStd | None = None
+        if normalize:
+            shape = observation_space.shape or ()
+            self.statistics = RunningMeanStd(shape=shape)
+            self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+            self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
+            self.register_state_dict_pre_hook(Sb3Policy._note)
+            self.register_load_state_dict_post_hook(Sb3Policy._take)
 
-    def get_extra_state(self) -> Any:
-        """The statistics of the observations, for `state_dict`."""
-        found = self.statistics
-        return None if found is None else {"mean": found.mean.copy(), "var": found.var.copy()}
+    def _note(self, *_: Any) -> None:
+        """Writes the statistics into their buffers, before they are stored."""
+        assert self.statistics is not None
+        self.mean.copy_(torch.from_numpy(np.asarray(self.statistics.mean)))
+        self.variance.copy_(torch.from_numpy(np.asarray(self.statistics.var)))
 
-    def set_extra_state(self, state: Any) -> None:
-        """Takes over these statistics."""
-        if self.statistics is not None:
-            self.statistics.mean, self.statistics.var = state["mean"].copy(), state["var"].copy()
+    def _take(self, *_: Any) -> None:
+        """Takes the statistics that were loaded."""
+        assert self.statistics is not None
+        self.statistics.mean, self.statistics.var = self.mean.numpy(), self.variance.numpy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sb3Policy:
+        """A copy; the last distribution, which has tensors of a graph, stays behind."""
+        for module in self.modules():
+            last = getattr(module, "action_dist", None)
+            for name, value in vars(last).items() if last is not None else ():
+                if isinstance(value, torch.distributions.Distribution):
+                    setattr(last, name, None)
+                elif isinstance(value, Tensor):
+                    setattr(last, name, value.detach())
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        nn.Module.__init__(copied)
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def initial_state(self, batch: int) -> Tree:
         """See `Policy.initial_state`: of an LSTM, [layers, B, D] twice."""
@@ -69,7 +92,7 @@ class Sb3Policy(Policy):
         noise: Tensor | None = None,
         greedy: bool = False,
     ) -> ActResult:
-        """See `Policy.act`; a Box action is within its bounds."""
+        """See `Policy.act`; a Box action is within its bounds, and DQN's is always greedy."""
         seen = map_tree(lambda leaf: leaf.cpu().numpy(), obs)
         if self.statistics is not None:
             scaled = (seen - self.statistics.mean) / np.sqrt(self.statistics.var + EPSILON)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ...agents.choices import agent_class
 from ...configs import Config, dump, load
 from ...configs.groups import choices
 from ...configs.words import typed, unique
@@ -52,11 +53,8 @@ def create(words: Sequence[str]) -> Sweep:
         raise ValueError(f"sweep=NAME: missing (choices: {', '.join(choices('sweep'))})")
     config = load_sweep(name, [word for word in given if word.key.startswith("sweep.")])
     place = load([f"run_dir={word.text}" for word in given if word.key == "run_dir"]).run_dir
-    shared = tuple(
-        f"{word.key}={word.text}"
-        for word in given
-        if word.section != "sweep" and word.key != "run_dir"
-    )
+    own = [word for word in given if word.section != "sweep" and word.key != "run_dir"]
+    shared = tuple(f"{word.key}={word.text}" for word in own)
     stem = Path("runs", "sweeps", f"{Path(name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     shared += _evaluations(load(shared), config)
     check(Sweep(stem.absolute(), shared, config), name)
@@ -69,13 +67,13 @@ def create(words: Sequence[str]) -> Sweep:
 def check(sweep: Sweep, name: str) -> None:
     """Raises ValueError if the sweep cannot run, or a trial would be refused in the middle."""
     base, config = sweep.base(), sweep.config
+    if agent_class(base.agent.name).outside:
+        raise ValueError(f"agent={base.agent.name}: sweeps train agents of neuraxis alone")
     for key in config.parameters:
         if key.partition(".")[0] in OWN:
             raise ValueError(f"sweep={name}: {key}: every trial has the same, or its own")
-    for key, found, expected in (
-        ("ray.workers", base.ray.workers, 0),
-        ("learner.count", base.learner.count, 1),
-    ):
+    counts = ("ray.workers", base.ray.workers, 0), ("learner.count", base.learner.count, 1)
+    for key, found, expected in counts:
         if found != expected:
             raise ValueError(
                 f"{key}={found}: expected {expected} in a sweep, whose trials run side by side in "

@@ -54,7 +54,7 @@ class Recorder(TorchDispatchMode):
         """Runs an operation and writes it down."""
         kwargs = kwargs or {}
         self._repeats &= not _is_unsteady(func, args)
-        self._repeats &= self._constants.isdisjoint(_written(func, args))
+        self._repeats &= self._constants.isdisjoint(_written(func, args, kwargs))
         taken: Any = map_aggregate((args, kwargs), self._node)
         result = func(*args, **kwargs)
         self._alive.append(result)
@@ -132,13 +132,13 @@ def _is_unsteady(func: Any, args: tuple[Any, ...]) -> bool:
     return func is torch.ops.aten.is_nonzero.default or not UNSTEADY.isdisjoint(func.tags)
 
 
-def _written(func: Any, args: tuple[Any, ...]) -> set[int]:
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
     """The storages of the tensors that an operator changes in place."""
     if not func._schema.is_mutable:
         return set()
     changed = [
-        arg
-        for kind, arg in zip(func._schema.arguments, args, strict=False)
+        args[place] if place < len(args) else kwargs.get(kind.name)
+        for place, kind in enumerate(func._schema.arguments)
         if kind.alias_info is not None and kind.alias_info.is_write
     ]
     return {place_of(tensor)[0] for tensor in tree_leaves(changed) if isinstance(tensor, Tensor)}
