@@ -84,7 +84,7 @@ def line(row: Experiment, runs: list[StoredRun]) -> str:
         bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
     lowest = min(evaluations(run, row)[-END:].min() for run in runs)
     interval = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-    best = np.mean([run.score(f"best/{row.metric}") for run in runs])
+    best = np.array([run.score(f"best/{row.metric}") for run in runs], np.float64).mean()
     cpu = np.mean([run.summary["cpu_seconds"] for run in runs])
     steps = max(run.summary["steps"] for run in runs)
     digits = 1 if row.metric == "return" else 2

@@ -124,4 +124,5 @@ def test_a_file_that_names_code_is_trusted_or_refused(tmp_path: Path, monkeypatc
     write_policy(run.dir, tmp_path / "policy.safetensors")
     with pytest.raises(ValueError, match=r"would import or execute agent.name=own_policy.agent"):
         load(tmp_path / "policy.safetensors")
-    assert load(tmp_path / "policy.safetensors", trust=True).predict(np.zeros(4, np.float32))
+    trusted = load(tmp_path / "policy.safetensors", trust=True)
+    assert trusted.predict(np.zeros(4, np.float32))[0] in (0, 1)

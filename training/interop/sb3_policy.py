@@ -31,6 +31,8 @@ class Sb3Policy(Policy):
         normalize: Observations are normalised before, as VecNormalize does.
     """
 
+    mean: Tensor
+    variance: Tensor
     noise_size = 0  # the model draws its own numbers, from PyTorch's generator
 
     def __init__(
