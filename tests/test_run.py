@@ -213,6 +213,14 @@ def test_the_folder(whole: Path) -> None:
     assert {"time", "command", "git", "host"} <= meta.keys()
 
 
+def test_a_run_says_where_it_is_and_how_it_ended(tmp_path: Path) -> None:
+    run = Run.create(Config(run_dir=str(tmp_path / "run")))
+    assert repr(run) == f"Run('{tmp_path}/run': has not ended)"
+    run.finish("finished", {"evaluate/return": 499.96, "evaluate/episodes": 10})
+    assert repr(run) == f"Run('{tmp_path}/run': finished, 0 steps, evaluate/return 500)"
+    assert repr(RunFolder.open(run.dir)) == repr(run)
+
+
 def test_rows(tmp_path: Path) -> None:
     run = Run.create(config(tmp_path, log_interval_steps=10))
     run.add(rollout(), {"loss/a": torch.tensor(1.0), "b": 1})

@@ -374,4 +374,5 @@ def test_a_killed_sweep_goes_on_where_it_was(
     Path("mine/trial_01/trial.json").write_text(json.dumps(trial | {"ended": "stopped"}))
     assert exit_codes.exit_code(main.neuraxis, ["sweep", "--resume", "mine"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing was left to do"
-    assert "neuraxis train experiment=mine/best.yaml" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "neuraxis train experiment=mine/best.yaml seed=2 " in out, "seeds 0 and 1 chose it"

@@ -100,7 +100,9 @@ def show_trials(sweep: Sweep, trials: Sequence[Trial], place: str) -> None:
     steps = [(f"neuraxis compare {place}", "groups of seeds, with intervals")]
     if (sweep.folder / BEST).exists():
         best = shlex.quote(f"{place}/{BEST}")
-        steps.insert(0, (f"neuraxis train experiment={best}", "train with the best values"))
+        fresh = sweep.base().seed + config.seeds
+        command = f"neuraxis train experiment={best} seed={fresh}"
+        steps.insert(0, (command, f"the best values with fresh seeds: {fresh}, {fresh + 1}, ..."))
     next_steps(steps)
 
 

@@ -52,6 +52,14 @@ class RunFolder:
         run.summary = read_json(folder / layout.SUMMARY)
         return run
 
+    def __repr__(self) -> str:
+        """Where it is, and how it has ended."""
+        steps, score = (self.summary.get(key) for key in ("steps", "evaluate/return"))
+        said = [self.summary.get("status", "has not ended")]
+        said += [] if steps is None else [f"{steps:,} steps"]
+        said += [] if score is None else [f"evaluate/return {score:.4g}"]
+        return f"Run({str(self.dir)!r}: {', '.join(said)})"
+
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
