@@ -385,6 +385,16 @@ def test_other_budgets_are_told(two: Path) -> None:
     assert "gamma=0.9 9,000" in note
 
 
+def test_steps_that_differ_by_more_than_a_rollout_are_told(two: Path) -> None:
+    for file in (two / "ppo").rglob("summary.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 3_400}))
+    (note,) = compare([two]).notes
+    assert note == "CartPole-v1: the groups took different numbers of steps: dqn 3,000, ppo 3,400."
+    for file in (two / "ppo").rglob("summary.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 3_100}))
+    assert compare([two]).notes == []
+
+
 def test_runs_are_found_at_any_depth_but_not_inside_runs(two: Path) -> None:
     inner = two / "ppo" / "s0" / "wandb" / "offline-run-1" / "files"
     inner.mkdir(parents=True)

@@ -20,7 +20,7 @@ from ...core.errors import nearest
 from ..storage.stored_run import StoredRun
 from . import grouping
 from .select import select
-from .table import Cells, Row, conclude, tabulate
+from .table import Cells, Row, conclude, scores_of, tabulate
 
 METRIC = "evaluate/return"
 """Of the newest policy; `of_best` gives that of checkpoint `best`."""
@@ -95,6 +95,10 @@ def compare(
     rows = tabulate(cells, metric)
     verdicts = list(conclude(rows))
     return Comparison(metric, cells, rows, verdicts, notes, _differences(cells, rest))
+
+
+UNEQUAL = 1.1
+"""Ratio of the steps of two groups above which a note says so; the last rollout is whole."""
 
 
 def of_best(metric: str) -> str:
@@ -176,14 +180,20 @@ def _note_unfair(cells: Cells, keys: Sequence[str], notes: list[str]) -> None:
         mixed = [key for key in grouping.differing([run.config for run in runs]) if key in keys]
         if mixed:
             notes.append(f"{group} in {environment}: its runs differ in {_some(mixed)}, too.")
-    budgets: dict[str, dict[str, str]] = defaultdict(dict)
-    for (group, environment), runs in cells.items():
-        steps = sorted({run.config.get("total_steps", 0) for run in runs})
-        budgets[environment][group] = " and ".join(f"{number:,}" for number in steps)
-    for environment, given in budgets.items():
-        if len(set(given.values())) > 1:
-            each = [f"{group} {steps}" for group, steps in given.items()]
-            notes.append(f"{environment}: the groups had different total_steps: {_some(each)}.")
+    for environment in dict.fromkeys(name for _, name in cells):
+        own = {group: runs for (group, name), runs in cells.items() if name == environment}
+        totals = {group: {run.config.get("total_steps", 0) for run in own[group]} for group in own}
+        told = {group: " and ".join(f"{n:,}" for n in sorted(totals[group])) for group in own}
+        taken = {group: float(scores_of(runs, "steps").mean()) for group, runs in own.items()}
+        if len(set(told.values())) > 1:
+            what = "had different total_steps"
+        elif max(taken.values()) > UNEQUAL * min(taken.values()):
+            told = {group: f"{steps:,.0f}" for group, steps in taken.items()}
+            what = "took different numbers of steps"
+        else:
+            continue
+        each = [f"{group} {steps}" for group, steps in told.items()]
+        notes.append(f"{environment}: the groups {what}: {_some(each)}.")
 
 
 def _differences(cells: Cells, keys: Sequence[str]) -> dict[str, dict[str, str]]:
