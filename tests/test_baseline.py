@@ -22,10 +22,11 @@ from neuraxis.core.errors import EnvError, RunError
 from neuraxis.envs import EnvConfig, make
 from neuraxis.training import Callback, baseline, load
 from neuraxis.training.cli.main import neuraxis
+from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.evaluate import evaluate
 from neuraxis.training.interop.baseline import STATISTICS, ZIP, prepare
 from neuraxis.training.interop.baseline import load as load_words
-from neuraxis.training.interop.sb3_agent import ALGORITHMS, algorithm_class
+from neuraxis.training.interop.sb3_agent import ALGORITHMS, Sb3, algorithm_class
 from neuraxis.training.interop.sb3_envs import Sb3Envs
 from neuraxis.training.interop.sb3_reports import METRICS, translated
 from neuraxis.training.storage.run import Run
@@ -216,6 +217,19 @@ def test_columns_open_the_next_episode_at_once() -> None:
         assert info["episode"]["r"] == pytest.approx(sum(raw[column] for _, raw, _, _ in steps))
         assert info["episode"]["l"] == 3
     np.testing.assert_array_equal(obs, ours.step(action)[0])
+
+
+def test_a_replay_is_built_for_training_alone(tmp_path: Path) -> None:
+    words = words_of("agent=sb3/dqn", "env=CartPole-v1", *REPLAY, folder=tmp_path / "run")
+    run = baseline(*words, "agent.kwargs.buffer_size=500")
+    agent = build_agent(run.cfg)
+    assert isinstance(agent, Sb3) and agent.model.replay_buffer.buffer_size == 250
+    assert run.cfg.num_envs == 2
+    spaces = agent.setup.observation_space, agent.setup.action_space
+    loaded = build_agent(run.cfg, spaces=spaces)
+    assert isinstance(loaded, Sb3) and loaded.model.replay_buffer.buffer_size == 1
+    with pytest.raises(ValueError, match=r"agent=sb3/dqn: .*agent.kwargs.buffer_size"):
+        build_agent(load_words([*words[:2], "agent.kwargs.buffer_size=10_000_000_000_000"]))
 
 
 def test_a_callback_stops_a_baseline(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ...agents.claims import CHOICES
 from ...agents.setup import AgentConfig, Setup
 from ...core.action_mask import mask_path
 from ...core.errors import Guard, nearest, shorten
+from ...core.memory import lower
 from .sb3_arguments import arguments
 from .sb3_envs import Described
 from .sb3_policy import Sb3Policy
@@ -87,9 +88,11 @@ class Sb3(Agent[Sb3Policy]):
         found = arguments(config.name, algorithm, given)
         if config.action_noise:
             found["action_noise"] = self._noise(algorithm)
+        if setup.goal_rewards is None and _takes(algorithm, "buffer_size"):
+            found["buffer_size"] = 1  # only the policy is wanted
         policy = self._policy(algorithm)
         described = Described(setup.num_envs, *(plain(space) for space in self._spaces))
-        with Guard(lambda: f"agent={config.name}", ValueError):
+        with Guard(lambda: f"agent={config.name}", ValueError), lower("agent.kwargs.buffer_size"):
             self.model = algorithm(policy, described, device=setup.device, **found)
         self.policy = Sb3Policy(*self._spaces, self.model.policy, config.normalize)
         self.parts["policy"] = self.policy
@@ -134,13 +137,16 @@ class Sb3(Agent[Sb3Policy]):
     def _noise(self, algorithm: Any) -> NormalActionNoise:
         """The noise of `agent.action_noise`. Raises ValueError: The algorithm adds none."""
         cfg, space = self.config, self.setup.action_space
-        takes = "action_noise" in inspect.signature(algorithm).parameters
-        if not takes or not isinstance(space, spaces.Box):
+        if not _takes(algorithm, "action_noise") or not isinstance(space, spaces.Box):
             raise ValueError(
                 f"agent.action_noise={cfg.action_noise}: agent={cfg.name} adds no noise to its "
                 "actions; expected 0"
             )
         return NormalActionNoise(np.zeros(space.shape), np.full(space.shape, cfg.action_noise))
+
+
+def _takes(algorithm: Any, argument: str) -> bool:
+    return argument in inspect.signature(algorithm).parameters
 
 
 def plain(space: gymnasium.Space) -> gymnasium.Space:
