@@ -208,7 +208,9 @@ def one_line(out: str, err: str, says: str) -> None:
 HINDSIGHT = "train agent=dqn agent.learning_starts=8 agent.hindsight=future"
 USAGE = {
     # commands and options
-    "trian": "no such command; did you mean train? | resume, baseline, evaluate, record, compare",
+    "trian": (
+        "trian: no such command; did you mean train? | resume, baseline, evaluate, record, compare"
+    ),
     "train --seed 3": "--seed: no such option; did you mean seed=VALUE?",
     "train --total-steps=5000": "--total-steps: no such option; did you mean total_steps=VALUE?",
     "train --total_step 5000": "--total_step: no such option; did you mean total_steps=VALUE?",
