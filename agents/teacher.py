@@ -64,6 +64,8 @@ class Teacher:
         assert policy is not None
         self.config, self.student = config, student
         self.place = f"agent.teacher.from={config.source}"
+        if not policy.teaches:
+            raise ValueError(f"{self.place}: has no distribution or values to learn from")
         check_fit(student, policy, self.place, bounds=True)
         self.policy = policy.to(setup.device).eval().requires_grad_(False)
         self.digest = digest(policy)

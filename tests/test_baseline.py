@@ -150,7 +150,7 @@ def test_numbers_that_are_not_finite_are_the_environments(monkeypatch: pytest.Mo
 def test_a_baseline_is_no_teacher_and_has_no_sweeps(tmp_path: Path) -> None:
     run = baseline(*words_of("env=CartPole-v1", *ROLLOUTS, folder=tmp_path / "run"))
     for arguments, says in (
-        (["train", f"agent.teacher.from={run.dir}", "agent=ppo"], "agent.teacher.from="),
+        (["train", f"agent.teacher.from={run.dir}", "agent=ppo"], "has no distribution or values"),
         (["sweep", "agent=sb3/ppo", "sweep=ppo_grid"], "sweeps train agents of neuraxis alone"),
     ):
         result = CliRunner().invoke(neuraxis, arguments)

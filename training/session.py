@@ -10,8 +10,6 @@ import logging
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from ..agents.agent import Agent
 from ..agents.learning.data_parallel import Replicas
 from ..agents.policies.policy import Policy
@@ -154,8 +152,6 @@ def teacher_of(cfg: Config, trust: bool) -> Policy | None:
         return None
     try:
         policy = load(chosen.source, chosen.checkpoint, trust)
-        if type(policy).forward is torch.nn.Module.forward:
-            raise ValueError("has no distribution or values to learn from; expected a run of ours")
         for name, tensor in policy.state_dict().items():
             if not tensor.isfinite().all():
                 raise ValueError(f"{name} has numbers that are not finite (NaN or infinite)")

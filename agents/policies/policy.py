@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -51,6 +51,8 @@ class Policy(nn.Module):
 
     noise_size: int
     """K, the number of random numbers that one action takes."""
+    teaches: ClassVar[bool] = True
+    """Whether `forward` gives a distribution or values, from which a student can learn."""
     interface: Interface | None = None
     """What stands between an environment and the policy; None: only its spaces are known."""
 

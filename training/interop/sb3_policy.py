@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -33,6 +33,7 @@ class Sb3Policy(Policy):
 
     mean: Tensor
     variance: Tensor
+    teaches: ClassVar[bool] = False
     noise_size = 0  # the model draws its own numbers, from PyTorch's generator
 
     def __init__(
