@@ -180,6 +180,8 @@ class Baseline(Session):
         for part, seconds in counted.seconds.items():
             self.profile.seconds[part] += seconds
         with self._changing:
+            if (envs := self.model.get_vec_normalize_env()) is not None:
+                self.agent.policy.take_statistics(envs)
             row = self.current_run.add(counted, counted.metrics)
         tell("on_update", counted.metrics)
         if row is not None:

@@ -103,9 +103,8 @@ class Sb3(Agent[Sb3Policy]):
 
     def take(self, envs: VecEnv) -> None:
         """Gives the model the environments that it is trained in."""
-        if self.policy.statistics is not None:
+        if self.config.normalize:
             envs = VecNormalize(envs, gamma=self.model.gamma)
-            envs.obs_rms = self.policy.statistics
         self.model.set_env(envs)
 
     def _check_spaces(self, kinds: tuple[type[gymnasium.Space], ...]) -> None:

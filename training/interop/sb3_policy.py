@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from ...agents.policies.policy import Policy
@@ -45,25 +46,17 @@ class Sb3Policy(Policy):
     ) -> None:
         super().__init__(observation_space, action_space, normalize=False)
         self.model_policy = model_policy
-        self.statistics: RunningMeanStd | None = None
+        self.normalizes = normalize
         if normalize:
             shape = observation_space.shape or ()
-            self.statistics = RunningMeanStd(shape=shape)
             self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
             self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
-            self.register_state_dict_pre_hook(Sb3Policy._note)
-            self.register_load_state_dict_post_hook(Sb3Policy._take)
 
-    def _note(self, *_: Any) -> None:
-        """Writes the statistics into their buffers, before they are stored."""
-        assert self.statistics is not None
-        self.mean.copy_(torch.from_numpy(np.asarray(self.statistics.mean)))
-        self.variance.copy_(torch.from_numpy(np.asarray(self.statistics.var)))
-
-    def _take(self, *_: Any) -> None:
-        """Takes the statistics that were loaded."""
-        assert self.statistics is not None
-        self.statistics.mean, self.statistics.var = self.mean.numpy(), self.variance.numpy()
+    def take_statistics(self, envs: VecNormalize) -> None:
+        """Takes over the statistics of the observations as they are now."""
+        assert isinstance(envs.obs_rms, RunningMeanStd)
+        self.mean.copy_(torch.from_numpy(np.asarray(envs.obs_rms.mean)))
+        self.variance.copy_(torch.from_numpy(np.asarray(envs.obs_rms.var)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sb3Policy:
         """A copy; the last distribution, which has tensors of a graph, stays behind."""
@@ -97,8 +90,8 @@ class Sb3Policy(Policy):
     ) -> ActResult:
         """See `Policy.act`; a Box action is within its bounds, and DQN's is always greedy."""
         seen = map_tree(lambda leaf: leaf.cpu().numpy(), obs)
-        if self.statistics is not None:
-            scaled = (seen - self.statistics.mean) / np.sqrt(self.statistics.var + EPSILON)
+        if self.normalizes:
+            scaled = (seen - self.mean.numpy()) / np.sqrt(self.variance.numpy() + EPSILON)
             seen = np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
         memory = map_tree(lambda leaf: leaf.numpy(), state) or None
         opens = first.cpu().numpy()
