@@ -60,14 +60,14 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
         ValueError: As `configs.load`, or for an agent that is no baseline.
     """
     given = list(words)
-    keys = {word.partition("=")[0] for word in given} | overrides.keys()
-    if base is None and "experiment" not in keys:  # these say all
-        if keys.isdisjoint(("agent", "agent.name")):
+    said = dict(word.partition("=")[::2] for word in given) | overrides
+    if base is None and "experiment" not in said:  # these say all
+        name = said.get("agent.name", said.get("agent"))
+        if name is None:
             given.append("agent=sb3/ppo")
-        if SCALE not in keys:
+        if SCALE not in said:
             given.append(f"{SCALE}=false")
-        name = configs.load(given, **overrides).agent.name
-        if ENVS not in keys and name in ALGORITHMS and not name.endswith(FRESH):
+        if ENVS not in said and name in ALGORITHMS and not name.endswith(FRESH):
             given.append(f"{ENVS}=1")
     cfg = configs.load(given, base, **overrides)
     if cfg.agent.name not in ALGORITHMS:
