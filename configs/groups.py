@@ -37,10 +37,9 @@ def baselines() -> dict[str, str]:
 
 def read(group: str, name: str) -> dict[str, Any] | None:
     """The mapping in the YAML of a choice; None if there is no such file. Raises ValueError."""
-    own = name.endswith(".yaml")
-    file = Path(name) if own else _HERE / group / f"{name}.yaml"
-    known = choices(group) | (baselines() if group == "agent" else {})
-    if not own and (name not in known or not file.is_file()):
+    own, folder = name.endswith(".yaml"), _HERE / group
+    file = Path(name) if own else folder / f"{name}.yaml"
+    if not own and file not in folder.rglob("*.yaml"):
         return None
     return read_file(file, f"{group}={name}")
 
