@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from ..core.acting import Actor
-from ..core.errors import EnvError
 from ..core.rollout import Rollout
 from ..core.tree import Tree, leaves, map_tree
+from .observation_check import check_finite
 from .rewards import scaled
 from .vector import Envs
 
@@ -118,17 +118,11 @@ class Collector:
         return self.policy.noise(torch.from_numpy(uniform), torch.from_numpy(self.columns))
 
     def _check(self, reward: np.ndarray, obs: Tree) -> None:
-        """Refuses numbers that are not finite: one of them would make NaN of all weights."""
-        for what, leaf in [("reward", reward), *(("observation", leaf) for leaf in leaves(obs))]:
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-                at = tuple(np.argwhere(~np.isfinite(leaf))[0].tolist())
-                row, column, *place = at
-                step = self.steps - self.length + row + (what == "reward")
-                raise EnvError(
-                    f"the environment of column {self.columns[column]} gave {leaf[at]} as {what}"
-                    f"{f' at {place}' if place else ''} in step {step}; {what}s must be finite "
-                    "numbers"
-                )
+        """Refuses numbers that are not finite, see `check_finite`."""
+        begin, columns = self.steps - self.length, self.columns.tolist()
+        check_finite("reward", reward, columns, begin + 1)
+        for leaf in leaves(obs):
+            check_finite("observation", leaf, columns, begin)
 
     def _episodes(self, reward: np.ndarray, valid: np.ndarray, done: np.ndarray) -> np.ndarray:
         """Rows (column, return, length, success) of the episodes that ended, in order of time."""

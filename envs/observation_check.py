@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,3 +158,25 @@ def _parts(
         least, most = np.iinfo(dtype.name).min, np.iinfo(dtype.name).max
     full = bool(np.all(low == least) and np.all(high == most))
     yield _Part(name, path, (*batch, *shape), dtype, np.asarray(low), np.asarray(high), full)
+
+
+def check_finite(what: str, numbers: np.ndarray, columns: Sequence[int], step: int) -> None:
+    """Refuses numbers that are not finite: one of them would make NaN of all weights.
+
+    Args:
+        what: `reward` or `observation`.
+        numbers: [T, B, *].
+        columns: Numbers of the B columns.
+        step: Of the first row.
+
+    Raises:
+        EnvError: Names the column, the number, its place and its step.
+    """
+    if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
+        return
+    at = tuple(np.argwhere(~np.isfinite(numbers))[0].tolist())
+    row, column, *place = at
+    raise EnvError(
+        f"the environment of column {columns[column]} gave {numbers[at]} as {what}"
+        f"{f' at {place}' if place else ''} in step {step + row}; {what}s must be finite numbers"
+    )

@@ -143,7 +143,7 @@ def test_numbers_that_are_not_finite_are_the_environments(monkeypatch: pytest.Mo
     column = envs._columns[1]
     step = column.step
     monkeypatch.setattr(column, "step", lambda a: (step(a)[0] * np.nan, *step(a)[1:]))
-    with pytest.raises(EnvError, match=r"column 1 gave a number that is not finite as observation"):
+    with pytest.raises(EnvError, match=r"column 1 gave nan as observation at \[0\] in step 1; "):
         envs.step(np.zeros(2, int))
 
 

@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from ...core.errors import EnvError
 from ...core.tree import Tree, leaves, map_tree
 from ...envs import EnvConfig, ids, make
+from ...envs.observation_check import check_finite
 from ...envs.rewards import scaled
 from ...envs.vector import Envs
 
@@ -104,10 +104,14 @@ class Sb3Envs(Described):
         The observation of an ended episode is the first one of the next; the info has its last one.
         """
         begin = time.perf_counter()
+        self._steps += 1
         rewards, dones = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, bool)
         rows, infos = [], []
         for index, column in enumerate(self._columns):
             obs, reward, terminated, truncated = column.step(self._actions[index : index + 1])
+            check_finite("reward", reward[None], (index,), self._steps)
+            for leaf in leaves(obs):
+                check_finite("observation", leaf[None], (index,), self._steps)
             rewards[index], dones[index] = reward[0], terminated[0] | truncated[0]
             self._returns[index] += reward[0]
             self._lengths[index] += 1
@@ -120,20 +124,7 @@ class Sb3Envs(Described):
             rows.append(obs)
             infos.append(info)
         self.env_seconds += time.perf_counter() - begin
-        self._check(rewards, rows)
         return _joined(rows), scaled(rewards, *self._scale), dones, infos
-
-    def _check(self, rewards: np.ndarray, rows: list[Tree]) -> None:
-        """Refuses numbers that are not finite, as `Collector` does. Raises EnvError."""
-        self._steps += 1
-        for column, obs in enumerate(rows):
-            found = [("reward", rewards[column]), *(("observation", leaf) for leaf in leaves(obs))]
-            for what, leaf in found:
-                if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-                    raise EnvError(
-                        f"the environment of column {column} gave a number that is not finite as "
-                        f"{what} in step {self._steps}"
-                    )
 
     def _ended(self, index: int, successes: list[float]) -> dict[str, Any]:
         """What Stable-Baselines3's Monitor says of an episode, and whether it was a success."""
