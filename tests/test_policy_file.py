@@ -93,7 +93,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     run = train("env=CartPole-v1", *ROLLOUT, *FEW, run_dir=str(tmp_path / "run"))
     file = tmp_path / "policy.safetensors"
     write_policy(run.dir, file)
-    with pytest.raises(ValueError, match=r"policy.pt: expected the name of a .safetensors file"):
+    with pytest.raises(ValueError, match=r"policy.pt: expected a file that ends in .safetensors"):
         write_policy(run.dir, tmp_path / "policy.pt")
     result = CliRunner().invoke(neuraxis, ["export", str(run.dir)])
     assert result.exit_code == 2 and "expected where to, --wandb, --policy FILE or" in result.output

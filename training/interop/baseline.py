@@ -60,7 +60,8 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
         ValueError: As `configs.load`, or for an agent that is no baseline.
     """
     given = list(words)
-    said = dict(word.partition("=")[::2] for word in given) | overrides
+    said: dict[str, Any] = {key: text for key, _, text in (w.partition("=") for w in given)}
+    said |= overrides
     if base is None and "experiment" not in said:  # these say all
         name = said.get("agent.name", said.get("agent"))
         if name is None:

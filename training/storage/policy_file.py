@@ -18,8 +18,8 @@ from safetensors.numpy import save
 from ...core.errors import RunError
 from .atomic_files import disk, strange, write_bytes
 from .tree_encoding import Tree, decode, encode
+from .weights import SUFFIX
 
-SUFFIX = ".safetensors"
 ABOUT, DIGEST = "neuraxis.policy", "sha256"
 """The keys of the metadata: the tree without its arrays, and a sum over both."""
 
@@ -32,7 +32,7 @@ def write(file: Path, tree: Tree) -> None:
         RunError: The disk refuses.
     """
     if file.suffix != SUFFIX:
-        raise ValueError(f"{file}: expected the name of a {SUFFIX} file")
+        raise ValueError(f"{file}: expected a file that ends in {SUFFIX}")
     arrays: dict[str, np.ndarray] = {}
     body = json.dumps(encode(tree, "", arrays), separators=(",", ":"))
     write_bytes(file, save(arrays, {ABOUT: body, DIGEST: _digest(body, arrays)}))

@@ -13,6 +13,7 @@ from ...configs.config import Config
 from ...core.errors import RunError
 from ...core.rollout import Counted
 from .metrics import Clock, Means, Number
+from .stored_run import BEST_STEPS
 
 Due = Literal["log", "histograms", "eval", "film", "save"]
 """What is due at an interval of steps."""
@@ -143,7 +144,7 @@ class Progress:
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
             "steps_per_second": self.steps / max(seconds, 1e-9),
-            "best/steps": self.best_steps if self.best_steps >= 0 else self.steps,
+            BEST_STEPS: self.best_steps if self.best_steps >= 0 else self.steps,
             **kept,
         }
 
