@@ -43,11 +43,12 @@ class Experiment:
 
     name: str
     words: tuple[str, ...]
-    """Of `neuraxis train`; `$runs` is the folder of all runs, `$seed` the seed."""
+    """Of the program; `$runs` is the folder of all runs, `$seed` the seed."""
     seeds: int
     at_least: float | None = None
     at_most: float | None = None
     metric: str = "return"  # or success
+    program: str = "train"  # or baseline, which begins again where it was cut off
 
     def folder(self, seed: int) -> Path:
         """Where the run of a seed lies."""
@@ -62,13 +63,13 @@ class Experiment:
         """Trains a seed, or goes on where it was cut off."""
         folder = self.folder(seed)
         program = [str(Path(sys.executable).parent / "neuraxis")]
-        if (folder / "checkpoints" / "last").exists():
+        if self.program == "train" and (folder / "checkpoints" / "last").exists():
             return [*program, "resume", "-q", str(folder)]
         shutil.rmtree(folder, ignore_errors=True)
         own = [Template(word).substitute(runs=RUNS, seed=seed) for word in self.words]
         given = {word.partition("=")[0] for word in own}
         common = [word for word in COMMON if word.partition("=")[0] not in given]
-        return [*program, "train", "-q", *own, *common, f"seed={seed}", f"run_dir={folder}"]
+        return [*program, self.program, "-q", *own, *common, f"seed={seed}", f"run_dir={folder}"]
 
 
 def run(experiment: Experiment, seed: int) -> str:
