@@ -65,12 +65,12 @@ def report() -> None:
         "# Our agents and Stable-Baselines3's",
         "",
         "`python benchmarks/baselines.py`: each side has its presets (theirs: rl-baselines3-zoo's",
-        "numbers), both the same environment, steps and seeds, and the same evaluations, whose",
-        f"episodes the newest weights play. A score is the mean of the last {NEWEST} evaluations of",
-        "a seed; below: mean over seeds, 95 % bootstrap interval with five seeds, and the test of",
-        f"Games and Howell at {1 - statistics.CONFIDENCE:.0%}. CPU and wall seconds are means a run,",
-        "evaluations included; two runs at a time shared the machine's two cores with other work,",
-        "so CPU seconds say more.",
+        "numbers); environment, steps, seeds and evaluations are the same. A score is the mean of",
+        f"the last {NEWEST} evaluations of a seed, of the newest weights. Below: mean over seeds,",
+        "with five of them its 95 % bootstrap interval, and the test of Games and Howell at",
+        f"{1 - statistics.CONFIDENCE:.0%}. CPU and wall seconds are means of a run, evaluations",
+        "included; two runs at a time shared the machine's two cores with other work, so CPU",
+        "seconds say more.",
         "",
         "| task | steps | ours | Stable-Baselines3 | verdict | CPU s | wall s | seeds |",
         "|---|--:|--:|--:|---|--:|--:|--:|",
@@ -79,9 +79,11 @@ def report() -> None:
         "![curves](baselines.png)",
         *("", "## Commands", "", "For seeds 0, 1, ...", "", "```"),
     ]
-    for pair in found:
-        for row in pair.sides().values():
-            lines.append(f"neuraxis {row.program} {' '.join(row.words)}  # {row.name}")
+    lines += [
+        f"neuraxis {row.program} {' '.join(row.words)}  # {row.name}"
+        for pair in found
+        for row in pair.sides().values()
+    ]
     (RESULTS / "baselines.md").write_text("\n".join([*lines, "```", "", f"{versions()}.", ""]))
     plot(found)
 
@@ -133,6 +135,7 @@ def plot(found: dict[Pair, dict[str, list[StoredRun]]]) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
 
     across = 4
     down = max(1, -(-len(found) // across))
@@ -147,7 +150,7 @@ def plot(found: dict[Pair, dict[str, list[StoredRun]]]) -> None:
         panel.ticklabel_format(axis="x", style="sci", scilimits=(3, 4))
     for panel in panels.flat[len(found) :]:
         panel.axis("off")
-    handles = [plt.Line2D([], [], color=f"C{number}") for number in range(2)]
+    handles = [Line2D([], [], color=f"C{number}") for number in range(2)]
     figure.legend(handles, [OURS, THEIRS], loc="outside upper right", ncols=2)
     figure.supxlabel("environment steps")
     figure.supylabel("return of the newest weights")

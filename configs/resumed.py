@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import nearest
+from ..core.registry import PROGRAM
 from .groups import read_file
 from .loader import load
 from .words import Word, flat, typed
@@ -47,9 +48,12 @@ def load_resumed(
 
 
 def _same_environment(word: Word, base: Path) -> bool:
-    """Whether the word only names the module that registers the environment of a stored run."""
+    """Whether the word only names the module that has the environment of a stored run."""
     ids = [stored.text for stored in flat(read_file(base, str(base))) if stored.key == "env.id"]
-    same = [word.text.rpartition(":")[2] == known.rpartition(":")[2] for known in ids]
+    same = [
+        known.startswith(f"{PROGRAM}:") or word.text.rpartition(":")[2] == known.rpartition(":")[2]
+        for known in ids
+    ]
     return word.key == "env.id" and any(same)
 
 

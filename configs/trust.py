@@ -48,7 +48,7 @@ def code_of(words: Iterable[Word]) -> list[str]:
 def _names_code(key: str, value: Any) -> bool:
     if key in ("network.blocks", "network.critic") and isinstance(value, list):
         names = [block.get("name") for block in value if isinstance(block, dict)]
-        return any(isinstance(name, str) and "." in name for name in names)
+        return any(isinstance(name, str) and re.search("[.:]", name) for name in names)
     if key == "ray.address":
         return value not in (None, "auto")
     if f"{key}.".startswith("ray.runtime_env."):

@@ -11,7 +11,8 @@ from .groups import GROUPS, choices
 from .text import brief, parse_value, plain
 
 ENVIRONMENT_ID = re.compile(r".*(-v\d+$|:|/)")
-MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\.|:)[A-Za-z_]\w*")
+"""A dotted module, or MODULE:CLASS."""
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _PART = re.compile(r"\w+")
 

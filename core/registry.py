@@ -21,6 +21,8 @@ from typing import TypeVar
 from .errors import Guard, nearest
 
 C = TypeVar("C")
+PROGRAM = "__main__"
+"""The module of the program that runs, which no other program can import."""
 # pydantic parses the source of settings that are imported, and Python must not do so in two threads
 # at a time (python/cpython#106905). A module may import another one.
 _importing = threading.RLock()
@@ -49,14 +51,20 @@ def find_class(base: type[C], package: str, name: str, place: str, noun: str) ->
     Args:
         base: The class that it must be a subclass of.
         package: Where the choices are, `neuraxis.agents` for instance.
-        name: A choice, or the dotted name of a person's own module.
+        name: A choice, the dotted name of a person's own module, or MODULE:CLASS.
         place: Opens the message of an error, `agent=NAME` for instance.
         noun: What is chosen, "agent" for instance.
 
     Raises:
         ValueError: There is no such choice, the module cannot be imported, or it does not have
-            exactly one such class.
+            the class, or without a class exactly one.
     """
+    name, _, own = name.partition(":")
+    if own:
+        chosen = getattr(import_own(name, place), own, None)
+        if isinstance(chosen, type) and issubclass(chosen, base) and hasattr(chosen, "Config"):
+            return chosen
+        raise ValueError(f"{place}: {name} has no subclass of {base.__name__} with its Config")
     if "." not in name:
         known = summaries(package)
         if name not in known:

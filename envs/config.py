@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from ..core.images import Layout
 
@@ -37,7 +38,7 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """One environment and what the agent sees of it."""
 
     id: str = "CartPole-v1"
-    """A Gymnasium id, or `module:Id` to import the module that registers it."""
+    """A Gymnasium id, or `module:Id` to import the module that registers it, or has its class."""
     kwargs: dict[str, Any] = {}
     """Arguments of the environment's constructor."""
     vectorization: Literal["auto", "sync", "native"] = "auto"
@@ -76,6 +77,19 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     every 101st."""
     atari: AtariConfig = AtariConfig()
     """Preprocessing of ALE ids."""
+    _maker: Callable[..., Any] | None = PrivateAttr(default=None)
+
+    @property
+    def maker(self) -> Callable[..., Any] | None:
+        """What makes an environment, where a program gave that instead of an id."""
+        return self._maker
+
+    def made_by(self, maker: Callable[..., Any]) -> EnvConfig:
+        """The same settings with what makes an environment; it is not stored with a run."""
+        config = self.model_copy()
+        assert config.__pydantic_private__ is not None
+        config.__pydantic_private__["_maker"] = maker
+        return config
 
     @model_validator(mode="after")
     def _opens(self) -> Self:

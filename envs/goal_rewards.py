@@ -34,7 +34,7 @@ def goal_rewards(config: EnvConfig) -> GoalRewards:
             "rewards are computed from goals, not from stacks of them"
         )
     with building(config):
-        env = make_single(config, ids.find(config.id), None)
+        env = make_single(config, ids.find(config), None)
     if not env.has_wrapper_attr("compute_reward"):
         raise ValueError(
             f"env.id={config.id!r}: agent.hindsight needs an environment with "

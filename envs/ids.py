@@ -7,14 +7,18 @@ import importlib.util
 import math
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from ..core.errors import Guard, did_you_mean, nearest, similar
-from ..core.registry import import_own
+from ..core.registry import PROGRAM, import_own
 from .atari import max_frames
 from .config import EnvConfig
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvCreator
 
 MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid", "MinAtar/": "minatar"}
 """The package that registers the ids with a prefix."""
@@ -25,8 +29,15 @@ _ATARI = re.compile(
 )
 
 
-def find(env_id: str) -> EnvSpec:
-    """The spec of `Id`, or of `module:Id` after importing the module.
+def find(config: EnvConfig) -> EnvSpec:
+    """The spec of what a config makes. Raises ValueError if there is no such environment."""
+    if config.maker is not None:
+        return EnvSpec(config.id, entry_point=config.maker)
+    return _by_id(config.id)
+
+
+def _by_id(env_id: str) -> EnvSpec:
+    """The spec of `Id`, or after importing the module that of `module:Id` or of its class.
 
     Raises:
         ValueError: the id, its module or its package does not exist.
@@ -34,16 +45,23 @@ def find(env_id: str) -> EnvSpec:
     module, _, name = env_id.rpartition(":")
     package = known_package(name) or ("ale_py" if "NoFrameskip-v" in name else None)
     place = f"env.id={env_id!r}"
-    if module:
-        import_own(module, place)
+    if module == PROGRAM:
+        raise ValueError(
+            f"{place}: the program that trained has made it; put it into a module of yours and "
+            f"give env.id=my_module:{name}"
+        )
+    imported = import_own(module, place) if module else None
     if package is not None:  # which is installed: not looked for in the current directory
         with Guard(lambda: place, ValueError):
             _register(package)
     spec = gymnasium.registry.get(name)
     if spec is None and module:
+        maker = getattr(imported, name, None)
+        if callable(maker):
+            return EnvSpec(name, entry_point=cast("EnvCreator", maker))
         raise ValueError(f"{place}: {module} registers no {name}{environment_hint(name)}")
     if spec is None:
-        own = f"; if a module of yours registers it: env.id=my_module:{name}"
+        own = f"; if a module of yours has it: env.id=my_module:{name}"
         versions = {_stem(known) for known in gymnasium.registry}
         hint = environment_hint(name) + ("" if _stem(name) in versions else own)
         raise ValueError(f"env.id={name!r} is not a registered environment{hint}")
@@ -57,9 +75,11 @@ def time_limit(config: EnvConfig) -> float | None:
     """Steps after which an episode is truncated; None if nothing says that it ever is.
 
     It is infinite where only the environment's own code knows: in MiniGrid, in our diagnostic
-    environments, and in other people's vector forms.
+    environments, in other people's vector forms, and in what a program gave instead of an id.
     """
-    spec = find(config.id)
+    if config.maker is not None:
+        return config.time_limit or math.inf
+    spec = find(config)
     if spec.namespace == "ALE":
         return max_frames(config.atari, config.time_limit) // config.atari.frame_skip
     if known := config.time_limit or spec.max_episode_steps:

@@ -71,7 +71,7 @@ def _make(
 ) -> tuple[Envs, OwnSpaces]:
     """The environments, and the spaces of one before stacks, masks and transforms."""
     take(config.kwargs, "env.kwargs")
-    spec = ids.find(config.id)
+    spec = ids.find(config)
     arguments.check(config, spec)
     if _native(config, spec, render_mode, video):
         return _make_native(config, spec, seed, columns)

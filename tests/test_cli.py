@@ -19,7 +19,7 @@ from neuraxis.core.errors import RunError
 from neuraxis.envs import EnvError
 from neuraxis.training.analysis.terminal import clock
 from neuraxis.training.cli import exit_codes, main, progress_display, stored_policy
-from neuraxis.training.cli.progress_display import EvaluationDisplay, ProgressDisplay
+from neuraxis.training.progress_display import EvaluationDisplay, ProgressDisplay
 
 
 class FakeRun:

@@ -421,7 +421,9 @@ def _fields(config: ast.ClassDef) -> list[str]:
     return [
         statement.target.id
         for statement in config.body
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and not statement.target.id.startswith("_")  # private, and no setting
     ]
 
 

@@ -63,7 +63,7 @@ def spied(policy: Policy) -> list[Any]:
 
 def by_hand(policy: Policy, cfg: Config) -> tuple[float, int]:
     """Return and length of the first episode, stepped by a loop of one's own."""
-    env = make_single(cfg.env, ids.find(cfg.env.id), None)
+    env = make_single(cfg.env, ids.find(cfg.env), None)
     obs, info = env.reset(seed=episode_seed(SEED, 0, 0))
     state, reward, total, length, over = None, None, 0.0, 0, False
     while not over:

@@ -20,11 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import psutil
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 
+from neuraxis import train
 from neuraxis.agents.policies.policy import Policy
 from neuraxis.configs import Config, RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
@@ -116,6 +119,17 @@ def test_workers_are_groups(name: str, workers: int) -> None:
     assert {"loss/value", "loss/td", "q/td_error"} & groups[-1].keys()  # it has learned
     assert found == groups
     assert_equal(state, expected)
+
+
+def test_an_environment_of_a_program_goes_to_the_workers(tmp_path: Path) -> None:
+    def short() -> gymnasium.Env[Any, Any]:
+        return gymnasium.wrappers.TimeLimit(CartPoleEnv(), 5)
+
+    small = {"num_envs": 2, "agent.n_steps": 16, "eval.final_episodes": 2}
+    words = {"total_steps": 64, "ray.workers": 1, "wandb.mode": "disabled", **small}
+    run = train(env=short, run_dir=tmp_path / "run", **words)
+    assert run.summary["evaluate/length"] == 5
+    assert np.nanmax(run.metrics()["episode/length"]) == 5
 
 
 def test_workers_of_a_ray_that_was_imported_before_are_as_nice(

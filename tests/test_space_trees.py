@@ -127,7 +127,7 @@ def test_an_environment_of_a_script_is_named_with_its_module(
         assert neuraxis(line) == 2
         err = capsys.readouterr().err
         assert "env.id='Script-v0' is not a registered environment" in err
-        assert "if a module of yours registers it: env.id=my_module:Script-v0" in err
+        assert "if a module of yours has it: env.id=my_module:Script-v0" in err
         assert "GymV26" not in err
     assert neuraxis("evaluate run --episodes 1 env.id=registers:Script-v0") == 0
     assert neuraxis("evaluate run total_steps=3") == 2

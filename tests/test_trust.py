@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from neuraxis import load, train
 from neuraxis.configs import load_file, loader
-from neuraxis.envs import ids
+from neuraxis.envs import EnvConfig, ids
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.sweeps.trials import Sweep
 
@@ -247,7 +247,7 @@ def test_a_package_is_not_looked_for_in_a_strangers_folder(
         sys, "path", [entry for entry in sys.path if Path(entry).resolve() != run.parent]
     )
     with pytest.raises(ValueError, match="No module named 'evil_env'"):
-        ids.find("MiniGrid-Empty-5x5-v0")
+        ids.find(EnvConfig(id="MiniGrid-Empty-5x5-v0"))
 
 
 def test_an_export_of_a_strangers_run_is_refused(run: Path) -> None:

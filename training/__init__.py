@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..core.errors import EnvError, RunError
     from .api import train
     from .callbacks import Callback
     from .distributed.build import build_agent
@@ -11,16 +12,31 @@ if TYPE_CHECKING:
     from .loop import Session
     from .saved_policy import load
     from .session import prepare
+    from .trained_run import TrainedRun
 
-__all__ = ["Callback", "Session", "baseline", "build_agent", "load", "prepare", "train"]
+__all__ = [
+    "Callback",
+    "EnvError",
+    "RunError",
+    "Session",
+    "TrainedRun",
+    "baseline",
+    "build_agent",
+    "load",
+    "prepare",
+    "train",
+]
 _MODULES = {
-    "Callback": "callbacks",
-    "Session": "loop",
-    "baseline": "interop.baseline",
-    "build_agent": "distributed.build",
-    "load": "saved_policy",
-    "prepare": "session",
-    "train": "api",
+    "Callback": ".callbacks",
+    "EnvError": "..core.errors",
+    "RunError": "..core.errors",
+    "Session": ".loop",
+    "TrainedRun": ".trained_run",
+    "baseline": ".interop.baseline",
+    "build_agent": ".distributed.build",
+    "load": ".saved_policy",
+    "prepare": ".session",
+    "train": ".api",
 }
 
 
@@ -28,4 +44,9 @@ def __getattr__(name: str) -> Any:
     """Gives a public name at the first question, for its module imports PyTorch."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return getattr(import_module(_MODULES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, before they are imported."""
+    return __all__

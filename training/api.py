@@ -2,6 +2,7 @@
 
 run = train("env=CartPole-v1", "agent=ppo", "network=lstm", total_steps=50_000)
 run.summary["evaluate/return"]
+run.evaluate(), run.metrics(), run.plot(), run.video("play.mp4")
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
+from rich.console import Console
+
 from .. import configs
 from .callbacks import Callback, checked
 from .loop import Session
 from .preflight import notes
+from .progress_display import ProgressDisplay
+from .python_objects import made_by, named
 from .session import prepare
-from .storage.run import Run
+from .trained_run import TrainedRun
 
 _log = logging.getLogger(__name__)
 
 
 def train(
-    *words: str, callbacks: Iterable[Callback] = (), trust: bool = False, **overrides: Any
-) -> Run:
+    *words: str,
+    callbacks: Iterable[Callback] = (),
+    trust: bool = False,
+    quiet: bool = False,
+    **overrides: Any,
+) -> TrainedRun:
     """Trains from Python as `neuraxis train` does.
 
     Args:
@@ -31,10 +40,12 @@ def train(
         callbacks: Are told of the run while it trains, and may stop it.
         trust: Whether a run that teaches (`agent.teacher.from`) may import the modules that it
             names, if it was not made here by you.
+        quiet: Show no progress; it is shown in a terminal and in a notebook.
         overrides: More words, as Python values: `total_steps=50_000`, `**{"agent.gamma": 0.9}`.
+            `env`, `agent` and `network` may also be objects, see `python_objects.named`.
 
     Returns:
-        The finished run; `run.summary` holds its results.
+        The run that has ended; `run.summary` holds its results.
 
     Raises:
         ValueError: The configuration cannot be run, or `callbacks` has something that is no
@@ -43,18 +54,24 @@ def train(
         KeyboardInterrupt: After Ctrl-C, SIGTERM or SIGHUP; the run is saved and can be resumed.
     """
     callbacks = checked(callbacks)
-    cfg = configs.load(words, **overrides)
+    values, maker = named(overrides)
+    cfg = made_by(configs.load(words, **values), maker)
     session = prepare(cfg, trust=trust)
     for note in notes(cfg, session.agent):
         _log.warning("%s", note)
-    return finished(session, callbacks)
+    return finished(session, callbacks, quiet)
 
 
-def finished(session: Session, callbacks: Iterable[Callback] = ()) -> Run:
-    """Runs a session to its end; KeyboardInterrupt if it was interrupted."""
-    run = session.run(callbacks)
+def finished(session: Session, callbacks: Iterable[Callback], quiet: bool) -> TrainedRun:
+    """Runs a session to its end, with progress; KeyboardInterrupt if it was interrupted."""
+    console = Console(stderr=True)
+    shown = not quiet and (console.is_terminal or console.is_jupyter)
+    display = [ProgressDisplay(session.cfg.total_steps, console)] if shown else []
+    run = session.run([*callbacks, *display])
     if run.summary["status"] == "interrupted":
         folder = shlex.quote(str(run.dir))
         way = "no baseline is resumed" if session.agent.outside else f"neuraxis resume {folder}"
         raise KeyboardInterrupt(f"stopped at {run.steps} steps: {way}")
-    return run
+    trained = TrainedRun(run.cfg, run.dir)
+    trained.summary = run.summary
+    return trained

@@ -44,13 +44,13 @@ def evaluate(
     """Play episodes with the policy of RUN.
 
     Prints the mean and the standard deviation of their returns. MODULE is imported: it registers
-    the environment of RUN, if a script has done so while RUN was trained. KEY is an argument of the
-    environment that was another in training.
+    or has the environment of RUN, if a script had it while RUN was trained. KEY is an argument of
+    the environment that was another in training.
     """
     with usage_errors():
         from ..evaluate import evaluate as play
         from ..evaluator import opening_seed
-        from .progress_display import EvaluationDisplay
+        from ..progress_display import EvaluationDisplay
         from .stored_policy import open_policy
 
         if video is not None and video.suffix != ".mp4":

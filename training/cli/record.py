@@ -48,8 +48,8 @@ def record(
         from ..datasets.record import record as play
         from ..evaluate import summarize
         from ..evaluator import opening_seed
+        from ..progress_display import EvaluationDisplay
         from ..storage import provenance
-        from .progress_display import EvaluationDisplay
         from .stored_policy import open_policy
 
         out = expanded(out)

@@ -109,7 +109,7 @@ def repeated(words: tuple[str, ...], source: Path | None) -> tuple[tuple[str, ..
 
 def run_session(session: Session, total_steps: int, quiet: bool) -> int:
     """Run with live progress, then say what came out and what to try next."""
-    from .progress_display import ProgressDisplay
+    from ..progress_display import ProgressDisplay
 
     if not quiet and session.agent.execution == "compiled":
         say("note: the update is compiled first; that takes 5 to 30 s", err=True)

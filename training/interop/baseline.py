@@ -31,9 +31,11 @@ from ..distributed.learner import Learner
 from ..distributed.process import configure_process
 from ..distributed.source import Source
 from ..loop import Session
+from ..python_objects import made_by, named
 from ..session import callbacks_of
 from ..storage.atomic_files import disk
 from ..storage.run import Run
+from ..trained_run import TrainedRun
 from .sb3_agent import ALGORITHMS, FRESH, Sb3
 from .sb3_envs import Sb3Envs
 from .sb3_reports import Between, Reports
@@ -83,13 +85,16 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
     return cfg
 
 
-def baseline(*words: str, callbacks: Iterable[Callback] = (), **overrides: Any) -> Run:
+def baseline(
+    *words: str, callbacks: Iterable[Callback] = (), quiet: bool = False, **overrides: Any
+) -> TrainedRun:
     """Trains from Python as `neuraxis baseline` does; arguments and errors as those of `train`.
 
     Callbacks are told of everything but rollouts, which the library keeps to itself.
     """
     callbacks = checked(callbacks)
-    return finished(prepare(load(words, **overrides)), callbacks)
+    values, maker = named(overrides)
+    return finished(prepare(made_by(load(words, **values), maker)), callbacks, quiet)
 
 
 def prepare(cfg: Config) -> Baseline:

@@ -72,7 +72,7 @@ class Sb3Envs(Described):
     """
 
     def __init__(self, config: EnvConfig, num_envs: int, seed: int) -> None:
-        if config.vectorization == "auto" and ids.find(config.id).entry_point is not None:
+        if config.vectorization == "auto" and ids.find(config).entry_point is not None:
             config = config.model_copy(update={"vectorization": "sync"})
         self._columns: list[Envs] = []
         try:

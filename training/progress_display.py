@@ -8,23 +8,23 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from ..analysis.terminal import clock
-from ..callbacks import Callback
-from ..storage.run import Run
-from ..storage.run_folder import Status
+from .analysis.terminal import clock
+from .callbacks import Callback
+from .storage.run import Run
+from .storage.run_folder import Status
 
 PLAIN_SECONDS = 10
 """Without a terminal: seconds between lines; a tenth of the run prints one, too."""
 
 
 def _bar(console: Console) -> Progress:
-    """A bar that is gone when it has stopped; nothing where there is no terminal."""
+    """A bar that is gone when it has stopped; nothing without a terminal or a notebook."""
     return Progress(
         SpinnerColumn(),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:3.0f}%  {task.description}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal or console.is_jupyter),
         transient=True,
     )
 

@@ -1,0 +1,135 @@
+"""Environments, agents and networks that a program gives as objects instead of names."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+from ..agents.agent import Agent
+from ..agents.choices import agent_class
+from ..configs import Config
+from ..core.errors import Guard, shorten
+from ..core.registry import PROGRAM
+from ..networks import Backbone, block_class
+
+Env = gymnasium.Env[Any, Any]
+Maker = Callable[..., Env]
+_CHOICES: dict[str, tuple[type[Any], Callable[[str], type[Any]]]] = {
+    "agent": (Agent, agent_class),
+    "network": (Backbone, block_class),
+}
+"""What a class must be, and which one a name chooses."""
+
+
+def named(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], Maker | None]:
+    """Words as Python values, with names in place of objects.
+
+    Args:
+        overrides: `env` may be a class of environments, a function that makes one, or an
+            environment, of which each column gets a copy; `agent` and `network` may be classes.
+
+    Returns:
+        The values, and what makes the environment if other programs cannot find that by its name.
+
+    Raises:
+        ValueError: An object cannot be used; names the key, and what is expected.
+    """
+    values, maker = dict(overrides), None
+    for key in _CHOICES:
+        if inspect.isclass(values.get(key)):
+            values[key] = _class_name(key, values[key])
+    if not isinstance(values.get("env", ""), str):
+        values["env"], maker = _environment(values["env"])
+    return values, maker
+
+
+def made_by(cfg: Config, maker: Maker | None) -> Config:
+    """The configuration, with what makes its environment.
+
+    Raises ValueError if it has classes of this program that its other processes cannot import.
+    """
+    names = [cfg.agent.name, *cfg.block_names()]
+    here = next((name for name in names if name.startswith(f"{PROGRAM}:")), None)
+    if here and (cfg.ray.workers or cfg.learner.count > 1):
+        where = f"ray.workers={cfg.ray.workers}, learner.count={cfg.learner.count}"
+        raise ValueError(
+            f"{here}: other processes ({where}) cannot import it; put the class into a module"
+        )
+    return cfg if maker is None else cfg.model_copy(update={"env": cfg.env.made_by(maker)})
+
+
+def _environment(given: Any) -> tuple[str, Maker | None]:
+    """The name of an environment, and what makes it."""
+    kind = given if inspect.isclass(given) else type(given)
+    if issubclass(kind, VectorEnv):
+        raise ValueError(
+            f"env: {kind.__name__} has several environments; give one, and num_envs=8 for instance"
+        )
+    if isinstance(given, gymnasium.Env):
+        return f"{PROGRAM}:{type(given.unwrapped).__name__}", _copies(given)
+    if not callable(given) or (inspect.isclass(given) and not issubclass(given, gymnasium.Env)):
+        raise ValueError(
+            f"env={shorten(given)}: expected an id, a class of gymnasium.Env, a function that "
+            "makes an environment, or an environment"
+        )
+    if _is_importable(given):
+        return f"{given.__module__}:{given.__name__}", None
+    name = getattr(given, "__name__", type(given).__name__)
+    maker: Any = given
+    return f"{PROGRAM}:{name.strip('<>')}", maker
+
+
+def _copies(env: Env) -> Maker:
+    """What makes copies of an environment. Raises ValueError if it cannot be copied."""
+    name = type(env.unwrapped).__name__
+
+    def copied(render_mode: str | None = None) -> Env:
+        if render_mode not in (None, env.render_mode):
+            raise ValueError(f"made with render_mode={env.render_mode}, not {render_mode}")
+        return copy.deepcopy(env)
+
+    way = "give its class, or a function that makes it"
+    with Guard(
+        lambda: f"env: {name} cannot be copied, and each column needs one; {way}", ValueError
+    ):
+        copied().close()
+    return copied
+
+
+def _class_name(key: str, cls: type[Any]) -> str:
+    """The name that chooses a class: its own, or MODULE:CLASS.
+
+    Raises ValueError if it is no such class, or at the top of no module.
+    """
+    base, chosen = _CHOICES[key]
+    if not issubclass(cls, base) or not hasattr(cls, "Config"):
+        expected = f"a subclass of {base.__name__} with its Config inside"
+        raise ValueError(f"{key}={cls.__name__}: expected {expected}")
+    own = cls.Config.model_fields["name"].default
+    with suppress(ValueError):
+        if isinstance(own, str) and chosen(own) is cls:
+            return own
+    if not _is_at_top(cls):
+        raise ValueError(
+            f"{key}={cls.__qualname__}: expected a class at the top of a module, where a stored "
+            "run finds it again"
+        )
+    return f"{cls.__module__}:{cls.__name__}"
+
+
+def _is_at_top(thing: Any) -> bool:
+    """Whether its module has it by its name."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", "")
+    return getattr(sys.modules.get(module or ""), name, None) is thing
+
+
+def _is_importable(thing: Any) -> bool:
+    """Whether another program finds it by its module and its name."""
+    return thing.__module__ != PROGRAM and _is_at_top(thing)
