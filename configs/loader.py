@@ -14,19 +14,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import listed, nearest
 from ..core.secret_values import filled
 from . import variables
-from .groups import GROUPS, baselines, choices, read, read_file
+from .choosing import SECTIONS, no_such, picked_name, sections
+from .groups import GROUPS, read, read_file
 from .trust import code_of, refuse_foreign
-from .words import ENVIRONMENT_ID, MODULE, Word, flat, put, spoken, typed, unique
+from .words import Word, flat, put, spoken, typed, unique
 
 if TYPE_CHECKING:
     from .config import Config
 
-SECTIONS = ("agent", "env", "network")
-OWN = {"agent": "agent.name", "env": "env.id", "network": "network.blocks"}
-"""The key that says which agent, environment or network a section describes."""
+GIVEN = "given"
+"""The source of a key that a word has set."""
 
 
 def load(
@@ -43,33 +42,36 @@ def load(
     Raises:
         ValueError: One line with the key, its value, what was expected and the nearest match.
     """
+    return load_with_sources(words, base, trust, **overrides)[0]
+
+
+def load_with_sources(
+    words: Iterable[str] = (), base: Path | None = None, trust: bool = False, **overrides: Any
+) -> tuple["Config", dict[str, str]]:
+    """As `load`; also what has set each key: a choice, a file, or GIVEN.
+
+    A key that is not there has its default. What has set a key below it has set a part of it.
+    """
     given = unique([*map(typed, words), *(spoken(*item) for item in overrides.items())])
     origin, lower = _lower(given, base)
     if base is not None and not trust:
         refuse_foreign(base, code_of(lower), [word.key for word in given if _new(word, lower)])
     if any(word.key == "init.from" for word in given):  # how that is loaded, not another source
         lower = [word for word in lower if word.section != "init"]
-    chosen = {word.key: word.text for word in given if word.key in SECTIONS}
-    data: dict[str, Any] = {}
-    for section in SECTIONS:
-        picked = _picked(section, lower, _usual(section, data, [*lower, *given]))
-        if section in chosen and chosen[section] != picked:
-            lower = [low for low in lower if low.section != section or low.key == "network.shared"]
-            picked = chosen[section]
-        elif any(word.key == OWN[section] for word in lower):
-            continue  # not a choice by name: its words say all
-        if picked is not None:
-            data[section] = _choice(section, picked)
-    lower = [word for word in lower if word.key not in SECTIONS]
+    data, sources, lower = sections(given, lower, origin)
     upper = [word for word in given if word.key not in GROUPS]
     upper.sort(key=lambda word: word.key.count("."))
     said = {word.key for word in [*lower, *upper]}
     lowest = [word for word in variables.words() if word.key not in said]
+    sources |= dict.fromkeys((word.key for word in lowest), "W&B's variables")
+    sources |= dict.fromkeys((word.key for word in lower), origin.removesuffix(": "))
+    sources |= dict.fromkeys((word.key for word in upper), GIVEN)
     for word in sorted([*lowest, *lower, *upper], key=_is_of_critic_block):
         if _is_of_critic_block(word) and data["network"].get("critic") is None:
             data["network"]["critic"] = copy.deepcopy(data["network"]["blocks"])
         put(data, word)
-    return _build(filled(data), {word.key: word.text for word in [*lowest, *given]}, origin)
+    texts = {word.key: word.text for word in [*lowest, *given]}
+    return _build(filled(data), texts, origin), sources
 
 
 def load_file(path: str | Path, trust: bool = False) -> "Config":
@@ -88,88 +90,18 @@ def _lower(given: list[Word], base: Path | None) -> tuple[str, list[Word]]:
         return "", []
     data = read("experiment", name)
     if data is None:
-        raise ValueError(_no_such("experiment", name))
+        raise ValueError(no_such("experiment", name))
     return f"experiment={name}: ", list(flat(data))
 
 
 def _new(word: Word, lower: list[Word]) -> bool:
     """Whether a word drops what a file has for its section; the same choice keeps it."""
-    return word.key not in SECTIONS or _picked(word.key, lower, word.text) != word.text
-
-
-def _usual(section: str, data: dict[str, Any], words: list[Word]) -> str | None:
-    """The default choice of a section; that of a network depends on agent or environment.
-
-    An agent's YAML may name its `network`. The environment is that of `words`, or else of `data`.
-    """
-    if section == "network":
-        own = data.get("agent", {}).pop("network", None)
-        env_id = [data.get("env", {}).get("id"), *(w.value for w in words if w.key == "env.id")][-1]
-        return own or ("cnn" if str(env_id).rpartition(":")[2].startswith("ALE/") else "mlp")
-    return "ppo" if section == "agent" else None
-
-
-def _picked(section: str, lower: list[Word], usual: str | None) -> str | None:
-    """The choice for a section, by name (`agent: ppo`) or in a mapping, or the default."""
-    for word in lower:
-        if word.key == section or (word.key == OWN[section] and isinstance(word.value, str)):
-            return str(word.value)
-        if word.key == OWN[section]:
-            return None
-    return usual
+    return word.key not in SECTIONS or picked_name(word.key, lower, word.text) != word.text
 
 
 def _is_of_critic_block(word: Word) -> bool:
     """Whether the word is about one block of the critic; without a list they begin as `blocks`."""
     return word.key.startswith("network.critic.")
-
-
-def _choice(section: str, name: str) -> dict[str, Any]:
-    """The data that a choice stands for. Raises ValueError if there is none of that name."""
-    data = read(section, name)
-    if data is not None:
-        return data
-    if section == "env" and (ENVIRONMENT_ID.match(name) or _registered(name)):
-        return {"id": name}
-    module = MODULE.fullmatch(name) is not None
-    if section == "agent" and (module or name in choices("agent")):
-        return {"name": name}
-    if section == "network" and (module or _is_block(name)):
-        return {"blocks": [{"name": name}]}
-    raise ValueError(_no_such(section, name))
-
-
-def _registered(name: str) -> bool:
-    import gymnasium
-
-    return name in gymnasium.registry
-
-
-def _is_block(name: str) -> bool:
-    from ..networks import block_class
-
-    if "." in name:
-        return False
-    try:
-        block_class(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _no_such(group: str, name: str) -> str:
-    known, noun = list(choices(group)), group
-    if group == "env":
-        from ..envs.ids import environment_hint
-
-        hint = environment_hint(name, known)
-        known, noun = [*known, "or a Gymnasium id"], "environment"
-    elif group == "agent" and "/" in name:
-        known, noun = list(baselines()), "algorithm of another library"
-        hint = nearest(name, known)
-    else:
-        hint = nearest(name, known)
-    return f"{group}={name}: no such {noun}{hint} (choices: {listed(known)})"
 
 
 def _build(data: dict[str, Any], texts: Mapping[str, str], origin: str) -> "Config":

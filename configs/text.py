@@ -117,8 +117,11 @@ def dump(data: Any) -> str:
 
 def brief(value: Any) -> str:
     """One line of a value as one would type it: `[64, 64]`, `true`, `0.001`, `lstm`."""
-    if isinstance(value, str):
-        return value
+    return value if isinstance(value, str) else one_line(value)
+
+
+def one_line(value: Any) -> str:
+    """One line of YAML that `parse` reads back unchanged."""
     text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, sort_keys=False, width=10**6)
     return text.removesuffix("\n...\n").strip()
 

@@ -17,8 +17,9 @@ from rich.console import Console
 from neuraxis.configs import Config, dump, load
 from neuraxis.core.errors import RunError
 from neuraxis.envs import EnvError
+from neuraxis.training import progress_display
 from neuraxis.training.analysis.terminal import clock
-from neuraxis.training.cli import exit_codes, main, progress_display, stored_policy
+from neuraxis.training.cli import exit_codes, main, stored_policy
 from neuraxis.training.progress_display import EvaluationDisplay, ProgressDisplay
 
 

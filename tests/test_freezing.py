@@ -23,7 +23,7 @@ from neuraxis.core.rollout import Rollout
 from neuraxis.networks import build
 from neuraxis.networks.depth import layers
 from neuraxis.networks.transfer.patterns import matches
-from neuraxis.training.preflight import notes
+from neuraxis.training.checks.preflight import notes
 from neuraxis.training.session import prepare
 
 from .helpers import (

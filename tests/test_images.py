@@ -22,7 +22,7 @@ from neuraxis.envs.builtin.counting import Episode, Step
 from neuraxis.networks.cnn import CNN
 from neuraxis.networks.observation import Encoder
 from neuraxis.training import train
-from neuraxis.training.preflight import image_notes
+from neuraxis.training.checks.preflight import image_notes
 
 from .helpers import Training, training
 

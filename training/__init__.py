@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from ..core.errors import EnvError, RunError
     from .api import train
     from .callbacks import Callback
+    from .checks.env_check import check_env
     from .distributed.build import build_agent
     from .interop.baseline import baseline
     from .loop import Session
@@ -22,6 +23,7 @@ __all__ = [
     "TrainedRun",
     "baseline",
     "build_agent",
+    "check_env",
     "load",
     "prepare",
     "train",
@@ -34,6 +36,7 @@ _MODULES = {
     "TrainedRun": ".trained_run",
     "baseline": ".interop.baseline",
     "build_agent": ".distributed.build",
+    "check_env": ".checks.env_check",
     "load": ".saved_policy",
     "prepare": ".session",
     "train": ".api",

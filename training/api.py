@@ -16,8 +16,8 @@ from rich.console import Console
 
 from .. import configs
 from .callbacks import Callback, checked
+from .checks.preflight import notes
 from .loop import Session
-from .preflight import notes
 from .progress_display import ProgressDisplay
 from .python_objects import made_by, named
 from .session import prepare

@@ -17,8 +17,8 @@ from ..agents.setup import DatasetConfig
 from ..agents.teacher_config import TaughtConfig
 from ..configs import Config
 from ..core.errors import RunError
-from . import preflight
 from .callbacks import Callback
+from .checks import preflight
 from .datasets.dataset_source import DatasetSource
 from .distributed import ray_cluster
 from .distributed.build import build_agent

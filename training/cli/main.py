@@ -2,6 +2,7 @@
 
     neuraxis train, resume             one run              run.py
     neuraxis baseline                  one of Stable-Baselines3   baseline.py
+    neuraxis check                     an environment       check.py
     neuraxis evaluate                  episodes of a run    evaluate.py
     neuraxis record                    and keep them        record.py
     neuraxis export                    a run for others     export.py
@@ -21,6 +22,7 @@ import click
 from ...core.errors import nearest
 from ...core.printable import printable
 from .baseline import baseline
+from .check import check
 from .compare import compare, watch
 from .evaluate import evaluate
 from .exit_codes import exit_code
@@ -60,7 +62,7 @@ def neuraxis() -> None:
     """Train reinforcement-learning agents: any agent, any network, any Gymnasium environment."""
 
 
-_RUNS = train, resume, baseline, evaluate, record, compare, watch
+_RUNS = train, resume, baseline, check, evaluate, record, compare, watch
 for _command in (*_RUNS, sweep, export, list_choices):
     neuraxis.add_command(_command)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...configs import load, load_resumed
+from ...configs import load_resumed
+from ...configs.loader import load_with_sources
+from ...configs.shown import with_sources
 from ...core.files import expanded
 from . import options
 from .exit_codes import runtime_errors, usage_errors
@@ -30,6 +32,8 @@ Examples:
   neuraxis train network=mlp 'network.blocks.0.sizes=[128,128]' wandb.mode=online
   neuraxis train --from runs/.../config.yaml seed=4
   neuraxis train agent=dqn env=Acrobot-v1 init.from=runs/... init.shapes=new
+  neuraxis train experiment=cartpole_ppo --print-config > mine.yaml
+  neuraxis train experiment=mine.yaml --dry-run
 
 \b
 Common keys:
@@ -42,20 +46,38 @@ A wrong key names the nearest one and lists the others.
 @click.option(
     "--from", "source", type=click.Path(path_type=Path), help="Repeat this run or config.yaml."
 )
+@click.option(
+    "--print-config", is_flag=True, help="Print all settings and what has set them, and stop."
+)
+@click.option("--dry-run", is_flag=True, help="Build everything, say what would run, and stop.")
 @options.trust
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def train(words: tuple[str, ...], source: Path | None, trust: bool, quiet: bool) -> int:
+def train(
+    words: tuple[str, ...],
+    source: Path | None,
+    print_config: bool,
+    dry_run: bool,
+    trust: bool,
+    quiet: bool,
+) -> int:
     """Train an agent.
 
     WORDS are experiment=NAME, agent=NAME, env=NAME or a Gymnasium id, network=NAME, and KEY=VALUE.
     Later in this order wins: defaults, experiment, agent/env/network, KEY=VALUE.
     """
     with usage_errors():
-        from ..preflight import notes
+        words, source = repeated(words, source)
+        config, sources = load_with_sources(words, source, trust)
+        if print_config:
+            click.echo(with_sources(config, sources))
+            return 0
+        if dry_run:
+            from .rehearsal import rehearse
+
+            return rehearse(config, trust)
+        from ..checks.preflight import notes
         from ..session import prepare
 
-        words, source = repeated(words, source)
-        config = load(words, source, trust)
         session = prepare(config, trust=trust)
     if not quiet:
         for note in notes(config, session.agent):

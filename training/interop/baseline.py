@@ -23,9 +23,9 @@ from ...agents.policies.policy import Policy
 from ...configs.config import Config
 from ...core.errors import Guard, RunError
 from ...core.rollout import Rollout
-from .. import preflight
 from ..api import finished
 from ..callbacks import Callback, Callbacks, checked
+from ..checks import preflight
 from ..distributed.build import build_agent, choose_device
 from ..distributed.learner import Learner
 from ..distributed.process import configure_process

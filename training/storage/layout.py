@@ -70,13 +70,19 @@ def create(cfg: Config) -> Path:
 
 def take(folder: Path) -> Path:
     """Makes the folder of `run_dir`, or takes one in which no run began. Raises as `create`."""
+    refuse_taken(folder)
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raises ValueError for a `run_dir` with files of another run, or RunError."""
     with disk(folder):
         if folder.exists() and not (folder.is_dir() and set(folder.iterdir()) <= {_begun(folder)}):
             resume = f"`neuraxis resume {shlex.quote(str(folder))}` continues it"
             way_out = resume if is_run(folder) else "give another one"
             raise ValueError(f"run_dir={folder}: exists and is not an empty folder; {way_out}")
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def fresh(stem: Path) -> Path:

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 from gymnasium import spaces
 
-from ..agents.agent import Agent
-from ..configs import Config
-from ..core.action_mask import NAME, mask_at, mask_path, random_action
-from ..core.errors import EnvError
-from ..core.images import ImageSpace, image_space
-from ..core.tree import leaves
-from ..envs import make
-from ..networks.backbone import block_class
-from ..networks.observation import leaf_spaces
-from .evaluator import episode_limit
-from .storage import random_state
-from .storage.progress import interval
+from ...agents.agent import Agent
+from ...configs import Config
+from ...core.action_mask import NAME, mask_at, mask_path, random_action
+from ...core.errors import EnvError
+from ...core.images import ImageSpace, image_space
+from ...core.tree import leaves
+from ...envs import make
+from ...networks.backbone import block_class
+from ...networks.observation import leaf_spaces
+from ..evaluator import episode_limit
+from ..storage import random_state
+from ..storage.progress import interval
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +36,18 @@ STEPS, SECONDS = 64, 2.0
 
 def try_film(cfg: Config) -> None:
     """Raises ValueError if the environment cannot be filmed: rather now than in the run."""
+    try:
+        film(cfg)
+    except EnvError as error:
+        key = f"eval.video_interval_steps={cfg.eval.video_interval_steps}"
+        raise ValueError(f"{key}: {error}") from error
+
+
+def film(cfg: Config) -> None:
+    """Films the start of an episode, and throws it away. Raises ValueError or EnvError."""
     with tempfile.TemporaryDirectory() as folder:
         with closing(make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films")))) as envs:
-            try:
-                envs.reset()
-            except EnvError as error:
-                key = f"eval.video_interval_steps={cfg.eval.video_interval_steps}"
-                raise ValueError(f"{key}: {error}") from error
+            envs.reset()
 
 
 def try_evaluation(cfg: Config) -> None:
@@ -66,47 +71,62 @@ def note_randomness(cfg: Config) -> None:
 
     Where opening and playing it takes long, or fails, nothing is said: training goes its own way.
     """
-    begin = time.monotonic()
     try:
-        with random_state.kept():
-            first = _play(cfg)
-            if time.monotonic() - begin > SECONDS:
-                return
-            second = _play(cfg)
+        found = randomness(cfg)
     except EnvError:
         return
+    if found is not None:
+        _log.warning("%s", found)
+
+
+def randomness(cfg: Config) -> str | None:
+    """What to say if the first episode, opened again with its seed, goes another way.
+
+    None where it does not, and where playing it takes long. Raises EnvError if it fails.
+    """
+    begin = time.monotonic()
+    with random_state.kept():
+        first = _play(cfg)
+        if time.monotonic() - begin > SECONDS:
+            return None
+        second = _play(cfg)
     pairs = enumerate(zip(first, second, strict=True))
     step = next((step for step, (one, other) in pairs if one != other), None)
-    if step is not None:
-        _log.warning(
-            "%s does not repeat itself: opened again, with the same seed and actions, it gave "
-            "something else at %s. It has randomness that is not from np_random: runs with the "
-            "same seed will differ, and resumed ones open new episodes",
-            cfg.env.id,
-            f"step {step}" if step else "the reset",
-        )
+    if step is None:
+        return None
+    return (
+        f"{cfg.env.id} does not repeat itself: opened again, with the same seed and actions, it "
+        f"gave something else at {f'step {step}' if step else 'the reset'}. It has randomness that "
+        "is not from np_random: runs with the same seed will differ, and resumed ones open new "
+        "episodes"
+    )
 
 
 def note_mask(cfg: Config, space: spaces.Space) -> None:
-    """Notes if the environment gives action masks that the run does not use.
+    """Warns if the environment gives action masks that the run does not use; see `unused_mask`."""
+    if found := unused_mask(cfg, space):
+        _log.warning("%s", found)
+
+
+def unused_mask(cfg: Config, space: spaces.Space) -> str | None:
+    """What to say if the environment gives action masks that the run does not use.
 
     Args:
         cfg: Of the run.
         space: Observations, as the agent sees them.
     """
     if cfg.env.action_mask is not None:
-        return
+        return None
     source = NAME if isinstance(space, spaces.Dict) and NAME in space.spaces else "info"
     probe = cfg.env.model_copy(update={"action_mask": source})
     try:
         with random_state.kept(), closing(make(probe, 1, cfg.seed)) as envs:
             envs.reset()
     except (ValueError, EnvError):  # there is no mask
-        return
-    _log.warning(
-        "%s says in each step which actions are possible, and this run does not look at it; "
-        "env.action_mask=%s lets the agent choose among those only",
-        *(cfg.env.id, source),
+        return None
+    return (
+        f"{cfg.env.id} says in each step which actions are possible, and this run does not look at "
+        f"it; env.action_mask={source} lets the agent choose among those only"
     )
 
 
@@ -136,7 +156,7 @@ def image_notes(space: spaces.Space, cfg: Config) -> Iterator[str]:
     pictures = ", ".join(name for name, image in images.items() if image.is_picture)
     if any(block_class(block.name).reads_images for block in cfg.network.blocks):
         if cfg.env.image_layout == "auto":
-            yield from filter(None, map(_layout, images, images.values()))
+            yield from filter(None, map(layout, images, images.values()))
     elif pictures:
         yield f"this network sees pictures as long vectors ({pictures}); network=cnn sees pictures"
     if pictures and getattr(cfg.agent, "normalize_observations", False):
@@ -146,8 +166,8 @@ def image_notes(space: spaces.Space, cfg: Config) -> Iterator[str]:
         )
 
 
-def _layout(name: str, image: ImageSpace) -> str | None:
-    """How an image with channels is read."""
+def layout(name: str, image: ImageSpace) -> str | None:
+    """What to say of how an image with channels is read; None if it has no axis of channels."""
     if image.channel_axis is None:
         return None
     last = image.channel_axis == -1

@@ -1,0 +1,1 @@
+"""Checks of an environment: those before a run, and all that `neuraxis check` says."""
