@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from . import completion
 from .exit_codes import usage_errors
 from .run import repeated, run_session
 
@@ -24,7 +25,7 @@ Examples:
 the library's constructor. All else is as for `neuraxis train`.
 """
 )
-@click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.argument("words", nargs=-1, metavar="[WORDS]...", shell_complete=completion.words)
 @click.option(
     "--from", "source", type=click.Path(path_type=Path), help="Repeat this run or config.yaml."
 )

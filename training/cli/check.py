@@ -7,6 +7,7 @@ from collections import Counter
 import click
 
 from ...core.printable import printable
+from . import completion
 from .exit_codes import usage_errors
 from .output import say
 
@@ -21,7 +22,13 @@ Examples:
   neuraxis check env=ALE/Pong-v5 env.frame_stack=2
 """
 )
-@click.argument("words", nargs=-1, required=True, metavar="env=... [env.KEY=VALUE]...")
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="env=... [env.KEY=VALUE]...",
+    shell_complete=completion.words,
+)
 def check(words: tuple[str, ...]) -> int:
     """Play an environment, and say what an agent will see of it.
 

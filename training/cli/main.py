@@ -9,6 +9,7 @@
     neuraxis compare, watch            several runs         compare.py
     neuraxis sweep                     a search             sweep.py
     neuraxis list                      what there is        listing.py
+    neuraxis completion                for the Tab key      completion.py
 
 PyTorch is imported inside the commands that need it, so that help and lists answer at once.
 """
@@ -24,6 +25,7 @@ from ...core.printable import printable
 from .baseline import baseline
 from .check import check
 from .compare import compare, watch
+from .completion import completion
 from .evaluate import evaluate
 from .exit_codes import exit_code
 from .export import export
@@ -63,7 +65,7 @@ def neuraxis() -> None:
 
 
 _RUNS = train, resume, baseline, check, evaluate, record, compare, watch
-for _command in (*_RUNS, sweep, export, list_choices):
+for _command in (*_RUNS, sweep, export, list_choices, completion):
     neuraxis.add_command(_command)
 
 

@@ -14,7 +14,7 @@ from ...configs import load_resumed
 from ...configs.loader import load_with_sources
 from ...configs.shown import with_sources
 from ...core.files import expanded
-from . import options
+from . import completion, options
 from .exit_codes import runtime_errors, usage_errors
 from .output import columns, next_steps, results, say
 
@@ -42,7 +42,7 @@ Common keys:
 A wrong key names the nearest one and lists the others.
 """
 )
-@click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.argument("words", nargs=-1, metavar="[WORDS]...", shell_complete=completion.words)
 @click.option(
     "--from", "source", type=click.Path(path_type=Path), help="Repeat this run or config.yaml."
 )
@@ -93,7 +93,7 @@ Examples:
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completion.words)
 @click.option("--from", "checkpoint", default="last", show_default=True, help="last or step_...")
 @options.trust
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")

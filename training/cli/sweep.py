@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import completion, options
 from .exit_codes import usage_errors
 from .output import next_steps, say
 
@@ -31,7 +31,7 @@ Examples:
 sweep=NAME is one of `neuraxis list sweeps` or a file of one's own; sweep.KEY=VALUE changes it.
 """
 )
-@click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.argument("words", nargs=-1, metavar="[WORDS]...", shell_complete=completion.words)
 @click.option(
     "--resume", "folder", type=click.Path(path_type=Path), help="Go on with the sweep in a folder."
 )
