@@ -1,6 +1,7 @@
 # make train   train with the embedded defaults; ARGS="env=Acrobot-v1 seed=1" adds words
 # make test    the whole test suite
-# make check   what a change must pass: format, lint, who imports whom, types, the test suite
+# make check   what a change must pass: format, lint, who imports whom, types, the site, the tests
+# make docs    the site, into build/site
 # make setup   only what the others do first: .venv with everything in it
 # make bench   speed against Stable-Baselines3, into benchmarks/results/
 # make clean   remove all that make has made; runs/ stays
@@ -22,7 +23,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup train test check bench clean
+.PHONY: setup train test check docs bench clean
 
 setup: $(STAMP)
 
@@ -63,7 +64,12 @@ check: setup
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(MAKE) --no-print-directory docs
 	$(MAKE) --no-print-directory test
+
+docs: setup
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html -c docs/site . build/site
+	@echo "site: build/site/index.html"
 
 bench: setup
 	$(BIN)/python benchmarks/speed.py

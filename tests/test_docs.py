@@ -1,6 +1,6 @@
 """Law 11: every command and every Python block that README.md, CONTRIBUTING.md and docs/ show runs.
 
-Each document runs from top to bottom in its own folder. The language of a block decides how:
+Each document, notebooks too, runs from top to bottom in its own folder. The language of a block decides how:
 
     sh       each line is a command, or `for NAME in VALUES; do COMMAND; done`
     console  a line that begins with `$ ` is a command, which prints the lines below it; numbers
@@ -20,6 +20,7 @@ FILE` (compiles), `ray` (its options, and the words for `neuraxis`).
 """
 
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -41,7 +42,8 @@ from neuraxis.training.cli import main
 from .wandb_server import ENTITY, Server, command_line, serving
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*.ipynb"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 SHORT_STEPS = {"train": "600", "baseline": "600", "resume": "1_500", "sweep": "600"}
 FREE = "agent.kwargs.", "env.kwargs.", "sweep.parameters."
 SHORT_EPISODES, SHORT_EPISODE_STEPS = "2", "100"
@@ -59,8 +61,17 @@ class Block(NamedTuple):
     line: int
 
 
-def blocks(document: Path) -> Iterator[Block]:
+def text_of(document: Path) -> str:
+    """A document as Markdown; of a notebook the cells, without what they have printed."""
     text = document.read_text(encoding="utf-8")
+    if document.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(f"```python\n{s}\n```" if kind == "code" else s for kind, s in cells)
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    text = text_of(document)
     for found in FENCED.finditer(text):
         file, language, body = found.groups()
         yield Block(file, language, body, text.count("\n", 0, found.start(3)) + 1)
@@ -68,8 +79,7 @@ def blocks(document: Path) -> Iterator[Block]:
 
 def inline(document: Path) -> list[str]:
     """The texts between single backticks."""
-    text = FENCED.sub("", document.read_text(encoding="utf-8"))
-    return re.findall(r"`([^`\n]+)`", text)
+    return re.findall(r"`([^`\n]+)`", FENCED.sub("", text_of(document)))
 
 
 class Reader:
@@ -269,7 +279,7 @@ def test_files_in_sentences_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
 def test_links_lead_to_headings(document: Path) -> None:
-    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    text = FENCED.sub("", text_of(document))
     for target, anchor in re.findall(r"\]\(([^):#\s]*)#([^)\s]+)\)", text):
         file = document.parent / target if target else document
         headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
