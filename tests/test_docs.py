@@ -1,6 +1,7 @@
 """Law 11: every command and every Python block that README.md, CONTRIBUTING.md and docs/ show runs.
 
-Each document, notebooks too, runs from top to bottom in its own folder. The language of a block decides how:
+Each document, a notebook too, runs from top to bottom in its own folder. The language of a block
+decides how:
 
     sh       each line is a command, or `for NAME in VALUES; do COMMAND; done`
     console  a line that begins with `$ ` is a command, which prints the lines below it; numbers

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -17,14 +18,19 @@ PLAIN_SECONDS = 10
 """Without a terminal: seconds between lines; a tenth of the run prints one, too."""
 
 
+def _is_live(console: Console) -> bool:
+    """Whether it can change what it has shown; in a notebook rich needs ipywidgets for that."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+
+
 def _bar(console: Console) -> Progress:
-    """A bar that is gone when it has stopped; nothing without a terminal or a notebook."""
+    """A bar that is gone when it has stopped; nothing where the console is not live."""
     return Progress(
         SpinnerColumn(),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:3.0f}%  {task.description}"),
         console=console,
-        disable=not (console.is_terminal or console.is_jupyter),
+        disable=not _is_live(console),
         transient=True,
     )
 
@@ -63,8 +69,8 @@ class EvaluationDisplay:
 class ProgressDisplay(Callback):
     """Shows where a run stands.
 
-    On a terminal a bar; elsewhere a line about every ten seconds or tenth of the run. A terminal
-    that is gone ends no run.
+    On a terminal or in a notebook a bar; elsewhere, and in a notebook without ipywidgets, a line
+    about every ten seconds or tenth of the run. A terminal that is gone ends no run.
 
     Args:
         total_steps: Environment steps of the whole run.
