@@ -16,7 +16,7 @@ from .config import EnvConfig
 from .episodes import Column
 from .native import NativeEnvs
 from .observations import Space, supported
-from .single import building, make_single, prepare_film
+from .single import building, make_single, prepare_film, prepare_window
 from .sync import SyncEnvs
 from .vector import Envs
 from .wrappers import single_wrappers
@@ -150,6 +150,8 @@ def _make_sync(
     made, spaces = [], []
     if video:
         prepare_film(config, spec)
+    elif render_mode == "human":
+        prepare_window(config, spec)
     for index, number in enumerate(columns):
         with building(config), lower(f"num_envs={columns.stop - columns.start}"):
             env = make_single(config, spec, "rgb_array" if video else render_mode)

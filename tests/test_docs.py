@@ -159,6 +159,7 @@ class Reader:
             main.main()
         out, err = self.capsys.readouterr()
         assert ending.value.code == 0, f"neuraxis {shlex.join(words)}: {err}"
+            patch.setenv("SDL_VIDEODRIVER", "dummy")  # for windows
         return out
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from PIL import Image, ImageSequence
 
 from neuraxis.agents.policies.policy import Policy
-from neuraxis.envs import AtariConfig, EnvConfig
+from neuraxis.envs import AtariConfig, EnvConfig, make
 from neuraxis.envs.episodes import episode_seed
 from neuraxis.training.evaluate import evaluate, evaluation_seed, play, summarize
 
@@ -82,6 +83,37 @@ def test_video_of_the_first_episode(tmp_path: Path) -> None:
     evaluate(Push(), CARTPOLE, 2, 0, video=path)
     assert path.stat().st_size > 1000
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_gif_has_the_frames_of_the_episode(tmp_path: Path) -> None:
+    """Half of them: CartPole has 50 a second, which is more than a GIF needs."""
+    path = tmp_path / "play.GIF"
+    metrics = evaluate(Push(), CARTPOLE, 1, 0, video=path)
+    with Image.open(path) as opened:
+        gif: Any = opened
+        assert gif.format == "GIF" and gif.size == (600, 400)
+        seconds = sum(frame.info["duration"] for frame in ImageSequence.Iterator(gif)) / 1000
+        assert gif.n_frames == pytest.approx(25 * seconds)
+    assert seconds == pytest.approx((metrics["evaluate/length"] + 1) / 50, abs=0.05)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ValueError, match=r"video play.avi: expected a file .* \.mp4 or \.gif"):
+        evaluate(Push(), CARTPOLE, 1, 0, video="play.avi")
+
+
+def test_a_window_shows_every_step_of_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pygame: Any = pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    native = CARTPOLE.model_copy(update={"vectorization": "native", "time_limit": 5})
+    shown: list[tuple[int, int]] = []
+    size = pygame.display.get_window_size
+    monkeypatch.setattr(pygame.display, "flip", lambda: shown.append(size()))
+    seen = play(Push(), native, 2, 0, num_envs=8, render=True)
+    assert np.array_equal(seen, play(Push(), native, 2, 0, num_envs=1), equal_nan=True)
+    assert len(shown) == seen[:, 1].sum() + 2, "a picture a step, and two resets"
+    assert set(shown) == {(600, 400)}
+    says = "'neuraxis/Dict-v0': cannot be shown: it has no render mode, not human or rgb_array"
+    with pytest.raises(ValueError, match=says):
+        make(EnvConfig(id="neuraxis/Dict-v0"), 1, 0, render_mode="human")
 
 
 def test_evaluation_opens_other_episodes_than_training() -> None:

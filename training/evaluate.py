@@ -60,9 +60,13 @@ def evaluate(
     video: str | Path | None = None,
     budget: Budget = Budget(),
     watch: Watch = lambda played, wanted: False,
+    render: bool = False,
 ) -> dict[str, float]:
     """Returns the metrics of `play` with the same arguments; {} if it played no episode."""
-    played = play(policy, config, episodes, seed, num_envs, stochastic, video, budget, watch)
+    played = play(
+        *(policy, config, episodes, seed, num_envs, stochastic, video, budget, watch),
+        render=render,
+    )
     return summarize(played, budget.episode_steps) if len(played) else {}
 
 
@@ -77,6 +81,7 @@ def play(
     budget: Budget = Budget(),
     watch: Watch = lambda played, wanted: False,
     keep: Keep = lambda rollout: None,
+    render: bool = False,
 ) -> np.ndarray:
     """Plays episodes and returns their (return, length, success) as float64 [episodes, 3].
 
@@ -92,23 +97,25 @@ def play(
             that it trained in, so see `evaluation_seed`.
         num_envs: environments that run side by side.
         stochastic: sample the actions instead of taking the most likely one.
-        video: a file for the first episode of the first environment.
+        video: a file for the first episode of the first environment, .mp4 or .gif.
         budget: the most steps; fewer episodes may be played then.
         watch: see `Watch`; if it ends the evaluation, the episodes so far are returned.
         keep: see `Keep`; rewards are raw.
+        render: show them in a window, one after the other.
 
     Raises:
-        ValueError: the policy was not made for such an environment.
+        ValueError: the policy was not made for such an environment, or it cannot be shown.
     """
     if episodes < 1:
         raise ValueError(f"episodes: {episodes}, expected 1 or more")
-    num_envs = budget.columns(min(num_envs, episodes))
+    num_envs = 1 if render else budget.columns(min(num_envs, episodes))
     shares = _Shares(episodes, num_envs)
-    config = config.for_evaluation(video is not None, budget.episode_steps)
+    config = config.for_evaluation(render or video is not None, budget.episode_steps)
     with filming(video) as folder, _acting(policy) as actor:
-        with closing(make(config, num_envs, seed, video=folder)) as envs:
+        mode, steps = ("human", 1) if render else (None, _CHUNK_STEPS)
+        with closing(make(config, num_envs, seed, render_mode=mode, video=folder)) as envs:
             check_fit(policy, envs, f"env.id={config.id!r}")
-            collector = Collector(envs, actor, _CHUNK_STEPS, seed, greedy=not stochastic)
+            collector = Collector(envs, actor, steps, seed, greedy=not stochastic)
             shares.fill(collector, budget.steps, watch, keep)
     return shares.rows()
 

@@ -15,6 +15,7 @@ from .output import say
     epilog="""\b
 Examples:
   neuraxis evaluate runs/CartPole-v1/ppo-mlp/20260101-120000-s0
+  neuraxis evaluate RUN --episodes 5 --render
   neuraxis evaluate RUN --episodes 1 --video play.mp4
   neuraxis evaluate RUN --checkpoint last --stochastic
   neuraxis evaluate RUN env.id=my_package:MyEnv-v0
@@ -25,8 +26,12 @@ Examples:
 @click.argument("words", nargs=-1, metavar="[env.id=MODULE:ID] [env.kwargs.KEY=VALUE]")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @options.seed
+@click.option("--render", is_flag=True, help="Show the episodes in a window; Ctrl-C ends.")
 @click.option(
-    "--video", type=click.Path(dir_okay=False, path_type=Path), help="Film the first episode."
+    "--video",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Film the first episode: FILE.mp4 or FILE.gif.",
 )
 @options.stochastic
 @options.checkpoint
@@ -36,6 +41,7 @@ def evaluate(
     words: tuple[str, ...],
     episodes: int,
     seed: int | None,
+    render: bool,
     video: Path | None,
     stochastic: bool,
     checkpoint: str,
@@ -50,11 +56,14 @@ def evaluate(
     with usage_errors():
         from ..evaluate import evaluate as play
         from ..evaluator import opening_seed
+        from ..film import check_ending
         from .progress_display import EvaluationDisplay
         from .stored_policy import open_policy
 
-        if video is not None and video.suffix != ".mp4":
-            raise ValueError(f"--video {video}: expected a file that ends in .mp4")
+        if video is not None:
+            check_ending(video, "--video")
+        if video is not None and render:
+            raise ValueError("--render: expected no --video; a film is made without a window")
         others, kwargs = options.other_arguments(words)
         player = open_policy(run, others, checkpoint, trust)
         cfg = player.config
@@ -65,6 +74,7 @@ def evaluate(
                 *(player.policy, env, episodes, seed, cfg.num_envs, stochastic, video),
                 budget=player.budget,
                 watch=watch,
+                render=render,
             )
     player.print_results(metrics)
     if video is not None:
