@@ -12,7 +12,11 @@ from ...core.errors import listed, nearest, shorten
 
 OURS = {
     **{"policy": "agent.policy", "env": "env", "seed": "seed", "device": "device"},
-    **{"verbose": "-q", "tensorboard_log": "wandb.mode", "action_noise": "agent.action_noise"},
+    **{
+        "verbose": "-q",
+        "tensorboard_log": "tensorboard.enabled",
+        "action_noise": "agent.action_noise",
+    },
 }
 """Arguments that are not in `agent.kwargs`, and what sets them."""
 SCHEDULES = "learning_rate", "clip_range", "clip_range_vf"
