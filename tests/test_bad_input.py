@@ -30,7 +30,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from neuraxis import load, train
 from neuraxis.agents.ppo import PPO
 from neuraxis.configs import load as load_config
-from neuraxis.envs.single import DISPLAYS
+from neuraxis.envs.drawing import DISPLAYS
 from neuraxis.training.analysis import report
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.distributed import ray_cluster
@@ -224,6 +224,7 @@ USAGE = {
     "list agent": "agent: no such list; did you mean agents? (choices: agents, envs, networks, ",
     "evaluate full --episodes 0": "--episodes | 0 is not in the range x>=1",
     "evaluate full --video film.avi": "--video film.avi: expected a file that ends in .mp4 or .gif",
+    "evaluate full --values": "--values: expected --render or --video FILE",
     "evaluate full --render --video film.mp4": "--render: expected no --video; a film is made with",
     # words
     "train seed": "seed: expected KEY=VALUE, like seed=3",

@@ -20,6 +20,7 @@ from neuraxis.envs import EnvError
 from neuraxis.training.analysis.terminal import clock
 from neuraxis.training.cli import exit_codes, main, progress_display, stored_policy
 from neuraxis.training.cli.progress_display import EvaluationDisplay, ProgressDisplay
+from neuraxis.training.film import View
 
 
 class FakeRun:
@@ -260,19 +261,28 @@ def test_evaluate_plays_the_chosen_checkpoint(
 
     asked: list[Any] = []
 
-    def play(*arguments: Any, budget: Any, watch: Any, render: bool) -> dict[str, float]:
-        asked.append((*arguments, budget, render))
+    def play(*arguments: Any, view: Any, budget: Any, watch: Any) -> dict[str, float]:
+        asked.append((*arguments, view, budget))
         assert not watch(1, 3)
         return {"evaluate/return": 1.0, "evaluate/return_std": 0.5, "evaluate/episodes": 3}
 
     monkeypatch.setattr(evaluate, "evaluate", play)
     torch.set_num_threads(2)
-    words = ["--episodes", "3", "--checkpoint", "last", "--stochastic", "--video", "a.mp4"]
+    words = [
+        "--episodes",
+        "3",
+        "--checkpoint",
+        "last",
+        "--stochastic",
+        "--video",
+        "a.mp4",
+        "--values",
+    ]
     assert neuraxis("evaluate", "my run", *words) == 0
     cfg = load()
     seed = evaluate.evaluation_seed(0, 3)
-    settings = (cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))
-    assert asked == [("policy step_000000100", *settings, evaluate.Budget(), False)]
+    settings = (cfg.env, 3, seed, cfg.num_envs, True, View(Path("a.mp4"), values=True))
+    assert asked == [("policy step_000000100", *settings, evaluate.Budget())]
     assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
     assert torch.get_num_threads() == cfg.threads == 1, "as in training"
 

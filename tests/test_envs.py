@@ -17,6 +17,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from neuraxis.core.tree import leaves
 from neuraxis.envs import AtariConfig, EnvConfig, EnvError, Envs, diagnostic, make
+from neuraxis.envs.drawing import Drawing
 from neuraxis.envs.episodes import episode_seed
 
 # Box2D's SWIG types warn while they are imported; as an error this ends the interpreter.
@@ -531,7 +532,7 @@ def test_video_of_the_first_environment(tmp_path: Any) -> None:
     pytest.importorskip("moviepy")
     pytest.importorskip("pygame")
     folder = tmp_path / "videos"
-    envs = make(EnvConfig(time_limit=5), 2, seed=0, video=str(folder))
+    envs = make(EnvConfig(time_limit=5), 2, seed=0, drawing=Drawing(video=str(folder)))
     envs.reset()
     for _ in range(7):
         envs.step(np.zeros(2, int))
@@ -663,7 +664,7 @@ def test_a_missing_package_names_its_extra(tmp_path: Any, monkeypatch: Any) -> N
         with pytest.raises(ValueError, match=rf"pip install 'neuraxis\[{extra}\]'"):
             make(EnvConfig(id=env_id), 1, seed=0)
     with pytest.raises(ValueError, match=r"pip install 'neuraxis\[video\]'"):
-        make(EnvConfig(), 1, seed=0, video=str(tmp_path / "videos"))
+        make(EnvConfig(), 1, seed=0, drawing=Drawing(video=str(tmp_path / "videos")))
 
 
 @pytest.mark.parametrize(

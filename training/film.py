@@ -1,4 +1,4 @@
-"""The film of an episode."""
+"""How an episode is seen, and its film."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core.errors import EnvError, RunError
 from ..core.files import expanded
@@ -23,6 +24,25 @@ def check_ending(video: Path, name: str = "video") -> None:
     """Raises ValueError, which begins with `name`, if a film cannot be written to such a file."""
     if video.suffix.lower() not in ENDINGS:
         raise ValueError(f"{name} {video}: expected a file that ends in {' or '.join(ENDINGS)}")
+
+
+class View(NamedTuple):
+    """How the first environment of an evaluation is seen; by default not at all."""
+
+    video: str | Path | None = None
+    """File for its first episode; see `ENDINGS`."""
+    window: bool = False
+    """Shows all episodes in a window, one after the other."""
+    values: bool = False
+    """Draws what the policy computes beside the pictures."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is seen at all."""
+        return self.window or self.video is not None
+
+
+UNSEEN = View()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,15 @@ from . import options
 from .exit_codes import usage_errors
 from .output import say
 
+if TYPE_CHECKING:
+    from ..film import View
+
 
 @click.command(
     epilog="""\b
 Examples:
   neuraxis evaluate runs/CartPole-v1/ppo-mlp/20260101-120000-s0
-  neuraxis evaluate RUN --episodes 5 --render
+  neuraxis evaluate RUN --episodes 5 --render --values
   neuraxis evaluate RUN --episodes 1 --video play.mp4
   neuraxis evaluate RUN --checkpoint last --stochastic
   neuraxis evaluate RUN env.id=my_package:MyEnv-v0
@@ -33,6 +37,9 @@ Examples:
     metavar="FILE",
     help="Film the first episode: FILE.mp4 or FILE.gif.",
 )
+@click.option(
+    "--values", is_flag=True, help="Draw values and actions' probabilities beside the pictures."
+)
 @options.stochastic
 @options.checkpoint
 @options.trust
@@ -43,6 +50,7 @@ def evaluate(
     seed: int | None,
     render: bool,
     video: Path | None,
+    values: bool,
     stochastic: bool,
     checkpoint: str,
     trust: bool,
@@ -56,14 +64,10 @@ def evaluate(
     with usage_errors():
         from ..evaluate import evaluate as play
         from ..evaluator import opening_seed
-        from ..film import check_ending
         from .progress_display import EvaluationDisplay
         from .stored_policy import open_policy
 
-        if video is not None:
-            check_ending(video, "--video")
-        if video is not None and render:
-            raise ValueError("--render: expected no --video; a film is made without a window")
+        view = _view(video, render, values)
         others, kwargs = options.other_arguments(words)
         player = open_policy(run, others, checkpoint, trust)
         cfg = player.config
@@ -71,12 +75,25 @@ def evaluate(
         seed = opening_seed(cfg, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
         with EvaluationDisplay() as watch:
             metrics = play(
-                *(player.policy, env, episodes, seed, cfg.num_envs, stochastic, video),
+                *(player.policy, env, episodes, seed, cfg.num_envs, stochastic),
+                view=view,
                 budget=player.budget,
                 watch=watch,
-                render=render,
             )
     player.print_results(metrics)
     if video is not None:
         say(f"video: {video}")
     return 0
+
+
+def _view(video: Path | None, window: bool, values: bool) -> View:
+    """How the episodes are seen. Raises ValueError for what cannot be joined."""
+    from ..film import View, check_ending
+
+    if video is not None:
+        check_ending(video, "--video")
+    if video is not None and window:
+        raise ValueError("--render: expected no --video; a film is made without a window")
+    if values and not (video or window):
+        raise ValueError("--values: expected --render or --video FILE, where they are drawn")
+    return View(video, window, values)
