@@ -540,6 +540,20 @@ def test_video_of_the_first_environment(tmp_path: Any) -> None:
     assert [path.suffix for path in folder.iterdir()] == [".mp4"]  # of the first episode only
 
 
+def test_pictures_of_floats_are_no_black_film(tmp_path: Any) -> None:
+    """MinAtar's are in [0, 1]."""
+    pytest.importorskip("minatar")
+    config = EnvConfig(id="MinAtar/Breakout-v1", time_limit=3)
+    envs = make(config, 1, seed=0, drawing=Drawing(video=str(tmp_path / "videos")))
+    envs.reset()
+    for _ in range(3):
+        envs.step(np.zeros(1, int))
+    envs.close()
+    (film,) = tmp_path.glob("videos/*.mp4")
+    frame = imageio.imread(film, index=0)
+    assert frame.shape == (10, 10, 3) and frame.max() > 150
+
+
 # --- what goes wrong
 
 

@@ -105,6 +105,8 @@ class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise ValueError(
                 f"render() gave {found[:50]}, expected a picture [height, width, channels]"
             )
+        if frame.dtype.kind == "f":  # MinAtar's, in [0, 1], of which a film would be black
+            frame = (255 * frame).round().astype(np.uint8)
         return frame if self._extend is None else self._extend(frame)
 
 
