@@ -76,7 +76,8 @@ def write_gif(film: Path, gif: Path) -> Path:
     """Writes an MP4 file again as a GIF; returns where. Raises RunError."""
     from moviepy.config import FFMPEG_BINARY  # an extra
 
-    words = ["-v", "error", "-i", str(film), "-vf", GIF, str(gif)]
+    # As MP4 whatever is in it: other forms may name further files, and a run may be of others.
+    words = ["-v", "error", "-f", "mp4", "-i", str(film), "-vf", GIF, str(gif)]
     with disk(gif):
         done = subprocess.run([FFMPEG_BINARY, *words], capture_output=True, text=True)
     if done.returncode:
