@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..storage import layout
+from ..storage.atomic_files import disk
 
 
 class LoggedRow(NamedTuple):
@@ -34,7 +35,7 @@ class NewRows:
         self._steps = -1  # of the line before
 
     def read(self) -> Iterator[LoggedRow]:
-        """Gives the rows that have come since the last call."""
+        """Gives the rows that have come since the last call. Raises RunError."""
         for line in self._lines():
             values = {k: value for k, value in json.loads(line).items() if value is not None}
             steps = int(values["steps"])
@@ -49,7 +50,8 @@ class NewRows:
 
     def _lines(self) -> Iterator[bytes]:
         """The whole lines that were not read yet."""
-        with (self._folder / layout.METRICS).open("rb") as file:
+        path = self._folder / layout.METRICS
+        with disk(path), path.open("rb") as file:
             file.seek(self._read)
             for line in file:
                 if not line.endswith(b"\n"):  # still being written

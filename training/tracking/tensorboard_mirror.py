@@ -30,7 +30,7 @@ from ..storage.atomic_files import disk, read_json
 from .new_rows import LoggedRow, NewRows
 
 OURS = "events.out.tfevents.*.neuraxis"
-"""Event files that may be deleted, because they are made of a run's folder."""
+"""Event files that may be emptied and deleted, because they are made of a run's folder."""
 SHOWN = "evaluate/return", "final/return", "best/return"
 """Metrics in the table of hyperparameters."""
 
@@ -49,7 +49,7 @@ class TensorBoardMirror:
 
     Args:
         folder: The run's.
-        target: Where the event file is put; the one that is there is deleted.
+        target: Where the event file is put; one of ours that is there is emptied.
 
     Raises:
         RunError: The run is damaged, or the disk refuses.
