@@ -69,7 +69,7 @@ check: setup
 
 docs: setup
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html -c docs/site . build/site
-	@echo "site: build/site/index.html"
+	@echo "site: build/site"
 
 bench: setup
 	$(BIN)/python benchmarks/speed.py

@@ -11,7 +11,14 @@ from .text import dump
 
 if TYPE_CHECKING:
     from .config import Config
-    from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
+    from .sections import (
+        CheckpointConfig,
+        EvalConfig,
+        LearnerConfig,
+        RayConfig,
+        TensorBoardConfig,
+        WandbConfig,
+    )
 
 __all__ = [
     "CheckpointConfig",
@@ -19,6 +26,7 @@ __all__ = [
     "EvalConfig",
     "LearnerConfig",
     "RayConfig",
+    "TensorBoardConfig",
     "WandbConfig",
     "dump",
     "load",

@@ -11,7 +11,14 @@ from ..core.secret_values import masked
 from ..envs.config import EnvConfig
 from ..networks import NetworkConfig, block_class
 from ..networks.transfer.transfer import InitConfig
-from .sections import CheckpointConfig, EvalConfig, LearnerConfig, RayConfig, WandbConfig
+from .sections import (
+    CheckpointConfig,
+    EvalConfig,
+    LearnerConfig,
+    RayConfig,
+    TensorBoardConfig,
+    WandbConfig,
+)
 
 BLOCKS = "blocks", "critic"
 """The keys of the network that hold lists of blocks."""
@@ -64,6 +71,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Checkpoints."""
     wandb: WandbConfig = WandbConfig()
     """Weights & Biases."""
+    tensorboard: TensorBoardConfig = TensorBoardConfig()
+    """TensorBoard."""
     learner: LearnerConfig = LearnerConfig()
     """Learners."""
     ray: RayConfig = RayConfig()

@@ -81,6 +81,13 @@ class WandbConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Steps between histograms of weights and gradients. 0: none."""
 
 
+class TensorBoardConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """TensorBoard, another mirror of metrics.jsonl."""
+
+    enabled: bool = False
+    """Write an event file into `tensorboard/` in the run's folder, too."""
+
+
 class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Rollouts by Ray workers, on this machine or on a cluster; see docs/distributed.md."""
 

@@ -13,13 +13,13 @@ from ..core.secret_values import take
 from . import arguments, ids
 from .atari import AtariEnvs, vector_kwargs
 from .config import EnvConfig
+from .drawing import NOTHING, Drawing
 from .episodes import Column
 from .native import NativeEnvs
 from .observations import Space, supported
-from .single import building, make_single, prepare_film
+from .single import building, make_single
 from .sync import SyncEnvs
 from .vector import Envs
-from .wrappers import single_wrappers
 from .wrappers.action_masks import ActionMasks, Masked
 from .wrappers.interface import Interface
 from .wrappers.last_action import LastActionEnvs
@@ -34,8 +34,7 @@ def make(
     num_envs: int,
     seed: int,
     first_column: int = 0,
-    render_mode: str | None = None,
-    video: str | None = None,
+    drawing: Drawing = NOTHING,
 ) -> Envs:
     """Makes the environments of columns first_column ... first_column + num_envs - 1.
 
@@ -44,14 +43,13 @@ def make(
         num_envs: B.
         seed: seed of the run; an episode depends on it, the column and the episode's number only.
         first_column: number of the first column, counted over all workers.
-        render_mode: Gymnasium's, for every environment.
-        video: folder for the MP4 file of the first environment's first episode.
+        drawing: what is drawn of the first environment.
 
     Raises:
         ValueError: such environments cannot be made.
     """
     columns = range(first_column, first_column + num_envs)
-    envs, own = _make(config, seed, columns, render_mode, video)
+    envs, own = _make(config, seed, columns, drawing)
     return _transformed(envs, Interface(config, *own))
 
 
@@ -63,22 +61,18 @@ def probe(config: EnvConfig, seed: int) -> Interface:
 
 
 def _make(
-    config: EnvConfig,
-    seed: int,
-    columns: range,
-    render_mode: str | None = None,
-    video: str | None = None,
+    config: EnvConfig, seed: int, columns: range, drawing: Drawing = NOTHING
 ) -> tuple[Envs, OwnSpaces]:
     """The environments, and the spaces of one before stacks, masks and transforms."""
     take(config.kwargs, "env.kwargs")
     spec = ids.find(config)
     arguments.check(config, spec)
-    if _native(config, spec, render_mode, video):
+    if _native(config, spec, drawing):
         return _make_native(config, spec, seed, columns)
-    return _make_sync(config, spec, seed, columns, render_mode, video)
+    return _make_sync(config, spec, seed, columns, drawing)
 
 
-def _native(config: EnvConfig, spec: EnvSpec, render_mode: str | None, video: str | None) -> bool:
+def _native(config: EnvConfig, spec: EnvSpec, drawing: Drawing) -> bool:
     if config.vectorization == "sync":
         return False
     reason = None
@@ -96,7 +90,7 @@ def _native(config: EnvConfig, spec: EnvSpec, render_mode: str | None, video: st
         reason = "env.frame_stack wraps single environments"
     elif config.action_mask and spec.namespace == "ALE":
         reason = "its vector form gives no action masks"
-    elif render_mode or video:
+    elif drawing.mode:
         reason = "rendering needs single environments"
     if reason and (config.vectorization == "native" or spec.entry_point is None):
         way = "use env.vectorization=sync" if spec.entry_point else "and it has no single form"
@@ -140,29 +134,18 @@ def _make_native(
 
 
 def _make_sync(
-    config: EnvConfig,
-    spec: EnvSpec,
-    seed: int,
-    columns: range,
-    render_mode: str | None,
-    video: str | None,
+    config: EnvConfig, spec: EnvSpec, seed: int, columns: range, drawing: Drawing
 ) -> tuple[Envs, OwnSpaces]:
     made, spaces = [], []
-    if video:
-        prepare_film(config, spec)
+    drawing.prepare(config, spec)
     for index, number in enumerate(columns):
         with building(config), lower(f"num_envs={columns.stop - columns.start}"):
-            env = make_single(config, spec, "rgb_array" if video else render_mode)
+            env = make_single(config, spec, drawing.mode)
             spaces.append((env.observation_space, env.action_space))
             if config.frame_stack > 1:
                 env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
-            if video and index == 0:
-                env = gym_wrappers.RecordVideo(
-                    single_wrappers.Pictures(env),
-                    video,
-                    episode_trigger=lambda number: number == 0,
-                    disable_logger=True,
-                )
+            if index == 0:
+                env = drawing.around(env)
         if config.action_mask:
             env = Masked(env, ActionMasks(config, env.observation_space, env.action_space))
         with building(config):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
-import sys
-from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 
 from ..core.errors import Guard
 from ..core.secret_values import masked
@@ -16,21 +13,6 @@ from .atari import preprocess, single_kwargs
 from .config import EnvConfig
 from .wrappers import single_wrappers
 from .wrappers.single_wrappers import Env
-
-
-def prepare_film(config: EnvConfig, spec: EnvSpec) -> None:
-    """Lets pygame and MuJoCo draw without a screen; ValueError if the environment cannot draw."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
-    creator: Any = spec.entry_point
-    if isinstance(creator, str):
-        with building(config):
-            creator = load_env_creator(creator)
-    modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
-    if "rgb_array" not in modes:
-        found = ", ".join(map(str, modes)) or "no render mode"
-        raise ValueError(f"env.id={config.id!r}: cannot be filmed: it has {found}, not rgb_array")
 
 
 def make_single(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> Env:

@@ -30,6 +30,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from neuraxis import load, train
 from neuraxis.agents.ppo import PPO
 from neuraxis.configs import load as load_config
+from neuraxis.envs.drawing import DISPLAYS
 from neuraxis.training.analysis import report
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.distributed import ray_cluster
@@ -222,7 +223,9 @@ USAGE = {
     "resume": "Missing argument 'RUN'",
     "list agent": "agent: no such list; did you mean agents? (choices: agents, envs, networks, ",
     "evaluate full --episodes 0": "--episodes | 0 is not in the range x>=1",
-    "evaluate full --video film.gif": "--video film.gif: expected a file that ends in .mp4",
+    "evaluate full --video film.avi": "--video film.avi: expected a file that ends in .mp4 or .gif",
+    "evaluate full --values": "--values: expected --render or --video FILE",
+    "evaluate full --render --video film.mp4": "--render: expected no --video; a film is made with",
     # words
     "train seed": "seed: expected KEY=VALUE, like seed=3",
     "train CartPole-v1": "did you mean env=CartPole-v1?",
@@ -479,13 +482,17 @@ def test_an_environment_that_fails_is_named_and_what_was_saved_stays(
 
 
 def test_a_film_of_an_environment_that_draws_nothing_is_refused(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["env=bad/Blind-v0", "agent.n_steps=16", "run_dir=run", *SMALL]
     assert exit_codes.exit_code(main.neuraxis, ["train", "-q", *words]) == 0
     says = "bad/Blind-v0, column 0, seed | ValueError: render() gave None, expected a picture"
     refused("evaluate run --episodes 1 --video film.mp4", 1, says, capsys)
     assert {path.name for path in here.glob("*ilm*")} == set()
+    for name in DISPLAYS:
+        monkeypatch.delenv(name, raising=False)
+    says = "no window can be opened: there is no screen (DISPLAY is not set); a film needs none"
+    refused("evaluate run --episodes 1 --render", 2, says, capsys)
 
 
 def test_an_environment_that_fails_to_close_is_only_warned_of(

@@ -20,6 +20,7 @@ from neuraxis.envs import EnvError
 from neuraxis.training import progress_display
 from neuraxis.training.analysis.terminal import clock
 from neuraxis.training.cli import exit_codes, main, stored_policy
+from neuraxis.training.film import View
 from neuraxis.training.progress_display import EvaluationDisplay, ProgressDisplay
 
 
@@ -160,7 +161,7 @@ def test_help_and_lists_of_names_do_not_wait_for_torch() -> None:
         (["resume", "my run", "seed=3"], "error: seed=3: cannot change in a resumed run"),
         (["evaluate", "my run", "--checkpoint", "step_1"], "error: checkpoint step_1: expected"),
         (["evaluate", "my run", "--episodes", "0"], "error: Invalid value for '--episodes'"),
-        (["evaluate", "my run", "--video", "a.gif"], "error: --video a.gif: expected a file"),
+        (["evaluate", "my run", "--video", "a.avi"], "error: --video a.avi: expected a file"),
     ],
 )
 def test_wrong_words_exit_2_with_one_line(
@@ -261,18 +262,27 @@ def test_evaluate_plays_the_chosen_checkpoint(
 
     asked: list[Any] = []
 
-    def play(*arguments: Any, budget: Any, watch: Any) -> dict[str, float]:
-        asked.append((*arguments, budget))
+    def play(*arguments: Any, view: Any, budget: Any, watch: Any) -> dict[str, float]:
+        asked.append((*arguments, view, budget))
         assert not watch(1, 3)
         return {"evaluate/return": 1.0, "evaluate/return_std": 0.5, "evaluate/episodes": 3}
 
     monkeypatch.setattr(evaluate, "evaluate", play)
     torch.set_num_threads(2)
-    words = ["--episodes", "3", "--checkpoint", "last", "--stochastic", "--video", "a.mp4"]
+    words = [
+        "--episodes",
+        "3",
+        "--checkpoint",
+        "last",
+        "--stochastic",
+        "--video",
+        "a.mp4",
+        "--values",
+    ]
     assert neuraxis("evaluate", "my run", *words) == 0
     cfg = load()
     seed = evaluate.evaluation_seed(0, 3)
-    settings = (cfg.env, 3, seed, cfg.num_envs, True, Path("a.mp4"))
+    settings = (cfg.env, 3, seed, cfg.num_envs, True, View(Path("a.mp4"), values=True))
     assert asked == [("policy step_000000100", *settings, evaluate.Budget())]
     assert "1 ± 0.5 over 3 episodes" in capsys.readouterr().out
     assert torch.get_num_threads() == cfg.threads == 1, "as in training"

@@ -17,7 +17,8 @@ episodes end after SHORT_EPISODE_STEPS and evaluations play SHORT_EPISODES, unle
 them; W&B is disabled unless the command sets `wandb.*`. `wandb` and `wandb.mode=online` use the
 server of `wandb_server`; ENTITY and SWEEP in a command are replaced by its entity and its newest
 sweep. What cannot run here is only checked: `make` (a dry run), `pip install` (its extras), `python
-FILE` (compiles), `ray` (its options, and the words for `neuraxis`).
+FILE` (compiles), `ray` (its options, and the words for `neuraxis`), `tensorboard` (there are event
+files).
 """
 
 import itertools
@@ -145,6 +146,8 @@ class Reader:
             compile((ROOT / words[0]).read_text(encoding="utf-8"), words[0], "exec")
         elif program == "ray":
             ray(words)
+        elif program == "tensorboard":
+            assert words[0] == "--logdir" and any(Path(words[1]).rglob("*.tfevents.*"))
         elif program == "source":
             assert words == [".venv/bin/activate"], "make setup builds no other environment"
         else:
@@ -167,6 +170,7 @@ class Reader:
         with self.monkeypatch.context() as patch, pytest.raises(SystemExit) as ending:
             patch.setattr(sys, "argv", ["neuraxis", *words])
             patch.setattr(sys, "path", [*sys.path])
+            patch.setenv("SDL_VIDEODRIVER", "dummy")  # for windows
             main.main()
         out, err = self.capsys.readouterr()
         assert ending.value.code == 0, f"neuraxis {shlex.join(words)}: {err}"

@@ -17,6 +17,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from neuraxis.core.tree import leaves
 from neuraxis.envs import AtariConfig, EnvConfig, EnvError, Envs, diagnostic, make
+from neuraxis.envs.drawing import Drawing
 from neuraxis.envs.episodes import episode_seed
 
 # Box2D's SWIG types warn while they are imported; as an error this ends the interpreter.
@@ -531,12 +532,26 @@ def test_video_of_the_first_environment(tmp_path: Any) -> None:
     pytest.importorskip("moviepy")
     pytest.importorskip("pygame")
     folder = tmp_path / "videos"
-    envs = make(EnvConfig(time_limit=5), 2, seed=0, video=str(folder))
+    envs = make(EnvConfig(time_limit=5), 2, seed=0, drawing=Drawing(video=str(folder)))
     envs.reset()
     for _ in range(7):
         envs.step(np.zeros(2, int))
     envs.close()
     assert [path.suffix for path in folder.iterdir()] == [".mp4"]  # of the first episode only
+
+
+def test_pictures_of_floats_are_no_black_film(tmp_path: Any) -> None:
+    """MinAtar's are in [0, 1]."""
+    pytest.importorskip("minatar")
+    config = EnvConfig(id="MinAtar/Breakout-v1", time_limit=3)
+    envs = make(config, 1, seed=0, drawing=Drawing(video=str(tmp_path / "videos")))
+    envs.reset()
+    for _ in range(3):
+        envs.step(np.zeros(1, int))
+    envs.close()
+    (film,) = tmp_path.glob("videos/*.mp4")
+    frame = imageio.imread(film, index=0)
+    assert frame.shape == (10, 10, 3) and frame.max() > 150
 
 
 # --- what goes wrong
@@ -663,7 +678,7 @@ def test_a_missing_package_names_its_extra(tmp_path: Any, monkeypatch: Any) -> N
         with pytest.raises(ValueError, match=rf"pip install 'neuraxis\[{extra}\]'"):
             make(EnvConfig(id=env_id), 1, seed=0)
     with pytest.raises(ValueError, match=r"pip install 'neuraxis\[video\]'"):
-        make(EnvConfig(), 1, seed=0, video=str(tmp_path / "videos"))
+        make(EnvConfig(), 1, seed=0, drawing=Drawing(video=str(tmp_path / "videos")))
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from PIL import Image, ImageSequence
 
 from neuraxis.agents.policies.policy import Policy
-from neuraxis.envs import AtariConfig, EnvConfig
+from neuraxis.envs import AtariConfig, EnvConfig, make
+from neuraxis.envs.drawing import Drawing
 from neuraxis.envs.episodes import episode_seed
 from neuraxis.training.evaluate import evaluate, evaluation_seed, play, summarize
+from neuraxis.training.film import View
 
 
 class Push(Policy):
@@ -79,9 +82,40 @@ def test_metrics() -> None:
 def test_video_of_the_first_episode(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
     path = tmp_path / "videos" / "play.mp4"
-    evaluate(Push(), CARTPOLE, 2, 0, video=path)
+    evaluate(Push(), CARTPOLE, 2, 0, view=View(path))
     assert path.stat().st_size > 1000
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_gif_has_the_frames_of_the_episode(tmp_path: Path) -> None:
+    """Half of them: CartPole has 50 a second, which is more than a GIF needs."""
+    path = tmp_path / "play.GIF"
+    metrics = evaluate(Push(), CARTPOLE, 1, 0, view=View(path))
+    with Image.open(path) as opened:
+        gif: Any = opened
+        assert gif.format == "GIF" and gif.size == (600, 400)
+        seconds = sum(frame.info["duration"] for frame in ImageSequence.Iterator(gif)) / 1000
+        assert gif.n_frames == pytest.approx(25 * seconds)
+    assert seconds == pytest.approx((metrics["evaluate/length"] + 1) / 50, abs=0.05)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ValueError, match=r"video play.avi: expected a file .* \.mp4 or \.gif"):
+        evaluate(Push(), CARTPOLE, 1, 0, view=View("play.avi"))
+
+
+def test_a_window_shows_every_step_of_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pygame: Any = pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    native = CARTPOLE.model_copy(update={"vectorization": "native", "time_limit": 5})
+    shown: list[tuple[int, int]] = []
+    size = pygame.display.get_window_size
+    monkeypatch.setattr(pygame.display, "flip", lambda: shown.append(size()))
+    seen = play(Push(), native, 2, 0, num_envs=8, view=View(window=True))
+    assert np.array_equal(seen, play(Push(), native, 2, 0, num_envs=1), equal_nan=True)
+    assert len(shown) == seen[:, 1].sum() + 2, "a picture a step, and two resets"
+    assert set(shown) == {(600, 400)}
+    says = "'neuraxis/Dict-v0': cannot be shown: it has no render mode, not human or rgb_array"
+    with pytest.raises(ValueError, match=says):
+        make(EnvConfig(id="neuraxis/Dict-v0"), 1, 0, drawing=Drawing(window=True))
 
 
 def test_evaluation_opens_other_episodes_than_training() -> None:
@@ -100,7 +134,7 @@ def test_what_ends_episodes_in_training_and_hinders_films_is_switched_off() -> N
 
 def test_a_native_environment_can_be_filmed(tmp_path: Path) -> None:
     path = tmp_path / "play.mp4"
-    evaluate(Push(), CARTPOLE.model_copy(update={"vectorization": "native"}), 1, 0, video=path)
+    evaluate(Push(), CARTPOLE.model_copy(update={"vectorization": "native"}), 1, 0, view=View(path))
     assert path.stat().st_size > 1000
 
 

@@ -25,6 +25,7 @@ from neuraxis.configs import (
     EvalConfig,
     LearnerConfig,
     RayConfig,
+    TensorBoardConfig,
     WandbConfig,
     load,
 )
@@ -74,6 +75,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "eval", "eval.", EvalConfig
     yield "checkpoint", "checkpoint.", CheckpointConfig
     yield "wandb", "wandb.", WandbConfig
+    yield "tensorboard", "tensorboard.", TensorBoardConfig
     yield "ray", "ray.", RayConfig
     yield "learner", "learner.", LearnerConfig
     yield "sweep", "sweep.", SweepConfig

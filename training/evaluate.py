@@ -9,7 +9,6 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +16,10 @@ from ..agents.policies.policy import Policy
 from ..core.rollout import Rollout
 from ..envs import EnvConfig, make
 from ..envs.collector import Collector
+from ..envs.drawing import Drawing
 from ..envs.observations import check_fit
-from .film import filming
+from .film import UNSEEN, View, filming
+from .panel import Panel
 
 _CHUNK_STEPS = 64  # a rollout; it decides only the memory used and the surplus steps at the end
 
@@ -57,12 +58,12 @@ def evaluate(
     seed: int,
     num_envs: int = 8,
     stochastic: bool = False,
-    video: str | Path | None = None,
+    view: View = UNSEEN,
     budget: Budget = Budget(),
     watch: Watch = lambda played, wanted: False,
 ) -> dict[str, float]:
     """Returns the metrics of `play` with the same arguments; {} if it played no episode."""
-    played = play(policy, config, episodes, seed, num_envs, stochastic, video, budget, watch)
+    played = play(policy, config, episodes, seed, num_envs, stochastic, view, budget, watch)
     return summarize(played, budget.episode_steps) if len(played) else {}
 
 
@@ -73,7 +74,7 @@ def play(
     seed: int,
     num_envs: int = 8,
     stochastic: bool = False,
-    video: str | Path | None = None,
+    view: View = UNSEEN,
     budget: Budget = Budget(),
     watch: Watch = lambda played, wanted: False,
     keep: Keep = lambda rollout: None,
@@ -88,27 +89,27 @@ def play(
         policy: what acts; without dropout and without updates of its statistics.
         config: the environment.
         episodes: how many; fewer than `num_envs` open fewer environments.
-        seed: of the environments and of the policy's noise; the seed of a run gives the episodes
-            that it trained in, so see `evaluation_seed`.
+        seed: of environments and noise; see `evaluation_seed` for one that training has not.
         num_envs: environments that run side by side.
         stochastic: sample the actions instead of taking the most likely one.
-        video: a file for the first episode of the first environment.
+        view: how they are seen; a window takes one environment.
         budget: the most steps; fewer episodes may be played then.
         watch: see `Watch`; if it ends the evaluation, the episodes so far are returned.
         keep: see `Keep`; rewards are raw.
 
     Raises:
-        ValueError: the policy was not made for such an environment.
+        ValueError: the policy was not made for such an environment, or it cannot be shown.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: {episodes}, expected 1 or more")
-    num_envs = budget.columns(min(num_envs, episodes))
+    num_envs = 1 if view.window else budget.columns(min(num_envs, episodes))
     shares = _Shares(episodes, num_envs)
-    config = config.for_evaluation(video is not None, budget.episode_steps)
-    with filming(video) as folder, _acting(policy) as actor:
-        with closing(make(config, num_envs, seed, video=folder)) as envs:
+    config = config.for_evaluation(view.drawn, budget.episode_steps)
+    with filming(view.video) as folder, _acting(policy) as actor:
+        panel = Panel(actor) if view.values else None
+        drawing = Drawing(folder, view.window, panel and panel.extend)
+        steps = 1 if view.window else _CHUNK_STEPS  # it stays open no longer than needed
+        with closing(make(config, num_envs, seed, drawing=drawing)) as envs:
             check_fit(policy, envs, f"env.id={config.id!r}")
-            collector = Collector(envs, actor, _CHUNK_STEPS, seed, greedy=not stochastic)
+            collector = Collector(envs, panel or actor, steps, seed, greedy=not stochastic)
             shares.fill(collector, budget.steps, watch, keep)
     return shares.rows()
 
@@ -122,6 +123,8 @@ class _Shares:
     """The episodes that each environment plays: its share, whoever ends first."""
 
     def __init__(self, episodes: int, num_envs: int) -> None:
+        if episodes < 1:
+            raise ValueError(f"episodes: {episodes}, expected 1 or more")
         self._quota = quota(episodes, num_envs)
         self._rows: list[list[list[float]]] = [[] for _ in self._quota]
 

@@ -16,6 +16,7 @@ from ..configs import Config
 from ..core.errors import EnvError
 from ..envs import ids
 from .evaluate import Budget, Watch, evaluate, evaluation_seed
+from .film import View
 from .storage import checkpoint_folder, layout
 from .storage.run import Run
 
@@ -120,7 +121,7 @@ class Evaluator:
         try:
             metrics = evaluate(
                 *(self._policy, cfg.env, episodes, seed, num_envs),
-                video=film,
+                view=View(video=film),
                 budget=budget,
                 watch=watch,
             )

@@ -34,6 +34,7 @@ from .saved_policy import load
 from .storage import layout, provenance
 from .storage.checkpoint_folder import begun
 from .storage.run import Run
+from .tracking.tensorboard_tracker import TensorBoardTracker
 from .tracking.wandb_tracker import WandbTracker
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def prepare(
         RunError: The run's folder is damaged.
     """
     configure_process(cfg.threads)
+    callbacks = callbacks_of(cfg)
     several = cfg.learner.count > 1
     replicas = Replicas(0, cfg.learner.count) if several else None
     agent = build_agent(cfg, replicas, teacher=teacher_of(cfg, trust))
@@ -79,7 +81,7 @@ def prepare(
             learner.align()
             source.copy(agent.policy)
         undo.pop_all()
-    return Session(run, learner, source, callbacks_of(cfg))
+    return Session(run, learner, source, callbacks)
 
 
 def _check_learns(cfg: Config, agent: Agent, resumed: bool) -> None:
@@ -133,8 +135,10 @@ def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
 
 
 def callbacks_of(cfg: Config) -> list[Callback]:
-    """The callbacks that the configuration asks for."""
+    """The callbacks that the configuration asks for. Raises ValueError if one cannot be had."""
     callbacks: list[Callback] = [] if cfg.wandb.mode == "disabled" else [WandbTracker()]
+    if cfg.tensorboard.enabled:
+        callbacks.append(TensorBoardTracker())
     if cfg.eval.patience:
         callbacks.append(EarlyStopping(cfg.eval.patience))
     return callbacks

@@ -17,6 +17,7 @@ from ..core.files import expanded
 from .distributed.process import configure_process
 from .evaluate import Budget, evaluate
 from .evaluator import episode_limit, opening_seed
+from .film import View
 from .saved_policy import load_checkpoint
 from .storage import checkpoint_folder, layout, stored_run
 from .storage.run_folder import RunFolder
@@ -58,6 +59,7 @@ class TrainedRun(RunFolder):
         checkpoint: str = layout.BEST,
         stochastic: bool = False,
         video: str | Path | None = None,
+        values: bool = False,
         trust: bool = False,
     ) -> dict[str, float]:
         """Plays episodes with a policy of the run, the same as `neuraxis evaluate RUN`.
@@ -67,7 +69,8 @@ class TrainedRun(RunFolder):
             seed: Another seed plays other episodes.
             checkpoint: `best`, `last` or `step_...`.
             stochastic: Sample the actions instead of taking the most likely ones.
-            video: A file for the first episode, .mp4.
+            video: A file for the first episode, .mp4 or .gif.
+            values: Draw beside it what the policy computes in each step.
             trust: See `load`.
 
         Returns:
@@ -82,15 +85,20 @@ class TrainedRun(RunFolder):
         policy = load_checkpoint(self.dir, chosen, trust)
         opening = opening_seed(self.cfg, seed, 3)  # 1 and 2 are those of the run's own evaluations
         return evaluate(
-            *(policy, self.cfg.env, episodes, opening, self.cfg.num_envs, stochastic, video),
+            *(policy, self.cfg.env, episodes, opening, self.cfg.num_envs, stochastic),
+            view=View(video, values=values),
             budget=Budget(episode_limit(self.cfg)),
         )
 
     def video(
-        self, file: str | Path, seed: int | None = None, checkpoint: str = layout.BEST
+        self,
+        file: str | Path,
+        seed: int | None = None,
+        checkpoint: str = layout.BEST,
+        values: bool = False,
     ) -> Path:
         """Films an episode, and returns the file; arguments and errors as those of `evaluate`."""
-        self.evaluate(1, seed, checkpoint, video=file)
+        self.evaluate(1, seed, checkpoint, video=file, values=values)
         return expanded(file)
 
     def plot(self, *metrics: str, axes: Axes | None = None) -> Axes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -85,7 +86,16 @@ class FreshActions(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Refuses at once a result that is no picture; Gymnasium's recorder only writes no film."""
+    """Refuses at once a result that is no picture; Gymnasium's recorder only writes no film.
+
+    Args:
+        env: Renders pictures.
+        extend: Makes the picture that is given from the environment's own; None: it is that.
+    """
+
+    def __init__(self, env: Env, extend: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        super().__init__(env)
+        self._extend = extend
 
     def render(self) -> Any:
         """The picture [height, width, channels]. Raises ValueError if `render` gives none."""
@@ -95,7 +105,9 @@ class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise ValueError(
                 f"render() gave {found[:50]}, expected a picture [height, width, channels]"
             )
-        return frame
+        if frame.dtype.kind == "f":  # MinAtar's, in [0, 1], of which a film would be black
+            frame = (255 * frame).round().astype(np.uint8)
+        return frame if self._extend is None else self._extend(frame)
 
 
 def is_from(module: str, env: Env) -> bool:

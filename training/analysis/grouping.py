@@ -14,7 +14,7 @@ Settings = Mapping[str, Any]
 # Repetition, places and bookkeeping: none makes another experiment. W&B has two more of these,
 # `code` and what was `loaded`.
 IGNORED = (
-    *("seed", "run_dir", "wandb", "code", "loaded", "checkpoint"),
+    *("seed", "run_dir", "wandb", "tensorboard", "code", "loaded", "checkpoint"),
     *("log_interval_steps", "profile", "eval.video_interval_steps"),
 )
 # What an agent makes of its environment: returns are counted before it, so they stay comparable.

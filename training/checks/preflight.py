@@ -22,6 +22,7 @@ from ...core.errors import EnvError
 from ...core.images import ImageSpace, image_space
 from ...core.tree import leaves
 from ...envs import make
+from ...envs.drawing import Drawing
 from ...networks.backbone import block_class
 from ...networks.observation import leaf_spaces
 from ..evaluator import episode_limit
@@ -46,7 +47,8 @@ def try_film(cfg: Config) -> None:
 def film(cfg: Config) -> None:
     """Films the start of an episode, and throws it away. Raises ValueError or EnvError."""
     with tempfile.TemporaryDirectory() as folder:
-        with closing(make(cfg.env, 1, cfg.seed, video=str(Path(folder, "films")))) as envs:
+        drawing = Drawing(video=str(Path(folder, "films")))
+        with closing(make(cfg.env, 1, cfg.seed, drawing=drawing)) as envs:
             envs.reset()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,11 +11,15 @@ from . import options
 from .exit_codes import usage_errors
 from .output import say
 
+if TYPE_CHECKING:
+    from ..film import View
+
 
 @click.command(
     epilog="""\b
 Examples:
   neuraxis evaluate runs/CartPole-v1/ppo-mlp/20260101-120000-s0
+  neuraxis evaluate RUN --episodes 5 --render --values
   neuraxis evaluate RUN --episodes 1 --video play.mp4
   neuraxis evaluate RUN --checkpoint last --stochastic
   neuraxis evaluate RUN env.id=my_package:MyEnv-v0
@@ -25,8 +30,15 @@ Examples:
 @click.argument("words", nargs=-1, metavar="[env.id=MODULE:ID] [env.kwargs.KEY=VALUE]")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @options.seed
+@click.option("--render", is_flag=True, help="Show the episodes in a window; Ctrl-C ends.")
 @click.option(
-    "--video", type=click.Path(dir_okay=False, path_type=Path), help="Film the first episode."
+    "--video",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Film the first episode: FILE.mp4 or FILE.gif.",
+)
+@click.option(
+    "--values", is_flag=True, help="Draw values and actions' probabilities beside the pictures."
 )
 @options.stochastic
 @options.checkpoint
@@ -36,7 +48,9 @@ def evaluate(
     words: tuple[str, ...],
     episodes: int,
     seed: int | None,
+    render: bool,
     video: Path | None,
+    values: bool,
     stochastic: bool,
     checkpoint: str,
     trust: bool,
@@ -53,8 +67,7 @@ def evaluate(
         from ..progress_display import EvaluationDisplay
         from .stored_policy import open_policy
 
-        if video is not None and video.suffix != ".mp4":
-            raise ValueError(f"--video {video}: expected a file that ends in .mp4")
+        view = _view(video, render, values)
         others, kwargs = options.other_arguments(words)
         player = open_policy(run, others, checkpoint, trust)
         cfg = player.config
@@ -62,7 +75,8 @@ def evaluate(
         seed = opening_seed(cfg, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
         with EvaluationDisplay() as watch:
             metrics = play(
-                *(player.policy, env, episodes, seed, cfg.num_envs, stochastic, video),
+                *(player.policy, env, episodes, seed, cfg.num_envs, stochastic),
+                view=view,
                 budget=player.budget,
                 watch=watch,
             )
@@ -70,3 +84,16 @@ def evaluate(
     if video is not None:
         say(f"video: {video}")
     return 0
+
+
+def _view(video: Path | None, window: bool, values: bool) -> View:
+    """How the episodes are seen. Raises ValueError for what cannot be joined."""
+    from ..film import View, check_ending
+
+    if video is not None:
+        check_ending(video, "--video")
+    if video is not None and window:
+        raise ValueError("--render: expected no --video; a film is made without a window")
+    if values and not (video or window):
+        raise ValueError("--values: expected --render or --video FILE, where they are drawn")
+    return View(video, window, values)

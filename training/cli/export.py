@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from ...core.files import expanded
 from . import options
 from .exit_codes import usage_errors
-from .output import say
+from .output import next_steps, say
 
 
 @click.command(
@@ -17,6 +18,7 @@ from .output import say
 Examples:
   neuraxis export runs/CartPole-v1/ppo-mlp/20260101-120000-s0 --wandb
   neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
+  neuraxis export RUN --tensorboard logs
   neuraxis export RUN --policy policy.safetensors
   neuraxis export RUN --backbone backbone.safetensors
 """
@@ -24,6 +26,12 @@ Examples:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
 @click.option("--wandb", is_flag=True, help="Upload what W&B lacks of the run.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the run for TensorBoard, into a folder of its name in DIR.",
+)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -47,6 +55,7 @@ def export(
     run: Path,
     words: tuple[str, ...],
     wandb: bool,
+    tensorboard: Path | None,
     policy: Path | None,
     backbone: Path | None,
     checkpoint: str,
@@ -61,10 +70,15 @@ def export(
     statistics of observations that it was trained under. An actor-critic gives its actor's.
     """
     with usage_errors():
-        if not wandb and backbone is None and policy is None:
-            raise ValueError("export: expected where to, --wandb, --policy FILE or --backbone FILE")
+        if not (wandb or tensorboard or policy or backbone):
+            raise ValueError(
+                "export: expected where to, --wandb, --tensorboard DIR, --policy FILE or "
+                "--backbone FILE"
+            )
         if words and not wandb:
             raise ValueError(f"{words[0]}: expected no words without --wandb")
+        if tensorboard is not None:
+            _write_events(run, expanded(tensorboard))
         if policy is not None:
             _write_policy(run, checkpoint, expanded(policy))
         if backbone is not None:
@@ -72,6 +86,13 @@ def export(
         if wandb:
             _upload(run, words, trust)
     return 0
+
+
+def _write_events(run: Path, out: Path) -> None:
+    from ..tracking.tensorboard_mirror import export as write
+
+    say(f"tensorboard: {write(run, out)}")
+    next_steps([(f"tensorboard --logdir {shlex.quote(str(out))}", "show it in your browser")])
 
 
 def _write_backbone(run: Path, checkpoint: str, file: Path) -> None:

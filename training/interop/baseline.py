@@ -106,6 +106,7 @@ def prepare(cfg: Config) -> Baseline:
     configure_process(cfg.threads)
     # As the models do when they are built.
     set_random_seed(cfg.seed, using_cuda=choose_device(cfg.device).type == "cuda")
+    callbacks = callbacks_of(cfg)
     agent = build_agent(cfg)
     assert isinstance(agent, Sb3)
     agent.model.action_space.seed(cfg.seed)
@@ -117,7 +118,7 @@ def prepare(cfg: Config) -> Baseline:
         undo.callback(envs.close)
         agent.take(envs)
         preflight.try_evaluation(cfg)
-        session = Baseline(Run.create(cfg), agent, envs)
+        session = Baseline(Run.create(cfg), agent, envs, callbacks)
         undo.pop_all()
     return session
 
@@ -163,10 +164,10 @@ class Sb3Source(Source):
 class Baseline(Session):
     """A session whose loop is the `learn` of the library."""
 
-    def __init__(self, run: Run, agent: Sb3, envs: Sb3Envs) -> None:
+    def __init__(self, run: Run, agent: Sb3, envs: Sb3Envs, callbacks: Iterable[Callback]) -> None:
         keeps = KeepsModel(agent)
         source = Sb3Source(envs)
-        super().__init__(run, Learner(run.cfg, agent), source, [*callbacks_of(run.cfg), keeps])
+        super().__init__(run, Learner(run.cfg, agent), source, [*callbacks, keeps])
         self.model = agent.model
 
     def _loop(self, tell: Callbacks) -> None:

@@ -12,7 +12,8 @@ from ...core.errors import listed, nearest, shorten
 
 OURS = {
     **{"policy": "agent.policy", "env": "env", "seed": "seed", "device": "device"},
-    **{"verbose": "-q", "tensorboard_log": "wandb.mode", "action_noise": "agent.action_noise"},
+    **{"verbose": "-q", "action_noise": "agent.action_noise"},
+    "tensorboard_log": "tensorboard.enabled",
 }
 """Arguments that are not in `agent.kwargs`, and what sets them."""
 SCHEDULES = "learning_rate", "clip_range", "clip_range_vf"

@@ -5,7 +5,7 @@ runs/<env>/<agent>-<network>/<time>-s<seed>/      unless `run_dir` says otherwis
   checkpoints/step_000500000/                     the files last and best name two of them
   videos/step_000500000.mp4
   histograms/step_000500000.json
-  wandb/
+  wandb/  tensorboard/
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # it imports PyTorch, which is not needed to look at runs
 
 CONFIG, META, METRICS, SUMMARY = "config.yaml", "meta.json", "metrics.jsonl", "summary.json"
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
-WANDB = "wandb"
+WANDB, TENSORBOARD = "wandb", "tensorboard"
 STEPS_PATTERN = "step_*"
 HINT_FOLDERS = 300
 """How many folders a message searches for runs that may have been meant."""

@@ -32,7 +32,7 @@ from .ranges import Parameters, SweepConfig, load_sweep, show
 from .trials import Sweep, Trial, ranked
 
 BEST = "best.yaml"
-OWN = ("seed", "run_dir", "total_steps", "experiment", "wandb", "ray", "learner")
+OWN = (*("seed", "run_dir", "total_steps", "experiment", "wandb", "tensorboard", "ray", "learner"),)
 Say = Callable[[str], None]
 
 

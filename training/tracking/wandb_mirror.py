@@ -21,6 +21,7 @@ from ...configs.words import without_secrets
 from ..storage import checkpoint_folder, layout, provenance
 from ..storage.checkpoint import STRUCTURE
 from . import wandb_client
+from .new_rows import LoggedRow, NewRows
 
 if TYPE_CHECKING:
     import wandb
@@ -58,8 +59,7 @@ class WandbMirror:
         self._folder = folder
         self._artifacts = cfg.wandb.artifacts and mode == "online"  # offline they would be copied
         self._uploaded: dict[str, tuple[Path, int]] = {}  # checkpoint and its time, by alias
-        self._read = 0  # bytes of metrics.jsonl
-        self._steps = -1  # of the line before
+        self._new = NewRows(folder)
         self._first = first
         self.rows = self.sent = 0
         self._run = _begin(folder, cfg, mode)
@@ -75,18 +75,16 @@ class WandbMirror:
 
     def send(self) -> Iterator[tuple[Mapping[str, float], bool]]:
         """Sends the lines that have come since; gives each, and whether W&B did not have it."""
-        for line in self._new_lines():
-            row = {key: value for key, value in json.loads(line).items() if value is not None}
-            there = self._there[_identity(row)] > 0
+        for row in self._new.read():
+            there = self._there[_identity(row.values)] > 0
             new = self.rows >= self._first and not there
             if there:
-                self._there[_identity(row)] -= 1
+                self._there[_identity(row.values)] -= 1
             if new:
-                self._run.log({**row, **self._media(row)})
+                self._run.log({**row.values, **_media(row)})
                 self.sent += 1
             self.rows += 1
-            self._steps = row["steps"]
-            yield row, new
+            yield row.values, new
 
     def send_checkpoints(self) -> None:
         """Sends the checkpoints that `best` and `last` point to, unless W&B has them."""
@@ -131,30 +129,6 @@ class WandbMirror:
 
         run = wandb.Api(timeout=int(wandb_client.INIT_SECONDS)).run(self._run.path)
         return map(_identity, run.scan_history())
-
-    def _new_lines(self) -> Iterator[bytes]:
-        """The whole lines of metrics.jsonl that were not read yet."""
-        with (self._folder / layout.METRICS).open("rb") as file:
-            file.seek(self._read)
-            for line in file:
-                if not line.endswith(b"\n"):  # still being written
-                    return
-                self._read += len(line)
-                yield line
-
-    def _media(self, row: Mapping[str, float]) -> dict[str, Any]:
-        """The histograms and the film of a row's step: each goes with one row."""
-        import wandb
-
-        found: dict[str, Any] = {}
-        histograms = layout.histogram_file(self._folder, int(row["steps"]))
-        if row["steps"] != self._steps and histograms.exists():
-            for name, (counts, edges) in json.loads(histograms.read_text()).items():
-                found[name] = wandb.Histogram(np_histogram=(counts, edges))
-        film = layout.film_file(self._folder.resolve(), int(row["steps"]))
-        if "evaluate/return" in row and film.exists():
-            found["videos/evaluate"] = wandb.Video(str(film), format="mp4")
-        return found
 
     def _send_checkpoint(self, checkpoint: Path, names: list[str]) -> None:
         """Sends one as an artifact; hard links hold what the run may delete meanwhile."""
@@ -210,6 +184,19 @@ def _begin(folder: Path, cfg: Config, mode: Literal["online", "offline"]) -> wan
         resume="allow",
         settings=settings,
     )
+
+
+def _media(row: LoggedRow) -> dict[str, Any]:
+    """The histograms and the film of a row, as W&B takes them."""
+    import wandb
+
+    found: dict[str, Any] = {}
+    if row.histograms is not None:
+        for name, (counts, edges) in json.loads(row.histograms.read_text()).items():
+            found[name] = wandb.Histogram(np_histogram=(counts, edges))
+    if row.film is not None:
+        found["videos/evaluate"] = wandb.Video(str(row.film), format="mp4")
+    return found
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[float, frozenset[str]]:
