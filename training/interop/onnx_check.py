@@ -1,0 +1,129 @@
+"""Whether an ONNX file acts as `predict` does."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from gymnasium import spaces
+
+from ...agents.policies.policy import Policy
+from ...agents.policies.prediction import known
+from ...core.action_mask import choices
+from ...core.errors import RunError
+from ...core.tree import Tree, leaves
+from ...envs.observations import Space
+
+ABOUT = "neuraxis"
+"""The key of the metadata."""
+BATCHES, STEPS, OPENS = (1, 5), 24, 0.15
+"""Rows of the check's batches, steps of each, and how likely a row opens an episode."""
+TOLERANCE = 1e-4
+"""Of a number in an action, in multiples of its size where that is over 1."""
+FAR = 10.0
+"""The size of random numbers in an observation."""
+TIES = 0.02
+"""The share of choices that may differ: where two are equally good, rounding decides."""
+
+
+class OnnxPolicy:
+    """Runs a file's policy; its state is kept from call to call.
+
+    Args:
+        content: Of the file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(content, options)
+        self.about = json.loads(self._session.get_modelmeta().custom_metadata_map[ABOUT])
+        self._state: dict[str, np.ndarray] = {}
+
+    def __call__(self, obs: Tree, first: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """The actions [B,*] for observations [B,*]; `more` are `action_mask` and `reward`."""
+        if not self._state:
+            self._state = {
+                name: np.zeros([len(first) if n == "batch" else n for n in part["shape"]], dtype)
+                for name, part in self.about["state"].items()
+                for dtype in [part["dtype"]]
+            }
+        parts = zip(self.about["observation"], leaves(obs), strict=True)
+        inputs = {name: np.asarray(leaf) for name, leaf in parts}
+        action, *state = self._session.run(None, inputs | {"first": first} | more | self._state)
+        self._state = dict(zip(self._state, state, strict=True))
+        return np.asarray(action)
+
+
+def largest_difference(policy: Policy, content: bytes) -> float:
+    """Compares the file with `predict` on random observations.
+
+    Returns:
+        The largest difference between two numbers of an action.
+
+    Raises:
+        RunError: It acts otherwise.
+    """
+    rng, found = np.random.default_rng(0), []
+    for batch in BATCHES:
+        onnx, state = OnnxPolicy(content), None
+        for _ in range(STEPS):
+            first = (rng.random(batch) < OPENS) | (state is None)
+            obs, more = _random(policy, batch, rng)
+            wanted, state = policy.predict(obs, state, first, **more)
+            found.append((onnx(obs, first, **more), np.asarray(wanted)))
+    actions, wanted = (np.concatenate(side) for side in zip(*found, strict=True))
+    return compared(actions, wanted)
+
+
+def compared(actions: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest difference between actions [N,*] and those wanted; RunError if it is too large.
+
+    Of numbers, each may differ by `TOLERANCE`; of choices, a share of `TIES`.
+    """
+    if actions.shape != wanted.shape or actions.dtype != wanted.dtype:
+        raise RunError(
+            f"acts as {actions.dtype} {actions.shape}, and predict as {wanted.dtype} {wanted.shape}"
+        )
+    gap = np.abs(actions.astype(np.float64) - wanted.astype(np.float64)).reshape(len(wanted), -1)
+    size = np.maximum(1.0, np.abs(wanted.astype(np.float64))).reshape(gap.shape)
+    differs = (gap > TOLERANCE * size).any(1)
+    if not differs.mean() <= (0 if wanted.dtype.kind == "f" else TIES):  # NaN differs, too
+        raise RunError(
+            f"{differs.sum()} of {len(differs)} actions differ from those of predict, by up to "
+            f"{gap.max():.3g}"
+        )
+    return float(gap.max())
+
+
+def _random(policy: Policy, batch: int, rng: np.random.Generator) -> tuple[Any, dict[str, Any]]:
+    """Observations [B,*] of the environment's space, and the other arguments of `predict`."""
+    interface = known(policy.interface)
+    observation_space, action_space = interface.spaces
+    config, more = interface.config, {}
+    obs = _sampled(observation_space, batch, rng)
+    if config.action_mask == "info":
+        more["action_mask"] = rng.integers(0, 2, (batch, sum(choices(action_space))), np.int8)
+    elif config.action_mask is not None:
+        obs[config.action_mask] = np.rint(obs[config.action_mask])
+    if config.last_action:
+        more["reward"] = rng.normal(size=batch).astype(np.float32)
+    return obs, more
+
+
+def _sampled(space: Space, batch: int, rng: np.random.Generator) -> Any:
+    """Random observations [B,*]; numbers near 0 where the space has room for others, too."""
+    if isinstance(space, spaces.Dict):
+        return {key: _sampled(part, batch, rng) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_sampled(part, batch, rng) for part in space.spaces)
+    space = copy.deepcopy(space)
+    space.seed(int(rng.integers(2**31)))
+    rows = np.stack([np.asarray(space.sample()) for _ in range(batch)])
+    if isinstance(space, spaces.Box) and rows.dtype.kind == "f":
+        rows = np.clip(np.clip(rows, -FAR, FAR), space.low, space.high)
+    return rows.astype(space.dtype)
