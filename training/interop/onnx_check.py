@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from ...core.errors import RunError
 from ...core.tree import Tree, leaves
 from ...envs.observations import Space
 
+Actor = Callable[..., np.ndarray]
+
 ABOUT = "neuraxis"
 """The key of the metadata."""
 BATCHES, STEPS, OPENS = (1, 5), 24, 0.15
 """Rows of the check's batches, steps of each, and how likely a row opens an episode."""
 TOLERANCE = 1e-4
 """Of a number in an action, in multiples of its size where that is over 1."""
-FAR = 10.0
-"""The size of random numbers in an observation."""
+FAR = 10.0, 255.0
+"""The size of random numbers in an observation: fractional ones, and whole ones."""
 TIES = 0.02
 """The share of choices that may differ: where two are equally good, rounding decides."""
 
@@ -59,8 +62,12 @@ class OnnxPolicy:
         return np.asarray(action)
 
 
-def largest_difference(policy: Policy, content: bytes) -> float:
-    """Compares the file with `predict` on random observations.
+def largest_difference(policy: Policy, opened: Callable[[], Actor]) -> float:
+    """Compares what is to act as a policy with its `predict`, on random observations.
+
+    Args:
+        policy: In eval mode.
+        opened: Makes one that has seen nothing yet; see `OnnxPolicy.__call__`.
 
     Returns:
         The largest difference between two numbers of an action.
@@ -70,12 +77,12 @@ def largest_difference(policy: Policy, content: bytes) -> float:
     """
     rng, found = np.random.default_rng(0), []
     for batch in BATCHES:
-        onnx, state = OnnxPolicy(content), None
+        actor, state = opened(), None
         for _ in range(STEPS):
             first = (rng.random(batch) < OPENS) | (state is None)
             obs, more = _random(policy, batch, rng)
             wanted, state = policy.predict(obs, state, first, **more)
-            found.append((onnx(obs, first, **more), np.asarray(wanted)))
+            found.append((actor(obs, first, **more), np.asarray(wanted)))
     actions, wanted = (np.concatenate(side) for side in zip(*found, strict=True))
     return compared(actions, wanted)
 
@@ -91,8 +98,10 @@ def compared(actions: np.ndarray, wanted: np.ndarray) -> float:
         )
     gap = np.abs(actions.astype(np.float64) - wanted.astype(np.float64)).reshape(len(wanted), -1)
     size = np.maximum(1.0, np.abs(wanted.astype(np.float64))).reshape(gap.shape)
-    differs = (gap > TOLERANCE * size).any(1)
-    if not differs.mean() <= (0 if wanted.dtype.kind == "f" else TIES):  # NaN differs, too
+    numbers = wanted.dtype.kind == "f"
+    most = max(TOLERANCE, 2 * np.finfo(wanted.dtype).eps) if numbers else 0
+    differs = ~(gap <= most * size).all(1)  # NaN differs, too
+    if differs.mean() > (0 if numbers else TIES):
         raise RunError(
             f"{differs.sum()} of {len(differs)} actions differ from those of predict, by up to "
             f"{gap.max():.3g}"
@@ -109,7 +118,8 @@ def _random(policy: Policy, batch: int, rng: np.random.Generator) -> tuple[Any, 
     if config.action_mask == "info":
         more["action_mask"] = rng.integers(0, 2, (batch, sum(choices(action_space))), np.int8)
     elif config.action_mask is not None:
-        obs[config.action_mask] = np.rint(obs[config.action_mask])
+        mask = obs[config.action_mask]
+        obs[config.action_mask] = np.rint(mask).astype(mask.dtype)
     if config.last_action:
         more["reward"] = rng.normal(size=batch).astype(np.float32)
     return obs, more
@@ -121,9 +131,12 @@ def _sampled(space: Space, batch: int, rng: np.random.Generator) -> Any:
         return {key: _sampled(part, batch, rng) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(_sampled(part, batch, rng) for part in space.spaces)
+    if isinstance(space, spaces.Box):
+        whole = space.dtype.kind != "f"
+        low, high = (np.asarray(end, np.float64) for end in (space.low, space.high))
+        ends = (np.clip(end, -FAR[whole], FAR[whole]) for end in (low, high))
+        rows = np.clip(rng.uniform(*ends, (batch, *space.shape)), low, high)
+        return (np.rint(rows) if whole else rows).astype(space.dtype)
     space = copy.deepcopy(space)
     space.seed(int(rng.integers(2**31)))
-    rows = np.stack([np.asarray(space.sample()) for _ in range(batch)])
-    if isinstance(space, spaces.Box) and rows.dtype.kind == "f":
-        rows = np.clip(np.clip(rows, -FAR, FAR), space.low, space.high)
-    return rows.astype(space.dtype)
+    return np.stack([space.sample() for _ in range(batch)]).astype(space.dtype)

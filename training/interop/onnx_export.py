@@ -68,7 +68,7 @@ def write_onnx(policy: Policy, file: str | Path) -> Written:
         raise ValueError(
             f"{file}: the policy acts by Stable-Baselines3's own code; expected a run of `train`"
         )
-    from .onnx_check import largest_difference
+    from .onnx_check import OnnxPolicy, largest_difference
 
     try:
         with Guard(lambda: f"{file}: this policy does not fit into a graph", RunError):
@@ -76,7 +76,7 @@ def write_onnx(policy: Policy, file: str | Path) -> Written:
     except RunError as error:
         raise RunError(shorten(error, 400)) from error
     with Guard(lambda: f"{file}: the graph failed its check, and is not written", RunError):
-        difference = largest_difference(policy, content)
+        difference = largest_difference(policy, lambda: OnnxPolicy(content))
     write_bytes(file, content)
     return Written(len(content), difference)
 

@@ -69,8 +69,8 @@ class PolicyGraph(nn.Module):
         return inputs | states
 
     def batch_axis(self, name: str) -> int:
-        """Which axis of an input or output counts the environments."""
-        return int(name.split(".")[1:2] == [MEMORY])
+        """Which axis of an input counts the environments."""
+        return int(name.startswith(f"{STATE}.{MEMORY}."))
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Maps inputs, named as in `example`, to the actions [B,*] and the next states."""

@@ -122,7 +122,7 @@ class GraphInterface:
         space = self._actions
         dtype = torch_dtype(space.dtype)
         if not isinstance(space, spaces.Box):
-            return action.to(dtype) + torch.as_tensor(getattr(space, "start", 0), dtype=dtype)
+            return (action.long() + _int64(getattr(space, "start", 0))).to(dtype)
         low, high, bounded = bounds(space)
         if (low <= -FLOAT32).all() and (FLOAT32 <= high).all():
             return action.to(dtype)
@@ -169,11 +169,16 @@ def _count_from_zero(space: Space) -> Change:
 
         def counted(leaf: Tensor) -> Tensor:
             least = next(start)
-            return leaf if least is None else leaf.long() - torch.as_tensor(least)
+            return leaf if least is None else leaf.long() - _int64(least)
 
         return map_tree(counted, obs)
 
     return subtract
+
+
+def _int64(start: Any) -> Tensor:
+    """A first choice; an unsigned one too large for int64 wraps, and so do sums with it."""
+    return torch.from_numpy(np.asarray(start).astype(np.int64))
 
 
 def _join_frames(space: Space) -> Change:
