@@ -26,7 +26,6 @@ import stable_baselines3
 import torch
 
 from neuraxis.agents.policies.policy import Policy
-from neuraxis.core.tree import map_tree
 from neuraxis.envs import ids
 from neuraxis.envs.single import make_single
 from neuraxis.envs.wrappers.interface import Interface
@@ -77,7 +76,7 @@ def play(policy: Policy, steps: int) -> list[Played]:
     env = make_single(config, ids.find(config.id), None)
     (obs, info), state, gained, played = env.reset(seed=0), None, 0.0, []
     for _ in range(steps):
-        rows, more = map_tree(lambda leaf: np.asarray(leaf)[None], obs), {}
+        rows, more = policy.interface.rows(obs)[0], {}
         if config.action_mask == "info":
             more["action_mask"] = np.asarray(info["action_mask"], np.int8)[None]
         if config.last_action:
@@ -100,10 +99,10 @@ class Spaces(gymnasium.Env[Any, Any]):
 
 def sides(policy: Policy, content: bytes, kind: str | None) -> dict[str, Callable[[Played], Any]]:
     """What is timed: each takes one step, and keeps its own memory."""
-    onnx, memory = OnnxPolicy(content), {"ours": None, "sb3": None}
+    onnx, memory = OnnxPolicy(content), dict[str, Any]()
 
     def ours(step: Played) -> None:
-        _, memory["ours"] = policy.predict(step.obs, memory["ours"], step.first, **step.more)
+        _, memory["ours"] = policy.predict(step.obs, memory.get("ours"), step.first, **step.more)
 
     found = {"ours": ours, "onnx": lambda step: onnx(step.obs, step.first, **step.more)}
     if kind is None:
@@ -116,7 +115,7 @@ def sides(policy: Policy, content: bytes, kind: str | None) -> dict[str, Callabl
         model = stable_baselines3.PPO(kind, env, device="cpu")
 
     def sb3(step: Played) -> None:
-        more = (memory["sb3"], step.first) if kind == "MlpLstmPolicy" else ()
+        more = (memory.get("sb3"), step.first) if kind == "MlpLstmPolicy" else ()
         _, memory["sb3"] = model.predict(step.obs, *more, deterministic=True)
 
     return found | {"sb3": sb3}
@@ -143,6 +142,7 @@ def row(case: str) -> str:
         policy, file = load(run.dir, "last"), Path(folder, "policy.onnx")
         write_onnx(policy, file)
         content = file.read_bytes()
+    torch.set_num_threads(1)  # training has set it, too
     played, onnx = play(policy, STEPS), OnnxPolicy(content)
     actions = np.concatenate([onnx(step.obs, step.first, **step.more) for step in played])
     wanted = np.concatenate([step.action for step in played])
@@ -156,7 +156,6 @@ def row(case: str) -> str:
 
 def main() -> None:
     """Measures all cases and writes the table."""
-    torch.set_num_threads(1)
     rows = []
     for case in CASES:
         rows.append(row(case))
@@ -165,10 +164,11 @@ def main() -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     text = f"""# ONNX files against `predict`
 
-{STEPS:,} steps of real episodes a case: the largest difference between two numbers of an action, and
-how many choices differ. Then the size of the file, and microseconds of one call for one environment on
-one thread: medians of {ROUNDS * CALLS:,} calls, in turns of {CALLS}. Stable-Baselines3's models are PPO (with the
-LSTM, RecurrentPPO), of the same sizes, without normalisation.
+{STEPS:,} steps of real episodes a case: the largest difference between two numbers of an
+action, and how many choices differ. Then the size of the file, and microseconds of one call for one
+environment on one thread: medians of {ROUNDS * CALLS:,} calls, in turns of {CALLS}.
+Stable-Baselines3's models are PPO (with the LSTM, RecurrentPPO) of the same sizes, without
+normalisation.
 
 | network, task | episodes | difference | other choices | kB | `predict` | ONNX | SB3 |
 |---|--:|--:|--:|--:|--:|--:|--:|

@@ -11,17 +11,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
 
 from neuraxis.agents.policies.policy import Policy
 from neuraxis.core.errors import RunError
-from neuraxis.core.tree import leaves, map_tree
-from neuraxis.envs import ids
+from neuraxis.core.tree import leaves
+from neuraxis.envs import EnvConfig, ids
 from neuraxis.envs.single import make_single
-from neuraxis.envs.wrappers.interface import Interface
 from neuraxis.training import load, train
 from neuraxis.training.cli.main import neuraxis
 from neuraxis.training.interop import onnx_check, onnx_export
@@ -30,12 +28,16 @@ from neuraxis.training.interop.onnx_export import write_onnx
 from neuraxis.training.interop.onnx_graph import PolicyGraph
 from neuraxis.training.interop.sb3_policy import Sb3Policy
 
-from .helpers import quick, training
+from .helpers import config, quick, training
 from .random_spaces import ENV
-from .test_predict import LSTM, ODD, SMALL, TASKS
+from .test_predict import ODD, SMALL, TASKS
 
 IDENTITY = "env=neuraxis/Identity-v0", "env.kwargs.size=3", SMALL
 SPACES = f"env=tests.random_spaces:{ENV}", SMALL
+MASKED = (
+    *("env=neuraxis/Masked-v0", "env.kwargs.action_space=multidiscrete", "env.kwargs.size=3"),
+    *("env.action_mask=info", SMALL),
+)
 REPLAY = quick("dqn")
 GRAPHS = TASKS | {
     "counts from 5": (ODD, SMALL),
@@ -46,10 +48,8 @@ GRAPHS = TASKS | {
     "whole numbers": ("env=tests.test_onnx:onnx/Whole-v0", "env.rescale_actions=true", SMALL),
     "bits": (*IDENTITY, "env.kwargs.action_space=multibinary"),
     "joint actions": (*IDENTITY, "env.kwargs.action_space=multidiscrete", "agent=dqn", *REPLAY),
-    "masked joint actions": (
-        *("env=neuraxis/Masked-v0", "env.kwargs.action_space=multidiscrete", "env.kwargs.size=3"),
-        *("env.action_mask=info", "agent=dqn", SMALL, *REPLAY),
-    ),
+    "masked choices": MASKED,
+    "masked joint actions": (*MASKED, "agent=dqn", *REPLAY),
     "masked stack": (*TASKS["mask in the observation"], "env.frame_stack=2", "env.flatten=true"),
     "distribution": ("env=CartPole-v1", "agent=iqn", "agent.noisy=true", SMALL, *REPLAY),
     "squashed": ("env=Pendulum-v1", "agent=sac", SMALL, *quick("sac")),
@@ -116,18 +116,19 @@ creator: Any = Whole
 gymnasium.register("onnx/Whole-v0", creator, max_episode_steps=4)
 
 
-def both(policy: Policy, onnx: OnnxPolicy, steps: int) -> tuple[np.ndarray, np.ndarray, int]:
+def both(
+    policy: Policy, onnx: OnnxPolicy, settings: EnvConfig, steps: int = 60
+) -> tuple[np.ndarray, np.ndarray, int]:
     """The actions of a file and of `predict` in real episodes, and how many of these ended."""
-    assert isinstance(policy.interface, Interface)
-    config = policy.interface.config
-    env = make_single(config, ids.find(config.id), None)
+    assert policy.interface is not None
+    env = make_single(settings, ids.find(settings.id), None)
     (obs, info), state, gained, found, ended = env.reset(seed=1), None, 0.0, [], 0
     for _ in range(steps):
-        rows = map_tree(lambda leaf: np.asarray(leaf)[None], obs)
+        rows, _ = policy.interface.rows(obs)
         more: dict[str, Any] = {}
-        if config.action_mask == "info":
+        if settings.action_mask == "info":
             more["action_mask"] = np.asarray(info["action_mask"], np.int8)[None]
-        if config.last_action:
+        if settings.last_action:
             more["reward"] = np.array([gained], np.float32)
         first = np.array([state is None])
         wanted, state = policy.predict(rows, state, first, **more)
@@ -140,10 +141,6 @@ def both(policy: Policy, onnx: OnnxPolicy, steps: int) -> tuple[np.ndarray, np.n
 
 
 FILES = {
-    "mlp, choices, masks": (
-        *("env=neuraxis/Masked-v0", "env.kwargs.action_space=multidiscrete", "env.kwargs.size=3"),
-        *("env.action_mask=info", SMALL),
-    ),
     "lstm, gru, numbers, last action": (
         *("env=Pendulum-v1", "env.time_limit=20", "env.last_action=true"),
         "agent.normalize_observations=true",
@@ -158,12 +155,115 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_acts_as_predict_does_in_real_episodes(name: str, tmp_path: Path) -> None:
-    """Its own memory, for more than two episodes; every backbone is in one of the files."""
+    """Its own memory, for more than two episodes; the test below has an MLP."""
     policy = lively(*FILES[name])
     written = write_onnx(policy, tmp_path / "policy.onnx")
     content = (tmp_path / "policy.onnx").read_bytes()
     assert len(content) == written.size and written.difference < 1e-5
-    actions, wanted, ended = both(policy, OnnxPolicy(content), 60)
+    actions, wanted, ended = both(policy, OnnxPolicy(content), config(*FILES[name]).env)
     assert ended >= 2 and (wanted != wanted[0]).any()
     np.testing.assert_allclose(actions, wanted, atol=1e-5)
     assert actions.dtype == wanted.dtype
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A run, its file, and what the command said."""
+    folder = tmp_path_factory.mktemp("onnx")
+    few = "total_steps=64", "agent.n_steps=16", "agent.batch_size=16", "eval.final_episodes=1"
+    run = train(*MASKED, *few, num_envs=2, wandb={"mode": "disabled"}, run_dir=folder / "run")
+    command = ["export", str(run.dir), "--onnx", str(folder / "new" / "policy.onnx")]
+    result = CliRunner().invoke(neuraxis, command)
+    assert result.exit_code == 0, result.output
+    return run.dir, folder / "new" / "policy.onnx", result.output
+
+
+def test_a_run_is_exported(exported: tuple[Path, Path, str]) -> None:
+    run, file, said = exported
+    content = file.read_bytes()
+    assert said == f"{len(content):,} bytes, within 0 of predict: {file}\n"
+    assert [path.name for path in file.parent.iterdir()] == ["policy.onnx"]
+    onnx = OnnxPolicy(content)
+    actions, wanted, ended = both(load(run), onnx, config(*MASKED).env)
+    np.testing.assert_array_equal(actions, wanted)
+    assert ended >= 2 and len(np.unique(wanted, axis=0)) > 2
+    assert onnx.about["environment"] == "neuraxis/Masked-v0" and onnx.about["state"] == {}
+    assert onnx.about["inputs"]["action_mask"] == {"shape": ["batch", 5], "dtype": "int8"}
+
+
+ALONE = """
+import sys
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+rows = {"observation": np.zeros(2, np.int64), "first": np.ones(2, bool)}
+(action,) = session.run(None, rows | {"action_mask": np.ones((2, 5), np.int8)})
+assert not {"torch", "gymnasium", "neuraxis"} & sys.modules.keys()
+print(action.tolist())
+"""
+
+
+def test_a_file_needs_nothing_of_ours(exported: tuple[Path, Path, str]) -> None:
+    run, file, _ = exported
+    command = [sys.executable, "-I", "-c", ALONE, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wanted, _ = load(run).predict(np.zeros(2, np.int64), action_mask=np.ones((2, 5), np.int8))
+    assert json.loads(done.stdout) == wanted.tolist()
+
+
+def test_a_graph_that_acts_otherwise_is_not_written(
+    exported: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content, file = exported[1].read_bytes(), tmp_path / "policy.onnx"
+    file.write_bytes(b"before")
+    monkeypatch.setattr(onnx_export, "as_onnx", lambda graph: content)
+    with pytest.raises(RunError, match=r"policy.onnx: not written: \d+ of 144 actions differ"):
+        write_onnx(lively(*MASKED), file)
+    assert file.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_numbers_may_differ_by_rounding_and_choices_by_ties() -> None:
+    ones, whole = np.ones((200, 2)), np.ones(200, np.int64)
+    assert onnx_check.compared(ones + 5e-5, ones) == pytest.approx(5e-5)
+    assert onnx_check.compared(whole + (np.arange(200) < 3), whole) == 1
+    for other, wanted in (
+        (ones + 5e-4, ones),
+        (np.full_like(ones, np.nan), ones),
+        (whole + (np.arange(200) < 9), whole),
+        (ones.astype(np.float32), ones),
+        (ones[:, :1], ones),
+    ):
+        with pytest.raises(RunError, match=r"differ from those of predict|and predict as"):
+            onnx_check.compared(other, wanted)
+
+
+class Unfit(torch.nn.Module):
+    """Computes outside of PyTorch."""
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.tanh(y.numpy()))
+
+
+def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = lively("env=CartPole-v1", SMALL)
+    with pytest.raises(ValueError, match=r"policy.pt: expected a file that ends in \.onnx"):
+        write_onnx(policy, tmp_path / "policy.pt")
+    file = tmp_path / "policy.onnx"
+    spaces = policy.observation_space, policy.action_space
+    with pytest.raises(ValueError, match="Stable-Baselines3's own code; expected a run of `train`"):
+        write_onnx(Sb3Policy(*spaces, torch.nn.Identity(), normalize=False), file)
+    head: Any = policy.head
+    policy.head = torch.nn.Sequential(Unfit(), head)
+    with pytest.raises(
+        RunError, match="not written: the policy does not fit into a graph: "
+    ) as found:
+        write_onnx(policy, file)
+    assert "\n" not in str(found.value) and len(str(found.value)) <= 400
+    policy.interface = None
+    with pytest.raises(ValueError, match="the environment's spaces are not known"):
+        write_onnx(policy, file)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"not installed \(onnx\): pip install 'neuraxis\[onnx\]'"):
+        write_onnx(policy, file)
+    result = CliRunner().invoke(neuraxis, ["export", str(tmp_path), "--onnx", str(file)])
+    assert result.exit_code == 2 and not list(tmp_path.iterdir())

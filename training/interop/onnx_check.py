@@ -12,16 +12,15 @@ import onnxruntime
 from gymnasium import spaces
 
 from ...agents.policies.policy import Policy
-from ...agents.policies.prediction import known
 from ...core.action_mask import choices
 from ...core.errors import RunError
 from ...core.tree import Tree, leaves
 from ...envs.observations import Space
+from ...envs.wrappers.interface import Interface
+from .onnx_graph import ABOUT, BATCH
 
 Actor = Callable[..., np.ndarray]
 
-ABOUT = "neuraxis"
-"""The key of the metadata."""
 BATCHES, STEPS, OPENS = (1, 5), 24, 0.15
 """Rows of the check's batches, steps of each, and how likely a row opens an episode."""
 TOLERANCE = 1e-4
@@ -48,18 +47,25 @@ class OnnxPolicy:
         self._state: dict[str, np.ndarray] = {}
 
     def __call__(self, obs: Tree, first: np.ndarray, **more: np.ndarray) -> np.ndarray:
-        """The actions [B,*] for observations [B,*]; `more` are `action_mask` and `reward`."""
+        """The actions [B,*] for observations.
+
+        Args:
+            obs: Tree [B,*], in the order of the environment's space.
+            first: [B] bool.
+            more: `action_mask` and `reward`, where the file takes them.
+        """
         if not self._state:
             self._state = {
-                name: np.zeros([len(first) if n == "batch" else n for n in part["shape"]], dtype)
+                name: np.zeros([len(first) if n == BATCH else n for n in part["shape"]], dtype)
                 for name, part in self.about["state"].items()
                 for dtype in [part["dtype"]]
             }
         parts = zip(self.about["observation"], leaves(obs), strict=True)
         inputs = {name: np.asarray(leaf) for name, leaf in parts}
-        action, *state = self._session.run(None, inputs | {"first": first} | more | self._state)
+        outputs = self._session.run(None, inputs | {"first": first} | more | self._state)
+        action, *state = map(np.asarray, outputs)
         self._state = dict(zip(self._state, state, strict=True))
-        return np.asarray(action)
+        return action
 
 
 def largest_difference(policy: Policy, opened: Callable[[], Actor]) -> float:
@@ -75,12 +81,14 @@ def largest_difference(policy: Policy, opened: Callable[[], Actor]) -> float:
     Raises:
         RunError: It acts otherwise.
     """
+    interface = policy.interface
+    assert isinstance(interface, Interface)
     rng, found = np.random.default_rng(0), []
     for batch in BATCHES:
         actor, state = opened(), None
         for _ in range(STEPS):
             first = (rng.random(batch) < OPENS) | (state is None)
-            obs, more = _random(policy, batch, rng)
+            obs, more = _random(interface, batch, rng)
             wanted, state = policy.predict(obs, state, first, **more)
             found.append((actor(obs, first, **more), np.asarray(wanted)))
     actions, wanted = (np.concatenate(side) for side in zip(*found, strict=True))
@@ -100,7 +108,7 @@ def compared(actions: np.ndarray, wanted: np.ndarray) -> float:
     size = np.maximum(1.0, np.abs(wanted.astype(np.float64))).reshape(gap.shape)
     numbers = wanted.dtype.kind == "f"
     most = max(TOLERANCE, 2 * np.finfo(wanted.dtype).eps) if numbers else 0
-    differs = ~(gap <= most * size).all(1)  # NaN differs, too
+    differs = np.array(~(gap <= most * size).all(1))  # NaN differs, too
     if differs.mean() > (0 if numbers else TIES):
         raise RunError(
             f"{differs.sum()} of {len(differs)} actions differ from those of predict, by up to "
@@ -109,9 +117,10 @@ def compared(actions: np.ndarray, wanted: np.ndarray) -> float:
     return float(gap.max())
 
 
-def _random(policy: Policy, batch: int, rng: np.random.Generator) -> tuple[Any, dict[str, Any]]:
+def _random(
+    interface: Interface, batch: int, rng: np.random.Generator
+) -> tuple[Any, dict[str, Any]]:
     """Observations [B,*] of the environment's space, and the other arguments of `predict`."""
-    interface = known(policy.interface)
     observation_space, action_space = interface.spaces
     config, more = interface.config, {}
     obs = _sampled(observation_space, batch, rng)
@@ -134,8 +143,9 @@ def _sampled(space: Space, batch: int, rng: np.random.Generator) -> Any:
     if isinstance(space, spaces.Box):
         whole = space.dtype.kind != "f"
         low, high = (np.asarray(end, np.float64) for end in (space.low, space.high))
-        ends = (np.clip(end, -FAR[whole], FAR[whole]) for end in (low, high))
-        rows = np.clip(rng.uniform(*ends, (batch, *space.shape)), low, high)
+        near = FAR[whole]
+        least, most = np.clip(low, -near, near), np.clip(high, -near, near)
+        rows = np.clip(rng.uniform(least, most, (batch, *space.shape)), low, high)
         return (np.rint(rows) if whole else rows).astype(space.dtype)
     space = copy.deepcopy(space)
     space.seed(int(rng.integers(2**31)))

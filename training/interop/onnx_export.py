@@ -26,10 +26,10 @@ from ...core.errors import Guard, RunError, shorten
 from ...core.files import expanded
 from ...networks import twice
 from ..storage.atomic_files import write_bytes
-from .onnx_graph import OBSERVATION, STATE, PolicyGraph
+from .onnx_graph import ABOUT, BATCH, OBSERVATION, STATE, PolicyGraph
 from .sb3_policy import Sb3Policy
 
-SUFFIX, FORMAT, BATCH = ".onnx", 1, "batch"
+SUFFIX, FORMAT = ".onnx", 1
 PACKAGES = "onnx", "onnxruntime", "onnxscript"
 
 
@@ -70,20 +70,20 @@ def write_onnx(policy: Policy, file: str | Path) -> Written:
         )
     from .onnx_check import OnnxPolicy, largest_difference
 
+    graph = PolicyGraph(policy).eval()
     try:
-        with Guard(lambda: f"{file}: this policy does not fit into a graph", RunError):
-            content = as_onnx(policy)
+        with Guard(lambda: "the policy does not fit into a graph", RunError):
+            content = as_onnx(graph)
+        with Guard(lambda: "ONNX Runtime", RunError):
+            difference = largest_difference(policy, lambda: OnnxPolicy(content))
     except RunError as error:
-        raise RunError(shorten(error, 400)) from error
-    with Guard(lambda: f"{file}: the graph failed its check, and is not written", RunError):
-        difference = largest_difference(policy, lambda: OnnxPolicy(content))
+        raise RunError(shorten(f"{file}: not written: {error}", 400)) from error
     write_bytes(file, content)
     return Written(len(content), difference)
 
 
-def as_onnx(policy: Policy) -> bytes:
+def as_onnx(graph: PolicyGraph) -> bytes:
     """The content of the file, unchecked."""
-    graph = PolicyGraph(policy).eval()
     inputs = graph.example(batch=2)  # 1 would be a constant of the graph
     names = {"inputs": {name: {graph.batch_axis(name): BATCH} for name in inputs}}
     free = {"inputs": {name: {graph.batch_axis(name): Dim.DYNAMIC} for name in inputs}}
@@ -103,7 +103,7 @@ def as_onnx(policy: Policy) -> bytes:
     assert exported is not None
     model = exported.model_proto
     about = model.metadata_props.add()
-    about.key, about.value = "neuraxis", json.dumps(_about(graph, inputs))
+    about.key, about.value = ABOUT, json.dumps(_about(graph, inputs))
     return model.SerializeToString()
 
 

@@ -28,6 +28,8 @@ from .onnx_interface import GraphInterface
 
 OBSERVATION, FIRST, MASK, REWARD = "observation", "first", "action_mask", "reward"
 STATE, MEMORY, ACTION = "state", "memory", "action"
+ABOUT, BATCH = "neuraxis", "batch"
+"""The key of a file's metadata, and what it calls the number of rows."""
 
 
 class PolicyGraph(nn.Module):

@@ -107,7 +107,7 @@ class GraphInterface:
 
     def with_last_action(self, obs: Tree, action: Tensor, reward: Tensor, first: Tensor) -> Tree:
         """The observations with the last action [B,A], as a vector, and its reward [B]."""
-        reward = reward * np.float32(self.config.reward_scale)
+        reward = reward * self.config.reward_scale
         if self.config.reward_clip is not None:
             reward = reward.clamp(-self.config.reward_clip, self.config.reward_clip)
         opens = first.unsqueeze(-1)
@@ -215,4 +215,3 @@ def _numbers(space: Space, array: Tensor) -> list[Tensor]:
         return [rows.float()]
     sizes = choices(space)
     return [(rows[:, [i]] == torch.arange(size)).float() for i, size in enumerate(sizes)]
-
