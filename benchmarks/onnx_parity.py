@@ -3,9 +3,10 @@
     python benchmarks/onnx_parity.py
 
 Each case is trained for a moment and exported. Then `predict` plays STEPS steps, and the file sees
-the same observations with a memory of its own. Latency is the median of single calls for one
-environment on one thread, in turns: `predict`, the file with ONNX Runtime, and the `predict` of a
-Stable-Baselines3 model of the same sizes. The table goes to `benchmarks/results/onnx.md`.
+the same observations with a memory of its own. Latency is CPU time of a call for one environment on
+one thread, which other programs on the machine change little. It is a median of turns: `predict`,
+the file with ONNX Runtime, and the `predict` of a Stable-Baselines3 model of the same sizes. The
+table goes to `benchmarks/results/onnx.md`.
 """
 
 from __future__ import annotations
@@ -43,17 +44,20 @@ CASES: dict[str, tuple[tuple[str, ...], str | None]] = {
         ("env=Pendulum-v1", "network=mlp", "agent.normalize_observations=true"),
         "MlpPolicy",
     ),
-    "cnn (Nature): Pong": (("env=atari", "network=cnn", "env.time_limit=250"), "CnnPolicy"),
-    "mlp 64, lstm 64: CartPole without velocity": (
-        ("env=cartpole_masked", "network=lstm"),
+    "cnn (Nature): CarRacing": (
+        ("env=CarRacing-v3", "network=cnn", "env.time_limit=250", "num_envs=2", "agent.n_steps=64"),
+        "CnnPolicy",
+    ),
+    "mlp 64, lstm 64: Pendulum without velocity": (
+        ("env=pendulum_masked", "network=lstm"),
         "MlpLstmPolicy",
     ),
     "mlp 64, gru 64: Pendulum, last action": (
         ("env=Pendulum-v1", "network=gru", "env.last_action=true"),
         None,
     ),
-    "mlp 64, transformer 64: CartPole without velocity": (
-        ("env=cartpole_masked", "network=transformer"),
+    "mlp 64, transformer 64: Pendulum without velocity": (
+        ("env=pendulum_masked", "network=transformer"),
         None,
     ),
     "dqn, mlp 64, 64, masks: Taxi": (("env=Taxi-v4", "env.action_mask=info", "agent=dqn"), None),
@@ -122,15 +126,15 @@ def sides(policy: Policy, content: bytes, kind: str | None) -> dict[str, Callabl
 
 
 def latencies(policy: Policy, content: bytes, kind: str | None, played: list[Played]) -> list[str]:
-    """The median microseconds of a call of each side, and `-` for one that there is not."""
+    """The median CPU microseconds of a call of each side, and `-` for one that there is not."""
     calls, times = sides(policy, content, kind), {name: [] for name in ("ours", "onnx", "sb3")}
     for turn in range(ROUNDS):
         steps = played[turn * CALLS : (turn + 1) * CALLS]
         for name, call in calls.items():
+            before = time.process_time()
             for step in steps:
-                before = time.perf_counter()
                 call(step)
-                times[name].append(1e6 * (time.perf_counter() - before))
+            times[name].append(1e6 * (time.process_time() - before) / CALLS)
     return [f"{statistics.median(found):,.0f}" if found else "-" for found in times.values()]
 
 
@@ -138,7 +142,7 @@ def row(case: str) -> str:
     """Trains, exports, compares and times one case."""
     words, kind = CASES[case]
     with tempfile.TemporaryDirectory() as folder:
-        run = train(*words, *SHORT, total_steps=2_000, run_dir=f"{folder}/run")
+        run = train(*words, *SHORT, total_steps=1_000, run_dir=f"{folder}/run")
         policy, file = load(run.dir, "last"), Path(folder, "policy.onnx")
         write_onnx(policy, file)
         content = file.read_bytes()
@@ -148,9 +152,10 @@ def row(case: str) -> str:
     wanted = np.concatenate([step.action for step in played])
     gap = np.abs(actions.astype(np.float64) - wanted).reshape(STEPS, -1).max(1)
     other = int((gap > 0).sum()) if wanted.dtype.kind != "f" else "-"
+    distinct = len(np.unique(wanted, axis=0))
     episodes = sum(int(step.first[0]) for step in played)
     times = latencies(policy, content, kind, played)
-    cells = f"{episodes} | {gap.max():.2g} | {other} | {len(content) / 1_000:,.0f}"
+    cells = f"{episodes} | {distinct:,} | {gap.max():.2g} | {other} | {len(content) / 1_000:,.0f}"
     return f"| {case} | {cells} | {' | '.join(times)} |"
 
 
@@ -164,14 +169,14 @@ def main() -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     text = f"""# ONNX files against `predict`
 
-{STEPS:,} steps of real episodes a case: the largest difference between two numbers of an
-action, and how many choices differ. Then the size of the file, and microseconds of one call for one
-environment on one thread: medians of {ROUNDS * CALLS:,} calls, in turns of {CALLS}.
-Stable-Baselines3's models are PPO (with the LSTM, RecurrentPPO) of the same sizes, without
-normalisation.
+{STEPS:,} steps of real episodes a case: how many different actions there were, the largest
+difference between two numbers of an action, and how many choices differ. Then the size of the file,
+and CPU microseconds of one call for one environment on one thread: medians of {ROUNDS} turns of
+{CALLS} calls, in which the sides take turns. Stable-Baselines3's models are PPO (with the LSTM,
+RecurrentPPO) of the same sizes, without normalisation.
 
-| network, task | episodes | difference | other choices | kB | `predict` | ONNX | SB3 |
-|---|--:|--:|--:|--:|--:|--:|--:|
+| network, task | episodes | actions | difference | other choices | kB | `predict` | ONNX | SB3 |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|
 """
     text += "\n".join(rows) + "\n\n"
     text += f"`python benchmarks/onnx_parity.py`, {versions}, {os.cpu_count()} cores, load average "
