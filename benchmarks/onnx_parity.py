@@ -142,7 +142,7 @@ def row(case: str) -> str:
     """Trains, exports, compares and times one case."""
     words, kind = CASES[case]
     with tempfile.TemporaryDirectory() as folder:
-        run = train(*words, *SHORT, total_steps=1_000, run_dir=f"{folder}/run")
+        run = train(*words, *SHORT, total_steps=2_000, run_dir=f"{folder}/run")
         policy, file = load(run.dir, "last"), Path(folder, "policy.onnx")
         write_onnx(policy, file)
         content = file.read_bytes()

@@ -83,7 +83,7 @@ def export(
         if backbone is not None:
             _write_backbone(run, checkpoint, expanded(backbone))
         if onnx is not None:
-            _write_onnx(run, checkpoint, onnx, trust)
+            _write_onnx(run, checkpoint, expanded(onnx), trust)
         if wandb:
             _upload(run, words, trust)
     return 0
@@ -108,7 +108,7 @@ def _write_onnx(run: Path, checkpoint: str, file: Path, trust: bool) -> None:
     from ..saved_policy import load
 
     written = write_onnx(load(run, checkpoint, trust), file)
-    say(f"{written.size:,} bytes, within {written.difference:.1g} of predict: {expanded(file)}")
+    say(f"{written.size:,} bytes, within {written.difference:.1g} of predict: {file}")
 
 
 def _upload(run: Path, words: tuple[str, ...], trust: bool) -> None:
