@@ -22,7 +22,7 @@ def of_actions(space: Space, rescale: bool) -> Transform | None:
     """
     if not isinstance(space, spaces.Box):
         return _count_from_start(space)
-    low, high, bounded = _bounds(space)
+    low, high, bounded = bounds(space)
     if (low <= -FLOAT32).all() and (FLOAT32 <= high).all():
         return None
     dtype, whole = space.dtype, space.dtype.kind != "f"
@@ -52,13 +52,13 @@ def to_agent(space: Space, rescale: bool) -> Transform:
         return back or (space, lambda action: action)
     if transform is None or transform[0] is space:
         return space, float32
-    low, high, _ = _bounds(space)
+    low, high, _ = bounds(space)
     middle, half = (low + high) / 2, (high - low) / 2
     half = np.where(half > 0, half, 1.0)  # where there is one action only
     return transform[0], lambda action: float32((action - middle) / half)
 
 
-def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray, bool]:
+def bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray, bool]:
     """The least and the greatest actions as float64, and whether all of them are true bounds.
 
     Raises:

@@ -46,8 +46,9 @@ class Interface:
         action_space: Of one environment.
 
     Attributes:
+        config: See the arguments.
         env_id: Of the environment.
-        spaces: The two arguments.
+        spaces: The two spaces of the arguments.
         given_space: Of observations with their stack and mask, before the transforms.
         of_obs: The transforms of observations, one after the other.
         of_action: From the agent's actions to the environment's; None where they are the same.
@@ -59,7 +60,7 @@ class Interface:
     def __init__(self, config: EnvConfig, observation_space: Space, action_space: Space) -> None:
         self.env_id = config.id
         self.spaces = observation_space, action_space
-        self._config = config
+        self.config = config
         own = supported(observation_space, f"{config.id}: observation_space")
         self._given = GivenObservations(own, config.id, values=config.check != "never")
         self._masks: tuple[int, ActionMasks] | None = None  # for as many as the last call had
@@ -83,7 +84,7 @@ class Interface:
 
     def __reduce__(self) -> Any:
         """What pickles it: its arguments, for transforms are functions without a name."""
-        return Interface, (self._config, *self.spaces)
+        return Interface, (self.config, *self.spaces)
 
     def rows(self, obs: Any) -> tuple[Tree, bool]:
         """The environment's observations as a tree [B,*], and whether there was one only.
@@ -110,7 +111,7 @@ class Interface:
         """
         past = past or Past((), None)
         frames: Tree = ()
-        if self._config.frame_stack > 1:
+        if self.config.frame_stack > 1:
             obs = frames = self._stacked(obs, first, past.frames)
         obs = self._masked(obs, len(first), mask)
         obs = batch(self.given_space, obs)
@@ -133,7 +134,7 @@ class Interface:
 
     def _stacked(self, obs: Tree, first: np.ndarray, frames: Tree) -> Tree:
         """The stack [B,S,*] with a new frame; where an episode opens, of this frame alone."""
-        count = self._config.frame_stack
+        count = self.config.frame_stack
 
         def stack(new: np.ndarray, old: np.ndarray | None) -> np.ndarray:
             filled = np.repeat(new[:, None], count, 1)
@@ -151,13 +152,13 @@ class Interface:
 
         Only the last mask of an episode may do that, and which one is the last is not known here.
         """
-        by_info = self._config.action_mask == "info"
+        by_info = self.config.action_mask == "info"
         if mask is not None and not by_info:
-            word = self._config.action_mask
+            word = self.config.action_mask
             raise ValueError(
                 f"predict: action_mask is given, but the run has env.action_mask={word}"
             )
-        if self._config.action_mask is None:
+        if self.config.action_mask is None:
             return obs
         if by_info and mask is None:
             raise ValueError(
@@ -165,7 +166,7 @@ class Interface:
             )
         if self._masks is None or self._masks[0] != count:
             spaces = self._stacked_space, self.spaces[1]
-            self._masks = count, ActionMasks(self._config, *spaces, (count,))
+            self._masks = count, ActionMasks(self.config, *spaces, (count,))
         return self._masks[1](obs, {NAME: mask}, np.ones(count, bool))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:

@@ -111,17 +111,21 @@ def _counted(array: np.ndarray, start: Any) -> np.ndarray:
     return array if start is None else (array - start).astype(np.int64, copy=False)
 
 
+def positions(env_id: str) -> list[int]:
+    """Which entries of an environment's observations are positions; none where it is not known."""
+    return list(POSITIONS.get(env_id.rpartition(":")[2].rpartition("-v")[0], ()))
+
+
 def without_velocity(space: Space, env_id: str) -> Transform:
     """Keeps the positions in the last axis [..., D].
 
     Raises:
         ValueError: it is not known which entries of this environment are velocities.
     """
-    name = env_id.rpartition(":")[2].rpartition("-v")[0]
-    if name not in POSITIONS or not isinstance(space, spaces.Box):
+    keep = positions(env_id)
+    if not keep or not isinstance(space, spaces.Box):
         known = ", ".join(POSITIONS)
         raise ValueError(f"env.mask_velocity=true: not known for {env_id}; known are {known}")
-    keep = list(POSITIONS[name])
     masked = spaces.Box(space.low[..., keep], space.high[..., keep], dtype=np.float32)
     return masked, lambda obs: np.ascontiguousarray(obs[..., keep])
 

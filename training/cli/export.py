@@ -21,6 +21,7 @@ Examples:
   neuraxis export RUN --tensorboard logs
   neuraxis export RUN --policy policy.safetensors
   neuraxis export RUN --backbone backbone.safetensors
+  neuraxis export RUN --onnx policy.onnx
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -45,6 +46,12 @@ Examples:
     help="Write the backbone, for init.from=FILE: a .safetensors file.",
 )
 @click.option(
+    "--onnx",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the policy as a graph, for ONNX Runtime: an .onnx file.",
+)
+@click.option(
     "--checkpoint",
     default="best",
     show_default=True,
@@ -58,6 +65,7 @@ def export(
     tensorboard: Path | None,
     policy: Path | None,
     backbone: Path | None,
+    onnx: Path | None,
     checkpoint: str,
     trust: bool,
 ) -> int:
@@ -68,12 +76,15 @@ def export(
 
     The file of a policy has all that `load` needs to build it again. A backbone comes with the
     statistics of observations that it was trained under. An actor-critic gives its actor's.
+
+    A graph takes the environment's observations and gives its greedy actions, without neuraxis. It
+    is compared with `predict` before it is written. RUN may also be a policy's file.
     """
     with usage_errors():
-        if not (wandb or tensorboard or policy or backbone):
+        if not (wandb or tensorboard or policy or backbone or onnx):
             raise ValueError(
-                "export: expected where to, --wandb, --tensorboard DIR, --policy FILE or "
-                "--backbone FILE"
+                "export: expected where to, --wandb, --tensorboard DIR, --policy FILE, "
+                "--backbone FILE or --onnx FILE"
             )
         if words and not wandb:
             raise ValueError(f"{words[0]}: expected no words without --wandb")
@@ -83,6 +94,8 @@ def export(
             _write_policy(run, checkpoint, expanded(policy))
         if backbone is not None:
             _write_backbone(run, checkpoint, expanded(backbone))
+        if onnx is not None:
+            _write_onnx(run, checkpoint, expanded(onnx), trust)
         if wandb:
             _upload(run, words, trust)
     return 0
@@ -107,6 +120,14 @@ def _write_policy(run: Path, checkpoint: str, file: Path) -> None:
 
     count = write_policy(run, file, checkpoint)
     say(f"{count:,} parameters: {file}")
+
+
+def _write_onnx(run: Path, checkpoint: str, file: Path, trust: bool) -> None:
+    from ..interop.onnx_export import write_onnx
+    from ..saved_policy import load
+
+    written = write_onnx(load(run, checkpoint, trust), file)
+    say(f"{written.size:,} bytes, within {written.difference:.1g} of predict: {file}")
 
 
 def _upload(run: Path, words: tuple[str, ...], trust: bool) -> None:
