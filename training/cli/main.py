@@ -4,6 +4,7 @@
     neuraxis baseline                  one of Stable-Baselines3   baseline.py
     neuraxis evaluate                  episodes of a run    evaluate.py
     neuraxis record                    and keep them        record.py
+    neuraxis import                    a model of others    importing.py
     neuraxis export                    a run for others     export.py
     neuraxis compare, watch            several runs         compare.py
     neuraxis sweep                     a search             sweep.py
@@ -25,6 +26,7 @@ from .compare import compare, watch
 from .evaluate import evaluate
 from .exit_codes import exit_code
 from .export import export
+from .importing import import_
 from .listing import list_choices
 from .record import record
 from .run import resume, train
@@ -61,7 +63,7 @@ def neuraxis() -> None:
 
 
 _RUNS = train, resume, baseline, evaluate, record, compare, watch
-for _command in (*_RUNS, sweep, export, list_choices):
+for _command in (*_RUNS, sweep, import_, export, list_choices):
     neuraxis.add_command(_command)
 
 
