@@ -156,7 +156,7 @@ def test_memory_lasts_until_an_episode_opens() -> None:
     _, fresh = policy.predict(obs[1], None)
     pairs = list(zip(leaves(state.memory), leaves(fresh.memory), strict=True))
     assert pairs and not any(torch.equal(one, other) for one, other in pairs)
-    _, partly = policy.predict(obs[2], state, first=[True, False])
+    _, partly = policy.predict(obs[2], state, episode_start=[True, False])
     np.testing.assert_array_equal(seen[-1][0], np.concatenate([obs[2, 0], obs[2, 0]]))
     np.testing.assert_array_equal(seen[-1][1], np.concatenate([obs[1, 1], obs[2, 1]]))
     _, opened = policy.predict(obs[2], None)
@@ -192,7 +192,7 @@ def test_what_is_returned_may_be_changed() -> None:
     action, state = policy.predict(obs)
     taken = action.copy()
     action[:] = 1 - action
-    policy.predict(obs, state, reward=[1.0, 2.0, 3.0], first=[False, True, False])
+    policy.predict(obs, state, reward=[1.0, 2.0, 3.0], episode_start=[False, True, False])
     expected = np.eye(2)[taken] * [[1], [0], [1]]
     np.testing.assert_array_equal(seen[-1]["last_action"], expected)
     np.testing.assert_array_equal(seen[-1]["last_reward"], [[1.0], [0.0], [3.0]])
@@ -241,8 +241,10 @@ def test_what_is_missing_is_said() -> None:
     with pytest.raises(ValueError, match="state is a tuple; expected None, or what"):
         policy.predict(np.zeros(4), ())
     for first in ([True] * 3, "no"):
-        with pytest.raises(ValueError, match=r"first is .*; expected true or false for each of 1"):
-            policy.predict(np.zeros(4), first=first)
+        with pytest.raises(
+            ValueError, match=r"episode_start is .*; expected true or false for each of 1"
+        ):
+            policy.predict(np.zeros(4), episode_start=first)
     with pytest.raises(ValueError, match="the state is of another policy"):
         policy.predict(np.zeros(4), state)
     with pytest.raises(ValueError, match=r"action_mask is given, but the run has .*=None"):

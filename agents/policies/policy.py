@@ -109,13 +109,14 @@ class Policy(nn.Module):
         self,
         obs: Any,
         state: PredictState | None = None,
-        first: Any = None,
+        episode_start: Any = None,
         deterministic: bool = True,
         action_mask: Any = None,
         reward: Any = None,
     ) -> tuple[Any, PredictState]:
         """Chooses actions for an environment that you step yourself; call it in eval mode.
 
+        Arguments are those of Stable-Baselines3's `predict`, whose `evaluate_policy` calls it.
         Everything that training puts between environment and agent is applied: frame stacks, masks,
         scaled and clipped actions, actions that do not count from 0. The preprocessing of Atari's
         games is the exception: it takes the frames that `env=atari` makes.
@@ -124,8 +125,8 @@ class Policy(nn.Module):
             obs: As the environment gave it, in NumPy: one observation, or a batch of B. Of a stack
                 of frames, the newest frame.
             state: What the last call returned; None at the start, and for a new episode.
-            first: Which observations open an episode, bool or [B] bool; None: all without a state,
-                none with one.
+            episode_start: Which observations open an episode, bool or [B] bool; None: all without
+                a state, none with one.
             deterministic: The best action; False: drawn as in training, but gSDE's noise is new in
                 each step, and every column explores as the mean of them.
             action_mask: `info["action_mask"]`, where `env.action_mask=info`.
@@ -141,7 +142,7 @@ class Policy(nn.Module):
         rows, single = interface.rows(obs)
         batch = len(next(leaves(rows)))
         memory, past = resumed(state, self.initial_state(batch), batch)
-        opens = opening(first, state, batch)
+        opens = opening(episode_start, state, batch)
         mask = as_batch(action_mask) if single else action_mask
         seen, past = interface.observe(rows, opens, past, mask, reward)
         chosen, memory = self._chosen(seen, memory, opens, deterministic)

@@ -83,12 +83,12 @@ def as_batch(mask: Any) -> Any:
     return tuple(np.atleast_1d(part)[None] for part in parts)
 
 
-def opening(first: Any, state: PredictState | None, batch: int) -> np.ndarray:
+def opening(episode_start: Any, state: PredictState | None, batch: int) -> np.ndarray:
     """Which observations open an episode, [B] bool; ValueError for what says it not."""
-    opens = np.asarray(state is None if first is None else first)
+    opens = np.asarray(state is None if episode_start is None else episode_start)
     if opens.shape not in ((), (batch,)) or opens.dtype.kind not in "bi":
         raise ValueError(
-            f"predict: first is {opens.tolist()}; expected true or false for each of {batch} "
-            "environments"
+            f"predict: episode_start is {opens.tolist()}; expected true or false for each of "
+            f"{batch} environments"
         )
     return np.broadcast_to(opens.astype(bool), (batch,)).copy()

@@ -19,6 +19,7 @@ Examples:
   neuraxis export RUN --wandb wandb.entity=my-team wandb.artifacts=true
   neuraxis export RUN --policy policy.safetensors
   neuraxis export RUN --backbone backbone.safetensors
+  neuraxis export RUN --sb3 model.zip
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -37,6 +38,12 @@ Examples:
     help="Write the backbone, for init.from=FILE: a .safetensors file.",
 )
 @click.option(
+    "--sb3",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the policy as a model of Stable-Baselines3: a .zip file.",
+)
+@click.option(
     "--checkpoint",
     default="best",
     show_default=True,
@@ -49,6 +56,7 @@ def export(
     wandb: bool,
     policy: Path | None,
     backbone: Path | None,
+    sb3: Path | None,
     checkpoint: str,
     trust: bool,
 ) -> int:
@@ -59,16 +67,20 @@ def export(
 
     The file of a policy has all that `load` needs to build it again. A backbone comes with the
     statistics of observations that it was trained under. An actor-critic gives its actor's.
+    Stable-Baselines3 loads the file of --sb3; statistics are a file of VecNormalize beside it.
     """
     with usage_errors():
-        if not wandb and backbone is None and policy is None:
-            raise ValueError("export: expected where to, --wandb, --policy FILE or --backbone FILE")
+        if not wandb and backbone is None and policy is None and sb3 is None:
+            places = "--wandb, --policy FILE, --backbone FILE or --sb3 FILE"
+            raise ValueError(f"export: expected where to, {places}")
         if words and not wandb:
             raise ValueError(f"{words[0]}: expected no words without --wandb")
         if policy is not None:
             _write_policy(run, checkpoint, expanded(policy))
         if backbone is not None:
             _write_backbone(run, checkpoint, expanded(backbone))
+        if sb3 is not None:
+            _write_sb3(run, checkpoint, expanded(sb3), trust)
         if wandb:
             _upload(run, words, trust)
     return 0
@@ -86,6 +98,17 @@ def _write_policy(run: Path, checkpoint: str, file: Path) -> None:
 
     count = write_policy(run, file, checkpoint)
     say(f"{count:,} parameters: {file}")
+
+
+def _write_sb3(run: Path, checkpoint: str, file: Path, trust: bool) -> None:
+    from ...core.errors import Guard
+
+    with Guard(lambda: "export --sb3", ValueError):
+        from ..interop.sb3_export import write_model
+    found = write_model(run, checkpoint, file, trust)
+    say(f"{found.parameters:,} parameters, for {found.algorithm}.load: {file}")
+    if found.statistics is not None:
+        say(f"statistics, for VecNormalize.load: {found.statistics}")
 
 
 def _upload(run: Path, words: tuple[str, ...], trust: bool) -> None:

@@ -5,6 +5,7 @@ words, settings = configuration(model, words, normalizes)      configs.load(word
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -115,8 +116,8 @@ def _entropy(said: Any) -> dict[str, Any]:
     """The weight of the entropy: a number, `auto` or `auto_0.1`."""
     if not isinstance(said, str):
         return {} if said is None else {"ent_coef": said}
-    _, _, start = said.partition("_")
-    return {"ent_coef": "auto"} | ({"ent_coef_init": float(start)} if start else {})
+    start = re.fullmatch(r"auto_(\d+(\.\d+)?)", said)
+    return {"ent_coef": "auto"} | ({"ent_coef_init": float(start[1])} if start else {})
 
 
 def _network(model: Model) -> dict[str, Any]:
@@ -167,5 +168,10 @@ def _check(model: Model) -> None:
     for key, (usual, what) in UNSUPPORTED.items():
         if given.get(key, usual) != usual:
             raise ValueError(f"{model.place}: policy_kwargs.{key}={given[key]}: no form for {what}")
+    lstm = "lstm_actor" if shares_lstm(model) else "lstm_critic"
+    if model.algorithm == "RecurrentPPO" and f"{lstm}.weight_hh_l0" not in model.tensors:
+        raise ValueError(
+            f"{model.place}: enable_critic_lstm=false: no form for values without LSTM"
+        )
     if model.settings.get("use_sde") and model.algorithm not in ACTOR_CRITICS:
         raise ValueError(f"{model.place}: use_sde=true: no form for gSDE in {model.algorithm}")

@@ -131,7 +131,7 @@ def take_statistics(agent: Agent, statistics: Statistics, file: str | Path | Non
             raise ValueError(
                 f"{file}: clip_obs={statistics.clip_obs:g}; expected {normalizer.limit:g}"
             )
-        parts = dict(_active("", normalizer))
+        parts = dict(active("", normalizer))
         for key, part in parts.items():
             moments = statistics.observations.get(key)
             if moments is None or moments.mean.shape != part.mean.shape:
@@ -154,12 +154,12 @@ def take_statistics(agent: Agent, statistics: Statistics, file: str | Path | Non
     return notes
 
 
-def _active(key: str, normalizer: Normalizer) -> Iterator[tuple[str, Normalizer]]:
-    """The parts of a normaliser that have statistics, by the key of their Dict."""
+def active(key: str, normalizer: Normalizer) -> Iterator[tuple[str, Normalizer]]:
+    """The parts of a normaliser that have statistics, by the key of their Dict (`key`: its own)."""
     if normalizer.active:
         yield key, normalizer
     for name, part in normalizer.parts.items():
-        yield from _active(str(name), part)
+        yield from active(str(name), part)
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ class Model:
     def steps(self) -> int:
         """Environment steps that it has learned from."""
         steps = self.settings.get("num_timesteps", 0)
-        return steps if isinstance(steps, int) else 0
+        return max(steps, 0) if isinstance(steps, int) else 0
 
 
 def read(place: Path) -> Model:
@@ -163,7 +163,8 @@ def _algorithm(
     """The algorithm, by the names of the tensors and, where these are alike, by the settings."""
     opening = next((o for o in _OPENINGS if any(name.startswith(o) for name in names)), "")
     family = _OPENINGS.get(opening, "an unknown algorithm")
-    module = str((data.get("policy_class") or {}).get("__module__"))
+    policy = data.get("policy_class")
+    module = str(policy.get("__module__")) if isinstance(policy, dict) else ""
     if "crossq" in module or "maskable" in module:
         return "CrossQ" if "crossq" in module else "MaskablePPO"
     if family == "PPO":
