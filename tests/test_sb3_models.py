@@ -75,8 +75,8 @@ IMPORTS: dict[str, tuple[str, str, str, str | int, dict[str, Any]]] = {
 def imported(file: Path, *words: str) -> Agent:
     """The agent of a file, without a run."""
     found = sb3_zip.read(file)
-    given, settings = configuration(found, words)
-    cfg = load_config(given, **settings)
+    said = {word.partition("=")[0] for word in words}
+    cfg = load_config(words, **configuration(found, said))
     agent = build_agent(cfg)
     fill(agent, found, cfg.env.id)
     return agent
@@ -407,5 +407,11 @@ def test_an_export_says_what_it_has_written(cart: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(neuraxis, [*export, str(file)])
     assert result.exit_code == 0 and f"for A2C.load: {file}" in result.output
     assert [path.name for path in file.parent.iterdir()] == ["a2c.zip"]
+    data = json.loads(zipfile.ZipFile(file).read("data"))
+    pickles = [
+        entry[":serialized:"] for entry in data.values() if isinstance(entry, dict) and entry
+    ]
+    assert pickles, "other programs than ours open them"
+    assert not any(b"neuraxis" in base64.b64decode(text) for text in pickles)
     result = CliRunner().invoke(neuraxis, [*export, str(tmp_path / "a2c.pt")])
     assert result.exit_code == 2 and "expected a file that ends in .zip" in result.output

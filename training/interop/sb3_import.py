@@ -73,13 +73,10 @@ def prepare(
     """
     model = sb3_zip.read(expanded(file))
     statistics = None if vecnormalize is None else read(expanded(vecnormalize))
-    given = [*words, *(f"{key}={value}" for key, value in (overrides or {}).items())]
-    normalizes = (
-        statistics is not None and bool(statistics.observations),
-        (statistics is not None and statistics.returns is not None),
-    )
-    given, settings = configuration(model, given, normalizes)
-    cfg = configs.load(given, **settings)
+    overrides = overrides or {}
+    said = {*overrides, *(word.partition("=")[0] for word in words)}
+    settings = configuration(model, said, statistics)
+    cfg = configs.load(words, **settings, **overrides)
     configure_process(cfg.threads)
     agent = build_agent(cfg)
     fill(agent, model, cfg.env.id)

@@ -1,18 +1,19 @@
 """A model of Stable-Baselines3 as a configuration of ours: agent, network and what learning needs.
 
-words, settings = configuration(model, words, normalizes)      configs.load(words, **settings)
+settings = configuration(model, {"env"})      configs.load(["env=CartPole-v1"], **settings)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
 
 from ...agents.choices import agent_class
 from ...core.errors import nearest
+from .sb3_statistics import Statistics
 from .sb3_towers import ACTIVATIONS, ACTOR_CRITICS, actor, critic
 from .sb3_zip import Model
 
@@ -40,37 +41,38 @@ UNSUPPORTED = {
 
 
 def configuration(
-    model: Model, words: Iterable[str], normalizes: tuple[bool, bool] = (False, False)
-) -> tuple[list[str], dict[str, Any]]:
-    """The words and the settings of the configuration of a model.
+    model: Model, said: Collection[str], statistics: Statistics | None = None
+) -> dict[str, Any]:
+    """The settings of a model, as `configs.load` takes them besides a person's words.
 
     Args:
         model: The model.
-        words: Of the person: `env=...`, and others that the file does not say.
-        normalizes: Whether there are statistics of observations, and of returns.
+        said: Keys of the person's words: `env`, and others that win over the file.
+        statistics: Of a VecNormalize; None: nothing was normalised.
 
     Raises:
         ValueError: No environment is named, a word contradicts the file, or the network has no
             form here.
     """
-    words = list(words)
-    said = {word.partition("=")[0] for word in words}
     for key in said:
         if key in FIXED or key.startswith(("network.", "init.")):
             raise ValueError(f"{key}: {model.place} says what it is; expected no {key}=")
-    if not said & {"env", "env.id"}:
+    if "env" not in said and "env.id" not in said:
         raise ValueError(
             "env: expected env=ID, the environment in which the model acts; its file does not say"
         )
     settings = _agent(model) | _network(model)
     settings["num_envs"] = model.settings.get("n_envs") or 1
     settings["total_steps"] = max(model.steps, 1)
-    observations, returns = normalizes
-    if observations:
+    if statistics is not None and statistics.observations:
         settings["agent.normalize_observations"] = True
-    if returns and model.algorithm in ACTOR_CRITICS:
+    if (
+        statistics is not None
+        and statistics.returns is not None
+        and model.algorithm in ACTOR_CRITICS
+    ):
         settings["agent.normalize_rewards"] = True
-    return words, {key: value for key, value in settings.items() if key not in said}
+    return {key: value for key, value in settings.items() if key not in said}
 
 
 def _agent(model: Model) -> dict[str, Any]:
