@@ -17,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gymnasium import spaces
+from sb3_contrib import TQC, TRPO, CrossQ
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
@@ -339,6 +340,17 @@ def test_a_model_without_a_form_here_is_refused(case: str, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=re.escape(says)) as raised:
         imported(file, *words_for(what[2], acts))
     assert str(file) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [TRPO, TQC, CrossQ])
+def test_another_algorithm_is_named(kind: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {} if kind is TRPO else {"buffer_size": 9}
+    envs = Described(1, sb3_models.VECTOR, sb3_models.BOUNDED)
+    kind("MlpPolicy", envs, device="cpu", policy_kwargs={"net_arch": [4]}, **given).save(
+        tmp_path / "model.zip"
+    )
+    with pytest.raises(ValueError, match=rf"a model of {kind.__name__}; expected PPO, A2C, DQN"):
+        sb3_zip.read(tmp_path / "model.zip")
 
 
 def test_what_is_no_model_is_refused_by_the_command(cart: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from ... import configs
 from ...agents.dqn import DQN
 from ...agents.td3 import TD3
-from ...configs.config import Config
 from ...core.files import expanded
 from ..api import finished
 from ..callbacks import Callbacks
@@ -117,8 +116,6 @@ class Steps(NamedTuple):
 
 class Imported(Session):
     """A session that trains nothing: it counts the model's steps, saves it and evaluates it."""
-
-    cfg: Config
 
     def _loop(self, tell: Callbacks) -> None:
         steps = self.agent.steps

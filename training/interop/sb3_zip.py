@@ -38,6 +38,8 @@ _OPENINGS = {
     "action_net.": "PPO",
 }
 """By the beginning of a tensor's name, the algorithm or the family of algorithms."""
+_LIKE_OTHERS = {"crossq": "CrossQ", "tqc": "TQC", "maskable": "MaskablePPO"}
+"""By a word of the policy's module, algorithms whose tensors have the names of others'."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,9 @@ def _algorithm(
     family = _OPENINGS.get(opening, "an unknown algorithm")
     policy = data.get("policy_class")
     module = str(policy.get("__module__")) if isinstance(policy, dict) else ""
-    if "crossq" in module or "maskable" in module:
-        return "CrossQ" if "crossq" in module else "MaskablePPO"
+    for word, name in _LIKE_OTHERS.items():
+        if word in module:
+            return name
     if family == "PPO":
         return "TRPO" if "cg_max_steps" in data else "PPO" if "n_epochs" in data else "A2C"
     if family == "SAC" and not any(name.startswith("actor.log_std") for name in names):
