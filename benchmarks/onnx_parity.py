@@ -31,8 +31,8 @@ from neuraxis.envs import ids
 from neuraxis.envs.single import make_single
 from neuraxis.envs.wrappers.interface import Interface
 from neuraxis.training import load, train
-from neuraxis.training.interop.onnx_check import OnnxPolicy
-from neuraxis.training.interop.onnx_export import write_onnx
+from neuraxis.training.interop.onnx_files.onnx_check import OnnxPolicy
+from neuraxis.training.interop.onnx_files.onnx_export import write_onnx
 
 RESULTS = Path(__file__).parent / "results" / "onnx.md"
 STEPS, ROUNDS, CALLS = 1_000, 20, 50
@@ -77,7 +77,7 @@ def play(policy: Policy, steps: int) -> list[Played]:
     """Plays real episodes by `predict`."""
     assert isinstance(policy.interface, Interface)
     config = policy.interface.config
-    env = make_single(config, ids.find(config.id), None)
+    env = make_single(config, ids.find(config), None)
     (obs, info), state, gained, played = env.reset(seed=0), None, 0.0, []
     for _ in range(steps):
         rows, more = policy.interface.rows(obs)[0], {}

@@ -28,6 +28,7 @@ EXTRAS = {
     "moviepy": "video",
     "pygame": "video",
     "sb3_contrib": "sb3",
+    "stable_baselines3": "sb3",
     "tensorboard": "tensorboard",
 }
 """The extra of neuraxis that installs a package, by a word of the import error."""

@@ -206,6 +206,7 @@ def short(words: list[str]) -> list[str]:
         "evaluate": {"--episodes": ["--episodes", SHORT_EPISODES]},
     }
     missing["baseline"] = missing["train"]
+    missing["import"] = {key: more for key, more in missing["train"].items() if "steps" not in key}
     if learns_late(words):
         missing["train"]["agent.learning_starts="] = ["agent.learning_starts=100"]
     if name == "sweep" and "--resume" not in words:

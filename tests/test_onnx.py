@@ -23,9 +23,9 @@ from neuraxis.envs.single import make_single
 from neuraxis.training import load, train
 from neuraxis.training.cli.main import neuraxis
 from neuraxis.training.interop import onnx_check, onnx_export
-from neuraxis.training.interop.onnx_check import OnnxPolicy, largest_difference
-from neuraxis.training.interop.onnx_export import write_onnx
-from neuraxis.training.interop.onnx_graph import PolicyGraph
+from neuraxis.training.interop.onnx_files.onnx_check import OnnxPolicy, largest_difference
+from neuraxis.training.interop.onnx_files.onnx_export import write_onnx
+from neuraxis.training.interop.onnx_files.onnx_graph import PolicyGraph
 from neuraxis.training.interop.sb3_policy import Sb3Policy
 
 from .helpers import config, quick, training
@@ -128,7 +128,7 @@ def both(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """The actions of a file and of `predict` in real episodes, and how many of these ended."""
     assert policy.interface is not None
-    env = make_single(settings, ids.find(settings.id), None)
+    env = make_single(settings, ids.find(settings), None)
     (obs, info), state, gained, found, ended = env.reset(seed=1), None, 0.0, [], 0
     for _ in range(steps):
         rows, _ = policy.interface.rows(obs)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
+from ...core.errors import Guard
 from ...core.files import expanded
 from . import options
 from .exit_codes import usage_errors
 from .output import next_steps, say
+
+
+class Source(NamedTuple):
+    """What is written of a run."""
+
+    run: Path
+    checkpoint: str
+    trust: bool
+
+
+def _place(option: str, kind: str, text: str) -> Callable[[Any], Any]:
+    """An option that says where something is written."""
+    return click.option(option, type=click.Path(path_type=Path), metavar=kind, help=text)
 
 
 @click.command(
@@ -22,35 +38,17 @@ Examples:
   neuraxis export RUN --policy policy.safetensors
   neuraxis export RUN --backbone backbone.safetensors
   neuraxis export RUN --onnx policy.onnx
+  neuraxis export RUN --sb3 model.zip
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[wandb.KEY=VALUE]...")
 @click.option("--wandb", is_flag=True, help="Upload what W&B lacks of the run.")
-@click.option(
-    "--tensorboard",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write the run for TensorBoard, into a folder of its name in DIR.",
-)
-@click.option(
-    "--policy",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the policy, for load(FILE) in Python: a .safetensors file.",
-)
-@click.option(
-    "--backbone",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the backbone, for init.from=FILE: a .safetensors file.",
-)
-@click.option(
-    "--onnx",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the policy as a graph, for ONNX Runtime: an .onnx file.",
-)
+@_place("--tensorboard", "DIR", "Write event files for TensorBoard: DIR/NAME of the run.")
+@_place("--policy", "FILE", "Write the policy, for load(FILE) in Python: a .safetensors file.")
+@_place("--backbone", "FILE", "Write the backbone, for init.from=FILE: a .safetensors file.")
+@_place("--onnx", "FILE", "Write the policy as a graph, for ONNX Runtime: an .onnx file.")
+@_place("--sb3", "FILE", "Write the policy as a model of Stable-Baselines3: a .zip file.")
 @click.option(
     "--checkpoint",
     default="best",
@@ -62,12 +60,9 @@ def export(
     run: Path,
     words: tuple[str, ...],
     wandb: bool,
-    tensorboard: Path | None,
-    policy: Path | None,
-    backbone: Path | None,
-    onnx: Path | None,
     checkpoint: str,
     trust: bool,
+    **places: Path | None,
 ) -> int:
     """Give RUN to another program, or its policy or backbone as a file.
 
@@ -79,55 +74,71 @@ def export(
 
     A graph takes the environment's observations and gives its greedy actions, without neuraxis. It
     is compared with `predict` before it is written. RUN may also be a policy's file.
+
+    Stable-Baselines3 loads the file of --sb3; statistics are a file of VecNormalize beside it.
     """
     with usage_errors():
-        if not (wandb or tensorboard or policy or backbone or onnx):
+        given = {name: expanded(place) for name, place in places.items() if place is not None}
+        if not (wandb or given):
             raise ValueError(
-                "export: expected where to, --wandb, --tensorboard DIR, --policy FILE, "
-                "--backbone FILE or --onnx FILE"
+                "export: expected where to: --wandb, --tensorboard DIR, --policy FILE, "
+                "--backbone FILE, --onnx FILE or --sb3 FILE"
             )
         if words and not wandb:
             raise ValueError(f"{words[0]}: expected no words without --wandb")
-        if tensorboard is not None:
-            _write_events(run, expanded(tensorboard))
-        if policy is not None:
-            _write_policy(run, checkpoint, expanded(policy))
-        if backbone is not None:
-            _write_backbone(run, checkpoint, expanded(backbone))
-        if onnx is not None:
-            _write_onnx(run, checkpoint, expanded(onnx), trust)
+        for name, place in given.items():
+            _WRITERS[name](Source(run, checkpoint, trust), place)
         if wandb:
             _upload(run, words, trust)
     return 0
 
 
-def _write_events(run: Path, out: Path) -> None:
+def _write_events(source: Source, place: Path) -> None:
     from ..tracking.tensorboard_mirror import export as write
 
-    say(f"tensorboard: {write(run, out)}")
-    next_steps([(f"tensorboard --logdir {shlex.quote(str(out))}", "show it in your browser")])
+    say(f"tensorboard: {write(source.run, place)}")
+    next_steps([(f"tensorboard --logdir {shlex.quote(str(place))}", "show it in your browser")])
 
 
-def _write_backbone(run: Path, checkpoint: str, file: Path) -> None:
-    from ..storage.weights import write_backbone
-
-    count = write_backbone(run, checkpoint, file)
-    say(f"{count:,} parameters: {file}")
-
-
-def _write_policy(run: Path, checkpoint: str, file: Path) -> None:
+def _write_policy(source: Source, place: Path) -> None:
     from ..saved_policy import write_policy
 
-    count = write_policy(run, file, checkpoint)
-    say(f"{count:,} parameters: {file}")
+    count = write_policy(source.run, place, source.checkpoint)
+    say(f"{count:,} parameters: {place}")
 
 
-def _write_onnx(run: Path, checkpoint: str, file: Path, trust: bool) -> None:
-    from ..interop.onnx_export import write_onnx
+def _write_backbone(source: Source, place: Path) -> None:
+    from ..storage.weights import write_backbone
+
+    count = write_backbone(source.run, source.checkpoint, place)
+    say(f"{count:,} parameters: {place}")
+
+
+def _write_onnx(source: Source, place: Path) -> None:
+    from ..interop.onnx_files.onnx_export import write_onnx
     from ..saved_policy import load
 
-    written = write_onnx(load(run, checkpoint, trust), file)
-    say(f"{written.size:,} bytes, within {written.difference:.1g} of predict: {file}")
+    written = write_onnx(load(*source), place)
+    say(f"{written.size:,} bytes, within {written.difference:.1g} of predict: {place}")
+
+
+def _write_sb3(source: Source, place: Path) -> None:
+    with Guard(lambda: "export --sb3", ValueError):
+        from ..interop.sb3_models.sb3_export import write_model
+    found = write_model(source.run, source.checkpoint, place, source.trust)
+    say(f"{found.parameters:,} parameters, for {found.algorithm}.load: {place}")
+    if found.statistics is not None:
+        say(f"statistics, for VecNormalize.load: {found.statistics}")
+
+
+_WRITERS = {
+    "tensorboard": _write_events,
+    "policy": _write_policy,
+    "backbone": _write_backbone,
+    "onnx": _write_onnx,
+    "sb3": _write_sb3,
+}
+"""By the option that says where."""
 
 
 def _upload(run: Path, words: tuple[str, ...], trust: bool) -> None:

@@ -5,6 +5,7 @@
     neuraxis check                     an environment       check.py
     neuraxis evaluate                  episodes of a run    evaluate.py
     neuraxis record                    and keep them        record.py
+    neuraxis import                    a model of others    importing.py
     neuraxis export                    a run for others     export.py
     neuraxis compare, watch            several runs         compare.py
     neuraxis sweep                     a search             sweep.py
@@ -29,6 +30,7 @@ from .completion import completion
 from .evaluate import evaluate
 from .exit_codes import exit_code
 from .export import export
+from .importing import import_
 from .listing import list_choices
 from .record import record
 from .run import resume, train
@@ -65,7 +67,7 @@ def neuraxis() -> None:
 
 
 _RUNS = train, resume, baseline, check, evaluate, record, compare, watch
-for _command in (*_RUNS, sweep, export, list_choices, completion):
+for _command in (*_RUNS, sweep, import_, export, list_choices, completion):
     neuraxis.add_command(_command)
 
 

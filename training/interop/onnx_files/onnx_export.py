@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from ...agents.policies.policy import Policy
-from ...core.errors import Guard, RunError, shorten
-from ...core.files import expanded
-from ...networks import twice
-from ..storage.atomic_files import write_bytes
+from ....agents.policies.policy import Policy
+from ....core.errors import Guard, RunError, shorten
+from ....core.files import expanded
+from ....networks import twice
+from ...storage.atomic_files import write_bytes
+from ..sb3_policy import Sb3Policy
 from .onnx_graph import ABOUT, BATCH, OBSERVATION, STATE, PolicyGraph
-from .sb3_policy import Sb3Policy
 
 SUFFIX, FORMAT = ".onnx", 1
 PACKAGES = "onnx", "onnxruntime", "onnxscript"

@@ -16,13 +16,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ...core.action_mask import choices, mask_path, without
-from ...core.tree import Tree, leaves, map_tree
-from ...envs.config import EnvConfig
-from ...envs.observations import Space, empty, space_leaves, supported
-from ...envs.wrappers import transforms
-from ...envs.wrappers.actions import FLOAT32, bounds
-from ...envs.wrappers.interface import Interface
+from ....core.action_mask import choices, mask_path, without
+from ....core.tree import Tree, leaves, map_tree
+from ....envs.config import EnvConfig
+from ....envs.observations import Space, empty, space_leaves, supported
+from ....envs.wrappers import transforms
+from ....envs.wrappers.actions import FLOAT32, bounds
+from ....envs.wrappers.interface import Interface
 
 Change = Callable[[Tree], Tree]
 

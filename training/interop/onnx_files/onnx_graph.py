@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...agents.policies.actor_critic import ActorCritic
-from ...agents.policies.policy import Policy
-from ...agents.policies.prediction import known
-from ...core.action_mask import choices
-from ...core.tree import leaves, map_tree
-from ...envs.observations import empty
-from ...envs.wrappers.interface import Interface
-from ...networks.observation import leaf_spaces
+from ....agents.policies.actor_critic import ActorCritic
+from ....agents.policies.policy import Policy
+from ....agents.policies.prediction import known
+from ....core.action_mask import choices
+from ....core.tree import leaves, map_tree
+from ....envs.observations import empty
+from ....envs.wrappers.interface import Interface
+from ....networks.observation import leaf_spaces
 from .onnx_interface import GraphInterface
 
 OBSERVATION, FIRST, MASK, REWARD = "observation", "first", "action_mask", "reward"

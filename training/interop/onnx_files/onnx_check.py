@@ -11,12 +11,12 @@ import numpy as np
 import onnxruntime
 from gymnasium import spaces
 
-from ...agents.policies.policy import Policy
-from ...core.action_mask import choices
-from ...core.errors import RunError
-from ...core.tree import Tree, leaves
-from ...envs.observations import Space
-from ...envs.wrappers.interface import Interface
+from ....agents.policies.policy import Policy
+from ....core.action_mask import choices
+from ....core.errors import RunError
+from ....core.tree import Tree, leaves
+from ....envs.observations import Space
+from ....envs.wrappers.interface import Interface
 from .onnx_graph import ABOUT, BATCH
 
 Actor = Callable[..., np.ndarray]
