@@ -342,8 +342,8 @@ def test_nothing_is_half_loaded(
 
 EXPORTS = {
     "source --backbone": "'--backbone' requires an argument",
-    "source": "export: expected where to: --wandb, --tensorboard DIR, --policy FILE, --backbone FILE, "
-    "--onnx FILE or --sb3 FILE",
+    "source": "export: expected where to: --wandb, --tensorboard DIR, --policy FILE, "
+    "--backbone FILE, --onnx FILE or --sb3 FILE",
     "source --backbone model.pt": "model.pt: expected a file that ends in .safetensors",
     "source --backbone b.safetensors --checkpoint step_9": "checkpoint step_9: expected last",
     "nowhere --backbone b.safetensors": "nowhere: no such run",

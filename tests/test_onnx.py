@@ -22,7 +22,7 @@ from neuraxis.envs import EnvConfig, ids
 from neuraxis.envs.single import make_single
 from neuraxis.training import load, train
 from neuraxis.training.cli.main import neuraxis
-from neuraxis.training.interop import onnx_check, onnx_export
+from neuraxis.training.interop.onnx_files import onnx_check, onnx_export
 from neuraxis.training.interop.onnx_files.onnx_check import OnnxPolicy, largest_difference
 from neuraxis.training.interop.onnx_files.onnx_export import write_onnx
 from neuraxis.training.interop.onnx_files.onnx_graph import PolicyGraph

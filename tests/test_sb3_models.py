@@ -28,8 +28,9 @@ from neuraxis.core.tree import Tree
 from neuraxis.training import load
 from neuraxis.training.cli.main import neuraxis
 from neuraxis.training.distributed.build import build_agent
-from neuraxis.training.interop import Sb3Extractor, sb3_statistics, sb3_zip
+from neuraxis.training.interop import Sb3Extractor
 from neuraxis.training.interop.sb3_envs import Described
+from neuraxis.training.interop.sb3_models import sb3_statistics, sb3_zip
 from neuraxis.training.interop.sb3_models.sb3_export import STATISTICS, model_of, write_model
 from neuraxis.training.interop.sb3_models.sb3_settings import configuration
 from neuraxis.training.interop.sb3_models.sb3_weights import fill, take_statistics

@@ -278,7 +278,7 @@ def test_what_was_never_mirrored_is_uploaded_whole(
 def test_words_that_an_upload_refuses(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     train(*SMALL, "wandb.mode=disabled")
     for words, code, says in (
-        (["run"], 2, "expected where to, --wandb"),
+        (["run"], 2, "expected where to: --wandb"),
         (["nowhere", "--wandb"], 2, "nowhere: no such run"),
         (["run", "--wandb", "total_steps=9"], 2, "total_steps=9: expected wandb.KEY=VALUE"),
         (["run", "--wandb", "wandb.grop=a"], 2, "wandb.grop=a: unknown key; did you mean"),
