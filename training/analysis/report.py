@@ -12,9 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ...core.files import expanded
 from ..storage.atomic_files import disk, write_bytes
@@ -22,26 +20,34 @@ from ..storage.stored_run import StoredRun
 from .compare import Comparison, of_best
 from .statistics import Estimate
 from .table import Row
-from .terminal import cell, clock, wide_console
+from .terminal import Column, cell, clock, fit, wide_console
 
 PAGE = "report.html"
-HEADINGS = ("group", "environment", "seeds", "IQM [95 %]", "mean", "median")
-HEADINGS += ("P(first higher) [95 %]", "steps", "wall", "CPU")
+COLUMNS = (
+    Column("group"),
+    Column("environment"),
+    Column("seeds", number=True),
+    Column("IQM [95 %]", number=True),
+    Column("mean", number=True, drop=5),
+    Column("median", number=True, drop=4),
+    Column("P(first higher) [95 %]", number=True),
+    Column("steps", number=True, drop=3),
+    Column("wall", number=True, drop=2),
+    Column("CPU", number=True, drop=1),
+)
+HEADINGS = [column.name for column in COLUMNS]
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
     """Prints the table, what it allows to conclude, and what to know about it."""
     console = console or wide_console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(HEADINGS):
-        table.add_column(name, justify="left" if place < 2 else "right")
-    for before, row in zip([None, *comparison.rows], comparison.rows, strict=False):
-        if before is not None and before.environment != row.environment:
-            table.add_section()
-        table.add_row(*map(cell, cells(row)))
+    rows: list[list[str] | None] = []
+    for environment in dict.fromkeys(row.environment for row in comparison.rows):
+        own = [cells(row) for row in comparison.rows if row.environment == environment]
+        rows += [None, *own] if rows else own
     lines = [*comparison.verdicts, *(f"note: {note}" for note in comparison.notes)]
     console.print(cell(title(comparison)))
-    console.print(table)
+    console.print(fit(COLUMNS, rows, console.width))
     for line in lines:
         console.print(cell(line), soft_wrap=True)
 
