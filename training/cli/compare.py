@@ -69,10 +69,12 @@ def compare(
     if out is None and project is None:
         return 0
     with runtime_errors():
-        files = report.render(comparison)
+        from ..analysis import page
+
+        files = page.render(comparison)
         if out is not None:
             report.write(files, out)
-            say(f"report: {out / report.PAGE}")
+            say(f"report: {out / page.PAGE}")
         if project is not None:
             from ..analysis import wandb_report
 
