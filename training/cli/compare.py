@@ -38,7 +38,7 @@ each: with fewer, nothing can be decided.
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for report.html, table.csv and pictures.",
+    help="Folder for report.html (5 MB), table.csv and pictures.",
 )
 @click.option(
     "--wandb", "project", metavar="[ENTITY/]PROJECT", help="Log table, charts and page to W&B."
