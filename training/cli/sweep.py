@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .exit_codes import usage_errors
+from .exit_codes import runtime_errors, usage_errors
 from .output import say
 
 
@@ -61,5 +61,6 @@ def sweep(words: tuple[str, ...], folder: Path | None, trust: bool, quiet: bool)
         say(f"interrupted; go on with: neuraxis sweep --resume {place}", err=True)
         return 130
     if not quiet:
-        show_end(made, trials, place)
+        with runtime_errors():
+            show_end(made, trials, place)
     return 0 if any(trial.score is not None for trial in trials) else 1

@@ -6,7 +6,7 @@ Both are made of what lies in the sweep's folder, so they show a sweep that was 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,18 @@ class SweepDisplay:
             self.looks = newest(self.sweep, self.looks)
         except RunError:
             return self.shown
-        kept = ranked(trials, self.sweep.config.mode)
-        kept.sort(key=lambda trial: bool(trial.ended or not _looks(trial, self.looks)))
+        order = ranked(trials, self.sweep.config.mode)
+        rows = _rows(self.sweep, order, self.looks)
+        order.sort(key=lambda trial: bool(trial.ended or not _looks(trial, self.looks)))
+        room = min(len(order), self.console.height)
         while True:  # leave out what has ended or has not begun, until the rest fits
-            shown = sorted(kept, key=lambda trial: trial.name)
-            parts = table(self.sweep, trials, shown, self.looks, self.console.width)
-            more = len(trials) - len(kept)
-            notes = [cell(f"and {more} more")] if more else []
-            self.shown = Group(*parts, *notes, cell(self.line))
-            if len(kept) < 2 or len(self.console.render_lines(self.shown)) < self.console.height:
+            shown = sorted(order[:room], key=lambda trial: trial.name)
+            more = [cell(f"and {len(order) - room} more")] if room < len(order) else []
+            trials_table = table(self.sweep, shown, rows, self.console.width)
+            self.shown = Group(trials_table, *more, cell(self.line))
+            if room < 2 or len(self.console.render_lines(self.shown)) < self.console.height:
                 return self.shown
-            kept.pop()
+            room -= 1
 
 
 def newest(sweep: Sweep, before: dict[Path, Look]) -> dict[Path, Look]:
@@ -83,21 +84,9 @@ def newest(sweep: Sweep, before: dict[Path, Look]) -> dict[Path, Look]:
 
 
 def table(
-    sweep: Sweep,
-    trials: Sequence[Trial],
-    kept: Sequence[Trial],
-    looks: dict[Path, Look],
-    width: int,
-) -> Iterator[RenderableType]:
-    """Gives the table, and why trials failed.
-
-    Args:
-        sweep: whose trials they are.
-        trials: all of them; the best of these is marked.
-        kept: those that are shown, in this order.
-        looks: the runs by folder.
-        width: of the terminal.
-    """
+    sweep: Sweep, trials: Sequence[Trial], rows: Mapping[str, Sequence[Text]], width: int
+) -> Group:
+    """Returns the rows of the trials, by name, as a table, and below it why some have failed."""
     columns = [
         Column("trial"),
         Column("state"),
@@ -107,20 +96,22 @@ def table(
         Column("left", number=True, drop=2),
         Column("values"),
     ]
-    best = next(iter(ranked(trials, sweep.config.mode)), None)
+    reasons = [cell(f"{trial.name}: {trial.reason}") for trial in trials if trial.reason]
+    return Group(fit(columns, [rows[trial.name] for trial in trials], width), *reasons)
+
+
+def _rows(sweep: Sweep, order: Sequence[Trial], looks: dict[Path, Look]) -> dict[str, list[Text]]:
+    """The row of each trial by its name; of trials in this order, the first one is marked."""
     total = sweep.base().total_steps * sweep.config.seeds
-    rows = []
-    for trial in kept:
+    rows = {}
+    for trial in order:
         row = [cell(text) for text in _cells(trial, sweep.config.metric, total, looks)]
-        if trial is best and trial.score is not None:
+        if trial is order[0] and trial.score is not None:
             row[1] += Text(" (best)")
             for text in row:
                 text.stylize("bold green")
-        rows.append(row)
-    yield fit(columns, rows, width)
-    for trial in kept:
-        if trial.reason:
-            yield cell(f"{trial.name}: {trial.reason}")
+        rows[trial.name] = row
+    return rows
 
 
 def _looks(trial: Trial, looks: dict[Path, Look]) -> list[Look]:
@@ -161,10 +152,10 @@ def _number(score: float | None) -> str:
 
 
 def show_end(sweep: Sweep, trials: Sequence[Trial], place: str) -> None:
-    """Prints the trials, the best first, and which commands come next."""
+    """Prints the trials, the best first, and which commands come next. Raises RunError."""
     console = wide_console()
-    for part in table(sweep, trials, trials, newest(sweep, {}), console.width):
-        console.print(part)
+    rows = _rows(sweep, trials, newest(sweep, {}))
+    console.print(table(sweep, trials, rows, console.width))
     say(f"sweep: {place}")
     steps = [(f"neuraxis compare {place}", "groups of seeds, with intervals")]
     if (sweep.folder / BEST).exists():
