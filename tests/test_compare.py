@@ -656,7 +656,7 @@ def test_the_report_opens_in_a_browser(two: Path) -> None:
     </script>"""
     file.write_text(file.read_text().replace("</html>", f"{click}</html>"))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120)
     assert "<h1>evaluate/return of 10 runs</h1>" in done.stdout
     assert len(re.findall(r'class="[^"]*js-plotly-plot', done.stdout)) == 5
     assert 'data-title="Share' not in done.stdout, "it sends the runs to a server"

@@ -80,15 +80,16 @@ def draw_lines(axes: Axes, picture: Picture, shapes: Mapping[str, Shape], looks:
     how = f"steps-{picture.step}" if picture.step else "default"
     for group, shape in shapes.items():
         colour, dash = looks[group]
-        single = len(shapes) <= FEW or not len(shape.middle)
-        for curve in shape.runs.values() if single else ():
+        few = len(shapes) <= FEW
+        for curve in shape.runs.values() if few or not len(shape.middle) else ():
             axes.plot(*curve.T, *_dot(curve), color=colour, lw=0.6, alpha=0.35, drawstyle=how)
         x, middle = shape.middle.T
         axes.plot(
             x, middle, *_dot(shape.middle), color=colour, ls=_DASHES[dash], lw=2, drawstyle=how
         )
-        ends, step = (shape.low, shape.high), picture.step or None
-        axes.fill_between(x, *ends, step=step, color=colour, alpha=0.15, lw=0)
+        if few or not picture.step:
+            ends, step = (shape.low, shape.high), picture.step or None
+            axes.fill_between(x, *ends, step=step, color=colour, alpha=0.15, lw=0)
     axes.locator_params(axis="x", nbins=6)
     if picture.counted == "x":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -12,8 +12,8 @@ import numpy as np
 from ...core.printable import printable
 from .pictures import Picture, Shape, Style, wrapped
 
-RUN = "run"
-"""The `meta` of traces that are single runs: the page hides them among many groups."""
+DETAIL = "detail"
+"""The `meta` of traces that the page hides among many groups: single runs, and profiles' bands."""
 _MOST = 400  # points of a run: a screen shows no more
 _DIGITS = 6
 _HEIGHT, _LINE, _SPACE = 360, 16, 10  # pixels: a panel, a line of a name, between two names
@@ -79,6 +79,7 @@ def _lines(
     x = shape.middle[:, 0]
     if np.isfinite(shape.low).any():
         sides = {"mode": "lines", "hoverinfo": "skip", "line": line | {"width": 0}}
+        sides |= {"meta": DETAIL if picture.step else ""}
         yield sides | {"x": _numbers(x), "y": _numbers(shape.low)}
         filled = {"fill": "tonexty", "fillcolor": f"{look.colour}26"}
         yield sides | filled | {"x": _numbers(x), "y": _numbers(shape.high)}
@@ -89,7 +90,7 @@ def _lines(
             "line": line | {"width": 0.8},
             "marker": {"color": look.colour, "size": 6},
             "opacity": 0.4,
-            "meta": RUN if len(x) else "",
+            "meta": DETAIL if len(x) else "",
             "hovertemplate": f"<b>{_text(group)}</b><br>{_text(name)}<br>{_values(picture)}"
             "<extra></extra>",
         }

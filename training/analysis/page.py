@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from ..storage.stored_run import StoredRun
 from .charts import draw
 from .compare import Comparison, of_best
-from .figures import RUN, panels
+from .figures import DETAIL, panels
 from .pictures import DRAWN, FEW, SENTENCES, Picture, drawn, pictures, styles
 from .report import HEADINGS, cells, table_csv, title
 
@@ -66,7 +66,7 @@ def html(comparison: Comparison, shown: Sequence[Picture]) -> str:
             strokes=STROKES,
             limit=DRAWN,
             few=FEW,
-            run=RUN,
+            detail=DETAIL,
             hidden=[str(n) for n, group in enumerate(looks) if group not in first],
             pictures=pictures,
             runs=runs,
