@@ -131,7 +131,8 @@ def test_lists_show_every_choice_on_one_line(capsys: pytest.CaptureFixture[str])
         assert sum(line.split()[0] == choice for line in text.splitlines()) == 1
         assert set(text.splitlines()) <= set(everything)
         if what == "agents":
-            heading, *rows = (re.split("  +", line.strip()) for line in claims.splitlines())
+            lines = filter(str.strip, claims.splitlines())
+            heading, _, *rows = (re.split("  +", line.strip()) for line in lines)
             found = {row[0]: dict(zip(heading, row, strict=True)) for row in rows}
             kinds = "Discrete, MultiDiscrete, MultiBinary"
             assert found["dqn"]["lstm"] == "yes" and found["dqn"]["actions"] == kinds

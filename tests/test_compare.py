@@ -1,6 +1,7 @@
 """`neuraxis compare`: statistics, groups, refusals, and what it prints, writes and logs."""
 
 import csv
+import html as html_text
 import html.parser
 import io
 import json
@@ -19,11 +20,21 @@ import wandb
 import yaml
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
+from plotly import graph_objects
+from plotly.offline import get_plotlyjs
 from scipy import stats
 
 from neuraxis.core.errors import RunError
 from neuraxis.training import train
-from neuraxis.training.analysis import charts, grouping, report, statistics
+from neuraxis.training.analysis import (
+    charts,
+    figures,
+    grouping,
+    page,
+    pictures,
+    report,
+    statistics,
+)
 from neuraxis.training.analysis.compare import compare
 from neuraxis.training.analysis.select import select
 from neuraxis.training.analysis.table import Row
@@ -497,23 +508,33 @@ def test_mixed_leaves_out_runs_without_the_metric(two: Path) -> None:
 
 
 def test_curves_are_joined_where_all_of_them_have_been() -> None:
-    grid, values = charts.resample([np.array([[0, 0], [10, 10]]), np.array([[2, 5], [6, 7]])])
+    grid, values = pictures.resample([np.array([[0, 0], [10, 10]]), np.array([[2, 5], [6, 7]])])
     assert (grid[0], grid[-1]) == (2, 6)
     assert_allclose(values[[0, -1]], [[2, 5], [6, 7]])
     assert_allclose(values[:, 1], 5 + (grid - 2) / 2)
+    apart = {name: np.array([[x, 1.0], [x + 1, 2.0]]) for name, x in (("a", 0), ("b", 5))}
+    shape = pictures.mean_curve(apart)
+    assert shape is not None and shape.runs == apart and shape.middle.shape == (0, 2)
 
 
-def test_a_single_evaluation_is_a_dot() -> None:
+def test_a_single_evaluation_is_a_dot(two: Path) -> None:
+    shape = pictures.mean_curve({"a": np.array([[10, 1.0]]), "b": np.array([[10, 3.0]])})
+    assert shape is not None
+    picture = pictures.Picture("learning_curves", "steps", "score", {"CartPole-v1": {"<g>": shape}})
+    looks = {"<g>": pictures.Style("#1f77b4", "solid")}
     axes = Figure().add_subplot()
-    charts.over_time(axes, {"a": [np.array([[10, 1.0]]), np.array([[10, 3.0]])]}, {"a": "C0"})
-    drawn = [(line.get_marker(), np.array(line.get_xydata()).tolist()) for line in axes.lines]
-    assert drawn == [("o", [[10, 1]]), ("o", [[10, 3]]), ("o", [[10, 2]])]
+    charts.draw_lines(axes, picture, {"<g>": shape}, looks)
+    points = [(line.get_marker(), np.array(line.get_xydata()).tolist()) for line in axes.lines]
+    assert points == [("o", [[10, 1]]), ("o", [[10, 3]]), ("o", [[10, 2]])]
+    (panel,) = figures.panels(picture, looks)
+    assert [trace["mode"] for trace in panel["data"]] == ["markers"] * 3
+    assert all("<b>&lt;g&gt;</b>" in trace["hovertemplate"] for trace in panel["data"])
 
 
 def test_a_level_is_reached_when_it_is_first_passed() -> None:
     curve = np.array([[10, 1], [20, 5], [30, 2], [40, 9]])
     assert_allclose(
-        charts.first_reached(curve, np.array([0, 1, 3, 5, 6, 10])), [10, 10, 20, 20, 40, np.nan]
+        pictures.first_reached(curve, np.array([0, 1, 3, 5, 6, 10])), [10, 10, 20, 20, 40, np.nan]
     )
 
 
@@ -537,12 +558,13 @@ def test_the_report_is_one_page_that_loads_nothing(four: Path, capsys: Any) -> N
     out = four / "a" / "report"
     assert neuraxis("compare", four, "--mixed", "--out", out) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {out}/report.html"
-    page = (out / "report.html").read_text()
-    sources = Sources(page)
-    assert len(sources.found) == len(PICTURES)
-    assert all(source.startswith("data:image/png;base64,") for source in sources.found)
-    assert not {"script", "link", "iframe"} & sources.tags
-    assert "url(" not in page and "@import" not in page
+    text = (out / "report.html").read_text()
+    assert text.count(get_plotlyjs()) == 1 and len(text) < 6e6
+    text = text.replace(get_plotlyjs(), "")
+    sources = Sources(text)
+    assert sources.found == [] and not {"link", "iframe", "img"} & sources.tags
+    assert not any(word in text for word in ("url(", "@import", "://", "<script>:"))
+    assert "reward=<script>" not in text and "reward=&lt;script&gt;" in text
     assert {file.name for file in out.iterdir()} == {
         "report.html",
         "table.csv",
@@ -571,7 +593,7 @@ def test_the_best_policies_are_compared_if_asked_for(tmp_path: Path, capsys: Any
     assert neuraxis("compare", tmp_path, "--policy", "best") == 0
     out = capsys.readouterr().out
     assert out.startswith("best/return of 1 run") and " 8 " in out
-    assert "<td>3</td><td>8</td>" in report.html(compare([tmp_path]), {}).replace("\n", "")
+    assert "<td>3</td><td>8</td>" in page.html(compare([tmp_path]), []).replace("\n", "")
     assert neuraxis("compare", tmp_path, "--policy", "best", "--metric", "steps") == 2
     assert "--policy best: expected a metric evaluate/..., got --metric steps" in (
         capsys.readouterr().err
@@ -610,7 +632,7 @@ def test_the_table_does_not_wait_for_what_it_does_not_need(two: Path) -> None:
     code = (
         "import sys; from neuraxis.training.cli import exit_codes, main;"
         f"assert exit_codes.exit_code(main.neuraxis, ['compare', {str(two)!r}]) == 0;"
-        "assert not {'torch', 'matplotlib', 'wandb', 'jinja2'} & sys.modules.keys()"
+        "assert not {'torch', 'matplotlib', 'plotly', 'wandb', 'jinja2'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd="/")
 
@@ -624,12 +646,79 @@ def test_a_single_run_is_shown_without_an_interval(tmp_path: Path, capsys: Any) 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_the_report_opens_in_a_browser(two: Path) -> None:
-    report.write(report.render(compare([two])), two / "report")
+    """Five pictures; a click on a group hides it in all but the scores, where it has a row."""
+    report.write(page.render(compare([two])), two / "report")
+    file = two / "report" / "report.html"
+    click = """<script>
+    document.querySelector("nav [data-group='1'] span").click();
+    const seen = id => document.getElementById(id).data.map(trace => trace.visible);
+    document.title = JSON.stringify(Object.fromEntries(panels.map(p => [p.id, seen(p.id)])));
+    </script>"""
+    file.write_text(file.read_text().replace("</html>", f"{click}</html>"))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    address = (two / "report" / "report.html").as_uri()
-    done = subprocess.run([*command, address], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120)
     assert "<h1>evaluate/return of 10 runs</h1>" in done.stdout
-    assert done.stdout.count("<img") == 5
+    assert len(re.findall(r'class="[^"]*js-plotly-plot', done.stdout)) == 5
+    assert 'data-title="Share' not in done.stdout, "it sends the runs to a server"
+    named = re.search("<title>(.*)</title>", done.stdout)
+    assert named is not None
+    seen = json.loads(html_text.unescape(named[1]))
+    assert seen.pop("scores-0") == [True] * 6
+    curves = [True] * 8 + [False] * 8  # of each group two for the band, five runs and the mean
+    assert seen["learning_curves-0"] == seen["wall_clock-0"] == curves
+    assert seen["performance_profiles-0"] == [True] * 3 + [False] * 3
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A comparison of 30 groups."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(30):
+        write_group(
+            root / str(number), [number, number + 1], f"agent.learning_rate={number + 1}e-4"
+        )
+    return compare([root])
+
+
+def test_many_groups_stay_readable(many: Any) -> None:
+    """Each has a style of its own and its name on the axis of scores; the lines of 12 are drawn."""
+    looks = pictures.styles(many.rows)
+    assert len(looks) == len(set(looks.values())) == 30
+    first = pictures.drawn(many.rows)
+    assert first == [row.group for row in many.rows[:12]]
+    shown = pictures.pictures(many)
+    (scores,) = figures.panels(shown[0], looks)
+    assert scores["layout"]["yaxis"]["ticktext"] == list(looks)
+    assert "The best 12 of each environment are shown at first, and 18 more are hidden." in re.sub(
+        r"\s+", " ", page.html(many, shown)
+    )
+    (legend,) = [
+        [text.get_text() for text in drawn.get_texts()] for drawn in charts_legends(many, shown[1])
+    ]
+    assert legend == [*first, "and 18 more, which scored less"]
+
+
+def charts_legends(comparison: Any, picture: pictures.Picture) -> list[Any]:
+    """The legends of the picture that is written as PNG."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, *a, **k: found.extend(figure.legends))
+        charts.draw(comparison, [picture])
+    return found
+
+
+def test_the_pictures_are_figures_of_plotly(four: Path) -> None:
+    """It knows every key and value, and the axis of steps or seconds begins at 0."""
+    comparison = compare([four], mixed=True)
+    shown = pictures.pictures(comparison)
+    assert tuple(picture.name for picture in shown) == PICTURES == tuple(pictures.SENTENCES)
+    assert all(re.fullmatch(r"[A-Z][^.]+\.", line) for line in pictures.SENTENCES.values())
+    looks = pictures.styles(comparison.rows)
+    for picture in shown:
+        for panel in figures.panels(picture, looks):
+            assert graph_objects.Figure(panel["data"], panel["layout"]).data
+            axes = {axis: panel["layout"][f"{axis}axis"].get("rangemode") for axis in "xy"}
+            assert [axis for axis, mode in axes.items() if mode] == [*picture.counted]
 
 
 # --- Weights & Biases

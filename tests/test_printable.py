@@ -15,7 +15,7 @@ from neuraxis.core.printable import printable
 from neuraxis.training.analysis import report, watch
 from neuraxis.training.analysis.compare import compare
 from neuraxis.training.cli import exit_codes, main
-from neuraxis.training.cli.sweep import show_trials
+from neuraxis.training.cli.sweep_display import show_end
 from neuraxis.training.sweeps.ranges import Range, SweepConfig
 from neuraxis.training.sweeps.trials import Sweep, Trial
 
@@ -88,5 +88,5 @@ def test_errors_and_warnings(
 def test_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = SweepConfig(parameters={EVIL: Range(choice=(EVIL,))}, metric=EVIL)
     trial = Trial(tmp_path / f"trial_{EVIL}", {EVIL: EVIL}, origin=EVIL)
-    show_trials(Sweep(tmp_path, (), config), [trial], os.fspath(tmp_path))
+    show_end(Sweep(tmp_path, (), config), [trial], os.fspath(tmp_path))
     harmless(capsys.readouterr().out)

@@ -20,7 +20,7 @@ from ...core.errors import nearest
 from ..storage.stored_run import StoredRun
 from . import grouping
 from .select import select
-from .table import Cells, Row, conclude, scores_of, tabulate
+from .table import Cells, Row, conclude, scores_of, some, tabulate
 
 METRIC = "evaluate/return"
 """Of the newest policy; `of_best` gives that of checkpoint `best`."""
@@ -79,7 +79,7 @@ def compare(
     notes: list[str] = []
     found, damaged = select(selections, metric)
     if damaged:
-        notes.append(f"Left out, damaged: {_some(damaged)}.")
+        notes.append(f"Left out, damaged: {some(damaged)}.")
     found = _finished(found, notes)
     found = _measured(found, metric, mixed, notes)
     configs = [run.config for run in found]
@@ -117,16 +117,16 @@ def _finished(found: Sequence[StoredRun], notes: list[str]) -> list[StoredRun]:
     kept = [run for run in found if run.status in ("finished", "stopped")]
     others = [f"{run.name} ({run.status})" for run in found if run not in kept]
     if not kept:
-        raise ValueError(f"none of these runs has finished: {_some(others)}")
+        raise ValueError(f"none of these runs has finished: {some(others)}")
     if others:
-        notes.append(f"Left out, not finished: {_some(others)}.")
+        notes.append(f"Left out, not finished: {some(others)}.")
     if stopped := [run.name for run in kept if run.status == "stopped"]:
-        notes.append(f"Were stopped before total_steps: {_some(stopped)}.")
+        notes.append(f"Were stopped before total_steps: {some(stopped)}.")
     ended = [run for run in kept if run.status == "finished"]
     if early := [run.name for run in ended if run.summary.get("reason")]:
-        notes.append(f"Their final evaluation was ended by Ctrl-C: {_some(early)}.")
+        notes.append(f"Their final evaluation was ended by Ctrl-C: {some(early)}.")
     if cut := [run.name for run in kept if run.summary.get("evaluate/cut")]:
-        notes.append(f"Their final evaluation cut episodes (eval.max_episode_steps): {_some(cut)}.")
+        notes.append(f"Their final evaluation cut episodes (eval.max_episode_steps): {some(cut)}.")
     if any(run.status == "failed" for run in found):
         notes.append("Runs that failed are not counted, so their group looks better than it is.")
     return kept
@@ -143,9 +143,9 @@ def _measured(
         hint = nearest(metric, known - {metric})
         choices = "" if hint else f" (they have: {', '.join(sorted(known))})"
         rest = "; --mixed leaves them out" if kept else ""
-        raise ValueError(f"{metric}: not measured by {_some(lacking)}{hint}{choices}{rest}")
+        raise ValueError(f"{metric}: not measured by {some(lacking)}{hint}{choices}{rest}")
     if lacking:
-        notes.append(f"Left out, without {metric}: {_some(lacking)}.")
+        notes.append(f"Left out, without {metric}: {some(lacking)}.")
     return kept
 
 
@@ -154,7 +154,7 @@ def _refuse_several(environments: Sequence[str], mixed: bool) -> None:
     if len(names) > 1 and not mixed:
         counted = [f"{name} ({environments.count(name)})" for name in names]
         raise ValueError(
-            f"runs of {len(names)} environments: {_some(counted)}; their returns cannot be "
+            f"runs of {len(names)} environments: {some(counted)}; their returns cannot be "
             "compared: give those of one, or --mixed"
         )
 
@@ -170,7 +170,7 @@ def _cells(found: Iterable[tuple[str, str, StoredRun]], notes: list[str]) -> Cel
             doubles.append(cells[group, environment][same].name)
         cells[group, environment][same] = run
     if doubles:
-        notes.append(f"Left out, since a later run has its seed and settings: {_some(doubles)}.")
+        notes.append(f"Left out, since a later run has its seed and settings: {some(doubles)}.")
     return {cell: list(runs.values()) for cell, runs in cells.items()}
 
 
@@ -179,7 +179,7 @@ def _note_unfair(cells: Cells, keys: Sequence[str], notes: list[str]) -> None:
     for (group, environment), runs in cells.items():
         mixed = [key for key in grouping.differing([run.config for run in runs]) if key in keys]
         if mixed:
-            notes.append(f"{group} in {environment}: its runs differ in {_some(mixed)}, too.")
+            notes.append(f"{group} in {environment}: its runs differ in {some(mixed)}, too.")
     for environment in dict.fromkeys(name for _, name in cells):
         own = {group: runs for (group, name), runs in cells.items() if name == environment}
         totals = {group: {run.config.get("total_steps", 0) for run in own[group]} for group in own}
@@ -193,7 +193,7 @@ def _note_unfair(cells: Cells, keys: Sequence[str], notes: list[str]) -> None:
         else:
             continue
         each = [f"{group} {steps}" for group, steps in told.items()]
-        notes.append(f"{environment}: the groups {what}: {_some(each)}.")
+        notes.append(f"{environment}: the groups {what}: {some(each)}.")
 
 
 def _differences(cells: Cells, keys: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -202,14 +202,8 @@ def _differences(cells: Cells, keys: Sequence[str]) -> dict[str, dict[str, str]]
         configs[group] += [run.config for run in runs]
     return {
         key: {
-            group: _some(list(dict.fromkeys(grouping.show(c[key]) for c in own if key in c)))
+            group: some(list(dict.fromkeys(grouping.show(c[key]) for c in own if key in c)))
             for group, own in configs.items()
         }
         for key in keys
     }
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    """The names, of many only the first ones."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -127,12 +127,18 @@ def conclude(rows: Sequence[Row]) -> Iterator[str]:
         above = [row for row in others if row.p is not None and row.p < 1 - statistics.CONFIDENCE]
         rest = [row for row in others if row not in above]
         if above:
-            beaten = ", ".join(f"{row.group} (p = {row.p:.2g})" for row in above)
+            beaten = some([f"{row.group} (p = {row.p:.2g})" for row in above])
             among = f", among {len(others) + 1} groups" if len(others) > 1 else ""
             yield f"{environment}: {leader.group} is above {beaten}{among}."
         if rest:
-            equal = ", ".join(f"{row.group} ({undecided(leader, row)})" for row in rest)
+            equal = some([f"{row.group} ({undecided(leader, row)})" for row in rest])
             yield f"{environment}: cannot tell {leader.group} from {equal}."
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """The names, of many only the first ones."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def undecided(leader: Row, other: Row) -> str:

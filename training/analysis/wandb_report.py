@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ...core.errors import RunError
 from ..tracking import wandb_client
 from .compare import Comparison
-from .report import HEADINGS, PAGE, cells, title
+from .page import PAGE
+from .report import HEADINGS, cells, title
 
 if TYPE_CHECKING:
     import wandb
@@ -22,7 +23,7 @@ def publish(comparison: Comparison, files: Mapping[str, bytes], project: str, fo
 
     Args:
         comparison: what is logged.
-        files: the page and the pictures, see `report.render`.
+        files: the page and the pictures, see `page.render`.
         project: `PROJECT` or `ENTITY/PROJECT`.
         folder: W&B writes into `wandb/` there.
 

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from ...core.errors import RunError
@@ -24,7 +22,7 @@ from ...core.printable import printable
 from ..storage import layout, stored_run
 from ..storage.atomic_files import disk
 from ..storage.stored_run import StoredRun
-from .terminal import cell, clock, wide_console
+from .terminal import WIDE, Column, cell, clock, fit, wide_console
 
 INTERVAL_SECONDS = 1.0
 SILENT_SECONDS = 60
@@ -34,6 +32,7 @@ COLOURS = (12, 10, 9, 11, 13, 14)
 """Of the curves, as numbers of the terminal's palette; as many runs are drawn."""
 _FILES = (layout.CONFIG, layout.SUMMARY, layout.METRICS)
 _CHART_LINES, _WIDE = 14, 100  # the second where there is no terminal to ask
+_SHORTEST = 16  # of a run's name
 
 
 class Look(NamedTuple):
@@ -84,7 +83,7 @@ def watch(
         ValueError: no run there.
         RunError: all runs are damaged.
     """
-    console = console or wide_console(_WIDE)
+    console = console or wide_console()
     looks = look(selections, {})
     if once:
         console.print(view(looks, metric, console.width))
@@ -146,21 +145,32 @@ def view(looks: dict[Path, Look], metric: str, width: int, room: int | None = No
     order = sorted(looks, key=lambda folder: looks[folder].ended)  # else by name, as they come
     shown = order if room is None else order[: max(room, len(COLOURS))]
     common = os.path.commonpath([folder.absolute().parent for folder in looks])
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("run", overflow="fold")
-    table.add_column("status")
-    for name in ("steps", "", "steps/s", "return", metric, "best", "time", "left"):
-        least = min(len(name), 8)
-        table.add_column(cell(name), justify="right", overflow="fold", min_width=least)
+    rows = []
     for place, folder in enumerate(shown):
         colour = f"color({COLOURS[place]})" if place < len(COLOURS) else "default"
-        name = os.path.relpath(folder.absolute(), common)
-        table.add_row(Text(printable(name), colour), *map(cell, _cells(looks[folder], metric)))
-    if len(shown) < len(order):
-        table.caption = f"and {len(order) - len(shown)} more"
+        name = Text(printable(os.path.relpath(folder.absolute(), common)), colour)
+        rows.append([name, *_cells(looks[folder], metric)])
+    table = fit(_columns(metric), rows, width)
+    more = len(order) - len(shown)
+    notes = [cell(f"and {more} more")] if more else []
+    notes += [cell(looks[folder].damage) for folder in shown if looks[folder].damage]
     drawn = [looks[folder] for folder in shown[: len(COLOURS)]]
-    damage = [cell(looks[folder].damage) for folder in shown if looks[folder].damage]
-    return Group(table, *damage, _chart(drawn, metric, width))
+    return Group(table, *notes, _chart(drawn, metric, _WIDE if width == WIDE else width))
+
+
+def _columns(metric: str) -> list[Column]:
+    return [
+        Column("run", least=_SHORTEST),
+        Column("status"),
+        Column("steps", number=True),
+        Column("", number=True),
+        Column("steps/s", number=True, drop=4),
+        Column("return", number=True, drop=3),
+        Column(metric, number=True),
+        Column("best", number=True, drop=2),
+        Column("time", number=True, drop=1),
+        Column("left", number=True),
+    ]
 
 
 def _cells(look: Look, metric: str) -> list[str]:

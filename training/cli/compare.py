@@ -38,7 +38,7 @@ each: with fewer, nothing can be decided.
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for report.html, table.csv and pictures.",
+    help="Folder for report.html (5 MB), table.csv and pictures.",
 )
 @click.option(
     "--wandb", "project", metavar="[ENTITY/]PROJECT", help="Log table, charts and page to W&B."
@@ -69,10 +69,12 @@ def compare(
     if out is None and project is None:
         return 0
     with runtime_errors():
-        files = report.render(comparison)
+        from ..analysis import page
+
+        files = page.render(comparison)
         if out is not None:
             report.write(files, out)
-            say(f"report: {out / report.PAGE}")
+            say(f"report: {out / page.PAGE}")
         if project is not None:
             from ..analysis import wandb_report
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import click
 
 from ...configs.groups import baselines, choices, read
@@ -40,16 +38,16 @@ def list_choices(what: str | None) -> int:
         found = baselines() if name == "baselines" else choices(LISTS[name])
         columns(list(found.items()))
         if name == "envs":
-            click.echo(
-                "  and every Gymnasium id: env=Acrobot-v1, env=ALE/Pong-v5, env=my_package:Id-v0"
-            )
+            ids = "env=Acrobot-v1, env=ALE/Pong-v5, env=my_package:Id-v0"
+            columns([("", f"and every Gymnasium id: {ids}")])
     if what in (None, "agents"):
         click.echo("what the agents learn")
-        rows = matrix()
-        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            click.echo(f"  {'  '.join(cells)}".rstrip())
+        from ..analysis.terminal import Column, fit, wide_console
+
+        heading, *rows = matrix()
+        named = [Column(name, number=name not in ("agent", "actions")) for name in heading]
+        console = wide_console()
+        console.print(fit(named, rows, console.width))
     return 0
 
 

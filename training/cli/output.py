@@ -1,10 +1,13 @@
 """What a command prints when a run has ended: results, tables of two columns, next steps."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import click
 
 from ...core.printable import printable
+
+_NARROW = 30  # columns that a text needs to stand beside its name
 
 
 def say(line: str, err: bool = False) -> None:
@@ -43,15 +46,35 @@ def _returns(metrics: Mapping[str, float], policy: str) -> str:
 
 
 def columns(rows: Sequence[tuple[str, str]]) -> None:
-    """Print rows of a name and what belongs to it, each on one line of its own."""
+    """Print rows of a name and what belongs to it; long ones go on below, broken between words."""
+    from ..analysis.terminal import wide_console
+
+    screen = wide_console().width
     width = max((len(name) for name, _ in rows), default=0)
+    beside = width + 4 + _NARROW <= screen
+    indent = width + 4 if beside else 6
+    whole_words = textwrap.TextWrapper(
+        screen - indent, break_long_words=False, break_on_hyphens=False
+    )
     for name, value in rows:
-        click.echo(f"  {click.style(printable(name).ljust(width), fg='cyan')}  {printable(value)}")
+        lines = whole_words.wrap(printable(value)) or [""]
+        label = f"  {click.style(printable(name).ljust(width), fg='cyan')}"
+        click.echo(f"{label}  {lines.pop(0)}" if beside else label)
+        for line in lines:
+            click.echo(" " * indent + line)
 
 
 def next_steps(commands: Sequence[tuple[str, str]]) -> None:
-    """Print commands to try, each with what it does."""
+    """Print commands to try, each with what it does: beside it, else above. They stay whole."""
+    from ..analysis.terminal import wide_console
+
     width = max(len(command) for command, _ in commands)
+    longest = max(len(purpose) for _, purpose in commands)
+    beside = width + longest + 6 <= wide_console().width
     click.echo("next:")
     for command, purpose in commands:
-        say(f"  {command:{width}}  # {purpose}")
+        if beside:
+            say(f"  {command:{width}}  # {purpose}")
+        else:
+            say(f"  # {purpose}")
+            say(f"  {command}")

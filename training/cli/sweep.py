@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from . import completion, options
-from .exit_codes import usage_errors
-from .output import next_steps, say
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..sweeps.trials import Sweep, Trial
+from .exit_codes import runtime_errors, usage_errors
+from .output import say
 
 
 @click.command(
@@ -41,11 +35,13 @@ def sweep(words: tuple[str, ...], folder: Path | None, trust: bool, quiet: bool)
     """Search for settings: many trials, several seeds each, on all processors.
 
     WORDS are those of `neuraxis train`, shared by all trials, and sweep=NAME. Killed at any moment,
-    a sweep goes on with --resume: no trial is repeated, none begins anew.
+    a sweep goes on with --resume: no trial is repeated, none begins anew. A terminal shows the
+    trials as they go, the best one marked; elsewhere each change is a line.
     """
     with usage_errors():
         from ..sweeps import sweep as sweeping
         from ..sweeps.trials import Sweep
+        from .sweep_display import SweepDisplay, show_end
 
         if folder is not None:
             if words:
@@ -56,55 +52,15 @@ def sweep(words: tuple[str, ...], folder: Path | None, trust: bool, quiet: bool)
     place = shlex.quote(str(folder or made.folder))
     try:
         with usage_errors():
-            trials = sweeping.run(made, (lambda line: None) if quiet else _tell)
+            if quiet:
+                trials = sweeping.run(made, lambda line: None)
+            else:
+                with SweepDisplay(made) as display:
+                    trials = sweeping.run(made, display)
     except KeyboardInterrupt:
         say(f"interrupted; go on with: neuraxis sweep --resume {place}", err=True)
         return 130
     if not quiet:
-        show_trials(made, trials, place)
+        with runtime_errors():
+            show_end(made, trials, place)
     return 0 if any(trial.score is not None for trial in trials) else 1
-
-
-def _tell(line: str) -> None:
-    say(line, err=True)
-
-
-def show_trials(sweep: Sweep, trials: Sequence[Trial], place: str) -> None:
-    """Prints the trials, the best first, and which commands come next."""
-    from rich import box
-    from rich.table import Table
-
-    from ..analysis.terminal import cell, wide_console
-    from ..sweeps.ranges import show
-    from ..sweeps.sweep import BEST
-
-    config = sweep.config
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial")
-    for name in (config.metric, "seeds", "steps"):
-        table.add_column(cell(name), justify="right")
-    for name in ("ended", *config.parameters):
-        table.add_column(cell(name))
-    for trial in trials:
-        seeds = (_number(score) for score in trial.seed_scores(config.metric))
-        table.add_row(
-            cell(trial.name),
-            _number(trial.score),
-            " ".join(seeds),
-            f"{trial.steps:,}",
-            cell(trial.ended + (f" (from {trial.origin})" if trial.origin else "")),
-            *(cell(show(trial.parameters[key])) for key in config.parameters),
-        )
-    wide_console().print(table)
-    say(f"sweep: {place}")
-    steps = [(f"neuraxis compare {place}", "groups of seeds, with intervals")]
-    if (sweep.folder / BEST).exists():
-        best = shlex.quote(f"{place}/{BEST}")
-        fresh = sweep.base().seed + config.seeds
-        command = f"neuraxis train experiment={best} seed={fresh}"
-        steps.insert(0, (command, f"the best values with fresh seeds: {fresh}, {fresh + 1}, ..."))
-    next_steps(steps)
-
-
-def _number(score: float | None) -> str:
-    return "" if score is None else f"{score:.4g}"

@@ -88,6 +88,10 @@ class SweepReporter(tune.Callback):
         self.say = say
         self.total_steps = sweep.base().total_steps
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores a copy, which nobody reads: what `say` holds need not be stored."""
+        return {}
+
     def on_trial_result(
         self,
         iteration: int,

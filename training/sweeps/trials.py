@@ -25,7 +25,6 @@ from ...configs.trust import code_of, refuse_foreign, signed
 from ...configs.words import flat, spoken, typed
 from ...core.errors import RunError
 from ...core.files import expanded
-from ..storage import layout, stored_run
 from ..storage.atomic_files import read_json, write_json, write_text
 from ..storage.layout import CONFIG
 from .ranges import Parameters, SweepConfig, parse_sweep
@@ -183,11 +182,6 @@ class Trial:
     def score(self) -> float | None:
         """Its newest score; None while there is none, and if it failed."""
         return self.scores[-1][1] if self.scores and self.ended != "failed" else None
-
-    def seed_scores(self, metric: str) -> list[float | None]:
-        """The newest score of each of its runs, by seed. Raises ValueError or RunError."""
-        runs = [place for place in sorted(self.place.glob("s*")) if layout.is_run(place)]
-        return [stored_run.read(run).score(metric) for run in runs]
 
 
 def ranked(trials: Iterable[Trial], mode: str) -> list[Trial]:
