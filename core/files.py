@@ -45,9 +45,12 @@ def private_key(path: Path) -> str:
             path.chmod(0o600)
         return path.read_text()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent) as whole:  # which is made private
-        whole.write(secrets.token_hex(32))
-        whole.flush()
+    descriptor, whole = tempfile.mkstemp(dir=path.parent)  # private
+    try:
+        with open(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
         with suppress(FileExistsError):  # another process has just made one, which all share
-            os.link(whole.name, path)
+            os.link(whole, path)
+    finally:
+        os.unlink(whole)
     return path.read_text()

@@ -833,7 +833,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = (
-        "import fcntl; file = open('run/metrics.jsonl', 'a'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "import fcntl; file = open('run/run.lock', 'a'); fcntl.flock(file, fcntl.LOCK_EX);"
         "print('there', flush=True); input()"
     )
     words = [sys.executable, "-c", code]

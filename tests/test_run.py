@@ -198,7 +198,7 @@ def test_from_an_older_checkpoint(tmp_path: Path, whole: Path) -> None:
 
 def test_the_folder(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
-        *("config.yaml", "meta.json", "metrics.jsonl", "summary.json", "checkpoints")
+        *("config.yaml", "meta.json", "metrics.jsonl", "summary.json", "checkpoints", "run.lock")
     }
     run = Run.open(whole)
     assert run.cfg == config(whole)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,8 @@ from types import FrameType
 
 from ..core.errors import RunError
 
-SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+SIGNALS = signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+"""The last one is not there on Windows."""
 ENDING_SECONDS = 6.0
 """Time that a run has to end by itself; the sender of SIGTERM often kills after 10 seconds."""
 
@@ -51,11 +53,11 @@ def ends_on_signals(told: Callable[[int], None], at_last: Callable[[], None]) ->
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     with ExitStack() as stack, _watched(at_last):
-        for number in SIGNALS[: 2 if nohup else 3]:
-            before = signal.signal(number, _Handler(told))
-            stack.callback(signal.signal, number, before)
+        for number in SIGNALS:
+            if number in SIGNALS[:2] or signal.getsignal(number) != signal.SIG_IGN:  # `nohup`
+                before = signal.signal(number, _Handler(told))
+                stack.callback(signal.signal, number, before)
         yield
 
 
@@ -63,14 +65,14 @@ def ends_on_signals(told: Callable[[int], None], at_last: Callable[[], None]) ->
 def _watched(at_last: Callable[[], None]) -> Iterator[None]:
     """Ends the process if it is not left in time after SIGTERM or SIGHUP.
 
-    Handlers in Python wait for the main thread; the pipe gets the signal's number at once.
+    Handlers in Python wait for the main thread; the socket gets the signal's number at once.
     """
     over = threading.Event()
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
 
     def watch() -> None:
-        while number := os.read(told, 1):
+        while number := told.recv(1):
             if number[0] in SIGNALS[1:] and not over.wait(ENDING_SECONDS):
                 try:
                     at_last()
@@ -78,17 +80,17 @@ def _watched(at_last: Callable[[], None]) -> Iterator[None]:
                     _log.error("%s", error)
                 finally:
                     os._exit(130)
-        os.close(told)
+        told.close()
 
     thread = threading.Thread(target=watch, name="signals", daemon=True)
     thread.start()
-    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
         over.set()
         signal.set_wakeup_fd(before)
-        os.close(tell)  # ends the thread, which must not free the run while Python ends
+        tell.close()  # ends the thread, which must not free the run while Python ends
         thread.join()
 
 
@@ -110,8 +112,9 @@ def _forget() -> None:
         if isinstance(signal.getsignal(number), _Handler):
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
-            signal.set_wakeup_fd(-1)  # the pipe is the parent's
+            signal.set_wakeup_fd(-1)  # the socket is the parent's
     _unblock()
 
 
-os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_forget)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import nearest
+from ..core.errors import nearest, require
 from ..core.files import expanded
 from .distributed.process import configure_process
 from .evaluate import Budget, evaluate
@@ -109,8 +109,9 @@ class TrainedRun(RunFolder):
             axes: Where to draw; None: a new figure of matplotlib.pyplot.
 
         Raises:
-            ValueError: The run has no such metric.
+            ValueError: The run has no such metric, or matplotlib is not installed.
         """
+        require("plot", "matplotlib")
         from matplotlib import pyplot
 
         run = stored_run.read(self.dir)

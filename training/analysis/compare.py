@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import nearest
+from ...core.errors import nearest, require
 from ..storage.stored_run import StoredRun
 from . import grouping
 from .select import select
 from .table import Cells, Row, conclude, scores_of, some, tabulate
 
+PACKAGES = "scipy", "matplotlib", "jinja2", "plotly"
+"""Of the table, and of the report that may be made of it."""
 METRIC = "evaluate/return"
 """Of the newest policy; `of_best` gives that of checkpoint `best`."""
 
@@ -73,9 +75,11 @@ def compare(
         mixed: allow several environments, and leave out runs without the metric.
 
     Raises:
-        ValueError: no run, none that has finished, another environment or metric, an unknown key.
+        ValueError: no run, none that has finished, another environment or metric, an unknown key,
+            or the extra `plots` is not installed.
         RunError: all runs are damaged, or W&B does not answer.
     """
+    require("neuraxis compare", *PACKAGES)
     notes: list[str] = []
     found, damaged = select(selections, metric)
     if damaged:

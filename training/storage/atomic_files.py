@@ -88,8 +88,11 @@ def json_object(text: str, path: Path) -> dict[str, Any]:
 
 
 def fsync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Waits until a file, or the names in a folder, are on the disk; Windows opens no folders."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows asks for the right
     try:
         os.fsync(descriptor)
     finally:

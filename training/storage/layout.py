@@ -6,6 +6,7 @@ runs/<env>/<agent>-<network>/<time>-s<seed>/      unless `run_dir` says otherwis
   videos/step_000500000.mp4
   histograms/step_000500000.json
   wandb/  tensorboard/
+  run.lock                                        see `metrics.MetricsFile`
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # it imports PyTorch, which is not needed to look at runs
     from ...configs.config import Config
 
 CONFIG, META, METRICS, SUMMARY = "config.yaml", "meta.json", "metrics.jsonl", "summary.json"
+LOCK = "run.lock"
+"""Locked by the process that trains. It is empty: on Windows nobody else may read a locked file."""
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
 WANDB, TENSORBOARD = "wandb", "tensorboard"
 STEPS_PATTERN = "step_*"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import math
 import os
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import lock_descriptor
 
 from ...core.errors import RunError
+from . import layout
 from .atomic_files import disk
 
 Number = torch.Tensor | float
@@ -94,18 +95,20 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         """Opens or creates the file. Raises Busy if another process trains in this run."""
         self.path = path
+        files = ExitStack()
+        self.close = weakref.finalize(self, files.close)
         with disk(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        self.close = weakref.finalize(self, os.close, self._file)
-        try:
-            # This lock ends with the process, in whatever way. One of lockf would also end when any
-            # part of the process closes the file.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                self.close()
-                raise Busy(f"{path.parent}: another process is training in this run") from None
-            # Some network file systems have no locks: train without one.
+            self._file = files.enter_context(path.open("ab", buffering=0))
+        lock = path.with_name(layout.LOCK)
+        with disk(lock):
+            locked = files.enter_context(lock.open("ab"))
+        free = True
+        with suppress(OSError):  # some network file systems have no locks: train without one
+            # It ends with the process, in whatever way.
+            free = lock_descriptor(locked.fileno(), blocking=False)
+        if not free:
+            self.close()
+            raise Busy(f"{path.parent}: another process is training in this run")
 
     def write(self, row: Mapping[str, float]) -> None:
         """Appends a line; numbers that JSON does not have become null."""
@@ -113,13 +116,13 @@ class MetricsFile:
         line = f"{json.dumps(finite, sort_keys=True)}\n".encode()
         with disk(self.path):
             while line:
-                line = line[os.write(self._file, line) :]
+                line = line[self._file.write(line) :]
 
     def sync(self) -> int:
         """Waits until the lines are on the disk and returns their size in bytes."""
         with disk(self.path):
-            os.fsync(self._file)
-            return os.fstat(self._file).st_size
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
 
     def check(self, size: int) -> None:
         """Raises RunError if the file is shorter than when the checkpoint was written."""
@@ -131,4 +134,4 @@ class MetricsFile:
     def truncate(self, size: int) -> None:
         """Cuts off what was written after a checkpoint, half a line included."""
         with disk(self.path):
-            os.ftruncate(self._file, size)
+            self._file.truncate(size)

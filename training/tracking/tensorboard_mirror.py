@@ -22,7 +22,7 @@ import numpy as np
 
 from ...configs.groups import read_file
 from ...configs.text import brief, dump, plain
-from ...core.errors import Guard, RunError
+from ...core.errors import Guard, RunError, require
 from ...core.secret_values import masked
 from ..film import write_gif
 from ..storage import layout, stored_run
@@ -33,12 +33,6 @@ OURS = "events.out.tfevents.*.neuraxis"
 """Event files that may be emptied and deleted, because they are made of a run's folder."""
 SHOWN = "evaluate/return", "final/return", "best/return"
 """Metrics in the table of hyperparameters."""
-
-
-def import_tensorboard(where: str) -> None:
-    """Imports TensorBoard. Raises ValueError, which begins with `where`, if it is not installed."""
-    with Guard(lambda: where, ValueError):
-        import_module("torch.utils.tensorboard")
 
 
 class TensorBoardMirror:
@@ -108,7 +102,7 @@ def export(path: str | Path, out: Path) -> Path:
         ValueError: No such run, or there is a folder of its name.
         RunError: The run is damaged, or the disk refuses; nothing is left then.
     """
-    import_tensorboard("--tensorboard")
+    require("--tensorboard", "tensorboard")
     folder = layout.find(path)
     stored_run.read(folder)  # whether its rows can be read
     target = out / folder.resolve().name

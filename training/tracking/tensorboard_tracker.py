@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ...core.errors import Guard, RunError
+from ...core.errors import Guard, RunError, require
 from ..callbacks import Callback
 from ..storage import layout
 from ..storage.run import Run
-from .tensorboard_mirror import TensorBoardMirror, import_tensorboard
+from .tensorboard_mirror import TensorBoardMirror
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class TensorBoardTracker(Callback):
     """
 
     def __init__(self) -> None:
-        import_tensorboard("tensorboard.enabled=true")
+        require("tensorboard.enabled=true", "tensorboard")
         self._mirror: TensorBoardMirror | None = None
 
     def on_start(self, run: Run) -> None:

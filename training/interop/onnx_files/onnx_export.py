@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import logging
 import warnings
@@ -22,11 +21,10 @@ from torch import Tensor
 from torch.export import Dim
 
 from ....agents.policies.policy import Policy
-from ....core.errors import Guard, RunError, shorten
+from ....core.errors import Guard, RunError, require, shorten
 from ....core.files import expanded
 from ....networks import twice
 from ...storage.atomic_files import write_bytes
-from ..sb3_policy import Sb3Policy
 from .onnx_graph import ABOUT, BATCH, OBSERVATION, STATE, PolicyGraph
 
 SUFFIX, FORMAT = ".onnx", 1
@@ -58,13 +56,8 @@ def write_onnx(policy: Policy, file: str | Path) -> Written:
     file = expanded(file)
     if file.suffix != SUFFIX:
         raise ValueError(f"{file}: expected a file that ends in {SUFFIX}")
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"{file}: ONNX needs a package that is not installed ({missing[0]}): "
-            "pip install 'neuraxis[onnx]'"
-        )
-    if isinstance(policy, Sb3Policy):
+    require(str(file), *PACKAGES)
+    if not policy.teaches:  # it is no module of ours
         raise ValueError(
             f"{file}: the policy acts by Stable-Baselines3's own code; expected a run of `train`"
         )
