@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import logging
 import os
 import re
@@ -16,6 +17,15 @@ from .secret_values import redacted
 _log = logging.getLogger(__name__)
 
 EXTRAS = {
+    "ray": "ray",
+    "wandb": "wandb",
+    "matplotlib": "plots",
+    "scipy": "plots",
+    "jinja2": "plots",
+    "plotext": "plots",
+    "stable_baselines3": "sb3",
+    "sb3_contrib": "sb3",
+    "optuna": "optuna",
     "ale_py": "atari",
     "cv2": "atari",
     "opencv": "atari",
@@ -27,7 +37,6 @@ EXTRAS = {
     "box2d": "box2d",
     "moviepy": "video",
     "pygame": "video",
-    "sb3_contrib": "sb3",
 }
 """The extra of neuraxis that installs a package, by a word of the import error."""
 
@@ -75,6 +84,29 @@ class Guard:
         if raised and not isinstance(error, EnvError | RunError):
             what = f"{one_line(error)}{_own_line(trace)}{_hint(error)}"
             raise self._raises(f"{self._where()}: {what}") from error
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; it is not imported. A mere folder of its name is none."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def require(purpose: str, *packages: str) -> None:
+    """Refuses what an extra of neuraxis is needed for, if that is not installed.
+
+    Args:
+        purpose: What needs the packages; it opens the message.
+        packages: Keys of `EXTRAS`.
+
+    Raises:
+        ValueError: One of them is missing; says how to install it.
+    """
+    for package in packages:
+        if not installed(package):
+            raise ValueError(
+                f"{purpose}: {package} is not installed; pip install 'neuraxis[{EXTRAS[package]}]'"
+            )
 
 
 def close(closing: Callable[[], None], where: str) -> None:

@@ -127,7 +127,7 @@ class Reader:
             extras = re.findall(r"\[([\w,]+)\]", line)
             known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
             known = known["project"]["optional-dependencies"]
-            assert words[0] == "install" and extras and set(extras[0].split(",")) <= known.keys()
+            assert words[0] == "install" and {*",".join(extras).split(",")} <= {"", *known}
         elif program == "wandb":
             self.wandb(words)
         elif program == "python":

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import require
+
 if TYPE_CHECKING:
     from .api import train
     from .callbacks import Callback
@@ -28,4 +30,6 @@ def __getattr__(name: str) -> Any:
     """Gives a public name at the first question, for its module imports PyTorch."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "baseline":
+        require("neuraxis.training.baseline", "stable_baselines3")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

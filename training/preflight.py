@@ -1,4 +1,4 @@
-"""Checks before a run: that it can film and evaluate, and that seeds repeat episodes.
+"""Checks before a run: that all is installed, that it can film and evaluate, that seeds repeat.
 
 Also notes before a run: how images are read, and which action masks it does not use.
 """
@@ -18,7 +18,7 @@ from gymnasium import spaces
 from ..agents.agent import Agent
 from ..configs import Config
 from ..core.action_mask import NAME, mask_at, mask_path, random_action
-from ..core.errors import EnvError
+from ..core.errors import EnvError, installed, require
 from ..core.images import ImageSpace, image_space
 from ..core.tree import leaves
 from ..envs import make
@@ -32,6 +32,16 @@ _log = logging.getLogger(__name__)
 
 STEPS, SECONDS = 64, 2.0
 """The check that seeds repeat: its steps at most, and the most seconds for the first play."""
+
+
+def check_installed(cfg: Config) -> None:
+    """Raises ValueError if a setting needs an extra that is not installed."""
+    if cfg.ray.workers:
+        require(f"ray.workers={cfg.ray.workers}", "ray")
+    if cfg.learner.count > 1:
+        require(f"learner.count={cfg.learner.count}", "ray")
+    if cfg.wandb.mode == "online":
+        require("wandb.mode=online", "wandb")
 
 
 def try_film(cfg: Config) -> None:
@@ -113,6 +123,11 @@ def note_mask(cfg: Config, space: spaces.Space) -> None:
 def notes(cfg: Config, agent: Agent) -> tuple[str, ...]:
     """What is said of a run before it starts, a line each."""
     found = [*agent.notes]
+    if cfg.wandb.mode == "offline" and not installed("wandb"):
+        found.append(
+            "nothing is written for W&B: wandb is not installed (pip install 'neuraxis[wandb]', or "
+            "wandb.mode=disabled)"
+        )
     if agent.freezing is not None:
         columns = agent.setup.rollout_columns or agent.setup.num_envs
         compiled = agent.execution == "compiled"

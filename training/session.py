@@ -16,7 +16,7 @@ from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
 from ..agents.teacher_config import TaughtConfig
 from ..configs import Config
-from ..core.errors import RunError
+from ..core.errors import RunError, installed
 from . import preflight
 from .callbacks import Callback
 from .datasets.dataset_source import DatasetSource
@@ -57,6 +57,7 @@ def prepare(
         ValueError: The configuration cannot be run; names the key, the value and what is possible.
         RunError: The run's folder is damaged.
     """
+    preflight.check_installed(cfg)
     configure_process(cfg.threads)
     several = cfg.learner.count > 1
     replicas = Replicas(0, cfg.learner.count) if several else None
@@ -134,7 +135,9 @@ def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
 
 def callbacks_of(cfg: Config) -> list[Callback]:
     """The callbacks that the configuration asks for."""
-    callbacks: list[Callback] = [] if cfg.wandb.mode == "disabled" else [WandbTracker()]
+    callbacks: list[Callback] = []
+    if cfg.wandb.mode != "disabled" and installed("wandb"):
+        callbacks.append(WandbTracker())
     if cfg.eval.patience:
         callbacks.append(EarlyStopping(cfg.eval.patience))
     return callbacks

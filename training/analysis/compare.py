@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import nearest
+from ...core.errors import nearest, require
 from ..storage.stored_run import StoredRun
 from . import grouping
 from .select import select
@@ -73,9 +73,11 @@ def compare(
         mixed: allow several environments, and leave out runs without the metric.
 
     Raises:
-        ValueError: no run, none that has finished, another environment or metric, an unknown key.
+        ValueError: no run, none that has finished, another environment or metric, an unknown key,
+            or the extra `plots` is not installed.
         RunError: all runs are damaged, or W&B does not answer.
     """
+    require("neuraxis compare", "scipy", "matplotlib", "jinja2")  # the last two make its report
     notes: list[str] = []
     found, damaged = select(selections, metric)
     if damaged:

@@ -2,7 +2,7 @@
 
 After "Deep Reinforcement Learning at the Edge of the Statistical Precipice" by Agarwal et al.
 (2021, https://arxiv.org/abs/2108.13264). A stratum holds the scores of one environment's seeds, and
-resampling draws within each. The numbers come from SciPy.
+resampling draws within each. The numbers come from SciPy, which is imported where it is called.
 
 Deviation: the bootstrap's percentiles are expanded for few seeds, and groups are compared by a test
 that counts how many there are. `benchmarks/verdicts.py` measures both.
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
 
 FEW = 5
 """Seeds of each stratum below which there is no interval and no verdict: the bootstrap's interval
@@ -41,6 +40,8 @@ def iqm(*strata: np.ndarray, axis: int = -1) -> Any:
     Of N scores the floor(N / 4) lowest and highest are left out, so of 5 seeds the middle 3 count
     and of 3 seeds all.
     """
+    from scipy import stats
+
     return stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)
 
 
@@ -91,6 +92,8 @@ def estimate_improvement(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Es
         x: X's scores [N] in each environment.
         y: Y's scores [M] in the same ones.
     """
+    from scipy import optimize, stats
+
     value = float(improvement(*x, *y))
     sizes = [(len(one), len(other)) for one, other in zip(x, y, strict=True)]
     if min(map(min, sizes)) < FEW:
@@ -126,6 +129,8 @@ def p_above(x: Sequence[np.ndarray], y: Sequence[np.ndarray], groups: int) -> fl
         y: Y's scores [M] in the same ones.
         groups: how many there are, X and Y among them.
     """
+    from scipy import stats
+
     # Relative to one of its scores, a stratum of equal ones has neither a gap nor a deviation.
     pairs = [(one - other[0], other - other[0]) for one, other in zip(x, y, strict=True)]
     gap = float(np.mean([one.mean() - other.mean() for one, other in pairs]))
@@ -153,6 +158,8 @@ def interval(
         strata: scores [..., N]; the statistic's shape is that of the rest.
         resamples: how often is drawn.
     """
+    from scipy import stats
+
     sizes = [stratum.shape[-1] for stratum in strata]
     if min(sizes) < FEW:
         unknown = np.full(np.shape(statistic(*strata)), np.nan)

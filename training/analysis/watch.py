@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ...core.errors import RunError
+from ...core.errors import RunError, require
 from ...core.printable import printable
 from ..storage import layout, stored_run
 from ..storage.atomic_files import disk
@@ -81,9 +81,10 @@ def watch(
         console: where to.
 
     Raises:
-        ValueError: no run there.
+        ValueError: no run there, or the curves' package is not installed.
         RunError: all runs are damaged.
     """
+    require("neuraxis watch", "plotext")
     console = console or wide_console(_WIDE)
     looks = look(selections, {})
     if once:

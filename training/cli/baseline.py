@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ...core.errors import require
 from .exit_codes import usage_errors
 from .run import repeated, run_session
 
@@ -36,6 +37,7 @@ def baseline(words: tuple[str, ...], source: Path | None, quiet: bool) -> int:
     same, so that `neuraxis compare` sets the runs side by side. A baseline cannot be resumed.
     """
     with usage_errors():
+        require("neuraxis baseline", "stable_baselines3")
         from ..interop.baseline import load, prepare
 
         words, base = repeated(words, source)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ...core.errors import require
 from .exit_codes import runtime_errors, usage_errors
 from .output import say
 
@@ -62,6 +63,8 @@ def compare(
 
         if project is not None and not project.rpartition("/")[2]:
             raise ValueError(f"--wandb {project}: expected PROJECT or ENTITY/PROJECT")
+        if project is not None:
+            require(f"--wandb {project}", "wandb")
         if policy == "best":
             metric = comparing.of_best(metric)
         comparison = comparing.compare(runs, metric, by, mixed)

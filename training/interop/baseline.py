@@ -98,6 +98,7 @@ def prepare(cfg: Config) -> Baseline:
     Raises:
         ValueError: It cannot be run; names the key, the value and what is possible.
     """
+    preflight.check_installed(cfg)
     configure_process(cfg.threads)
     # As the models do when they are built.
     set_random_seed(cfg.seed, using_cuda=choose_device(cfg.device).type == "cuda")

@@ -11,7 +11,6 @@ start its scheduler and its search get the scores that the folders hold.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,9 +21,11 @@ from ...agents.choices import agent_class
 from ...configs import Config, dump, load
 from ...configs.groups import choices
 from ...configs.words import typed, unique
+from ...core.errors import require
 from ...core.files import expanded
 from ..distributed import ray_cluster
 from ..distributed.build import build_agent
+from ..preflight import check_installed
 from ..storage import layout
 from ..storage.atomic_files import write_text
 from ..storage.progress import LEAST
@@ -47,6 +48,7 @@ def create(words: Sequence[str]) -> Sweep:
         ValueError: one line about a word, a range or a combination that cannot be.
         RunError: the disk refuses.
     """
+    require("neuraxis sweep", "ray")
     given = unique(map(typed, words))
     name = next((word.text for word in given if word.key == "sweep"), None)
     if name is None:
@@ -79,12 +81,13 @@ def check(sweep: Sweep, name: str) -> None:
                 f"{key}={found}: expected {expected} in a sweep, whose trials run side by side in "
                 "one process each"
             )
+    check_installed(base)
     _check_scheduler(base, config)
     planned = config.plan(base.seed)
     corners = config.corners(planned[0] if planned else _first(config))
     try:
         if config.search == "optuna":
-            _check_optuna()
+            require("search=optuna", "optuna")
         if config.scheduler == "pbt":
             _check_pbt(sweep, corners)
         for parameters in [*corners, *planned]:
@@ -134,13 +137,6 @@ def _check_pbt(sweep: Sweep, corners: Sequence[Parameters]) -> None:
             )
 
 
-def _check_optuna() -> None:
-    if importlib.util.find_spec("optuna") is None:
-        raise ValueError(
-            "search=optuna needs a package that is not installed: pip install 'neuraxis[optuna]'"
-        )
-
-
 def run(sweep: Sweep, say: Say) -> list[Trial]:
     """Runs what is left of a sweep.
 
@@ -155,6 +151,7 @@ def run(sweep: Sweep, say: Say) -> list[Trial]:
         ValueError: Ray cannot start, or has too few processors for a trial.
         RunError: the disk refuses.
     """
+    require("neuraxis sweep", "ray")
     known = _known(sweep)
     config = sweep.config
     say(f"{config.size} trials x {config.seeds} seeds in {sweep.folder}")

@@ -27,8 +27,7 @@ def fetch(selection: str, folder: Path) -> Path:
     """
     if not _FORM.fullmatch(selection):
         raise ValueError("expected wandb:ENTITY/PROJECT/ARTIFACT:ALIAS")
-    if not wandb_client.has_key():
-        raise ValueError("no W&B API key found: `wandb login` or WANDB_API_KEY sets one")
+    wandb_client.check_access(selection)
     with wandb_client.answering(selection):
         import wandb
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ...core.errors import RunError
+from ...core.errors import RunError, require
 from ...core.files import expanded
 from ..storage import layout, provenance
 
@@ -46,6 +46,13 @@ def _has_cache() -> bool:
     except (KeyError, OSError):
         return False
     return os.access(logs, os.W_OK)
+
+
+def check_access(purpose: str) -> None:
+    """Raises ValueError if W&B is not installed, or finds no key."""
+    require(purpose, "wandb")
+    if not has_key():
+        raise ValueError("no W&B API key found: `wandb login` or WANDB_API_KEY sets one")
 
 
 def place(folder: Path) -> Path:
@@ -122,6 +129,7 @@ def has_key() -> bool:
 @contextmanager
 def answering(selection: str) -> Iterator[None]:
     """Turns what W&B's client raises into one line that names the selection."""
+    require(selection, "wandb")
     import_wandb()
     try:
         yield

@@ -13,7 +13,7 @@ from ...configs import load_resumed
 from ...core.errors import RunError
 from ..storage import layout, stored_run
 from ..storage.metrics import MetricsFile
-from .wandb_client import failures, has_key, import_wandb, reason_of, why_unavailable
+from .wandb_client import check_access, failures, import_wandb, reason_of, why_unavailable
 from .wandb_mirror import WandbMirror
 
 
@@ -46,8 +46,7 @@ def upload(path: str | Path, words: Iterable[str] = (), trust: bool = False) -> 
         if not word.startswith("wandb."):
             raise ValueError(f"{word}: expected wandb.KEY=VALUE, the run itself cannot change")
     cfg = load_resumed(folder / layout.CONFIG, words, trust)
-    if not has_key():
-        raise ValueError("no W&B API key found: `wandb login` or WANDB_API_KEY sets one")
+    check_access("the upload to W&B")
     layout.refuse_links(folder)
     summary = stored_run.read(folder).summary  # and that its rows can be read
     lock = MetricsFile(folder / layout.METRICS)
