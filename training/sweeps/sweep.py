@@ -23,9 +23,9 @@ from ...configs.groups import choices
 from ...configs.words import typed, unique
 from ...core.errors import require
 from ...core.files import expanded
+from ..checks.preflight import check_installed
 from ..distributed import ray_cluster
 from ..distributed.build import build_agent
-from ..checks.preflight import check_installed
 from ..storage import layout
 from ..storage.atomic_files import write_text
 from ..storage.progress import LEAST
