@@ -47,6 +47,8 @@ class Experiment:
     seeds: int
     at_least: float | None = None
     at_most: float | None = None
+    published: str | None = None
+    """What others have reached, where there is no bar."""
     metric: str = "return"  # or success
     program: str = "train"  # or baseline, which begins again where it was cut off
 

@@ -77,7 +77,7 @@ def line(row: Experiment, runs: list[StoredRun]) -> str:
     """A line of the table."""
     scores = np.array([evaluations(run, row)[-NEWEST:].mean() for run in runs])
     mean, low, high = statistics.estimate(statistics.mean, [scores])
-    bar, holds = "control", ""
+    bar, holds = row.published or "control", ""
     if row.at_least is not None:
         bar, holds = f">= {row.at_least:g}", "yes" if mean >= row.at_least else "**no**"
     elif row.at_most is not None:
