@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
 # The time of a folder changes when a file in it comes or goes: then the link tree is made anew.
 PACKAGES := core networks envs agents configs training
-FOLDERS := $(PACKAGES) $(filter-out %/__pycache__/.,$(wildcard $(PACKAGES:=/*/.)))
+FOLDERS := $(PACKAGES) $(filter-out %/__pycache__/.,$(wildcard $(PACKAGES:=/*/.) $(PACKAGES:=/*/*/.)))
 STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -63,13 +63,15 @@ def load_with_sources(
     upper.sort(key=lambda word: word.key.count("."))
     said = {word.key for word in [*lower, *upper]}
     lowest = [word for word in variables.words() if word.key not in said]
-    sources |= dict.fromkeys((word.key for word in lowest), "W&B's variables")
-    sources |= dict.fromkeys((word.key for word in lower), origin.removesuffix(": "))
-    sources |= dict.fromkeys((word.key for word in upper), GIVEN)
-    for word in sorted([*lowest, *lower, *upper], key=_is_of_critic_block):
+    layers = {"W&B's variables": lowest, origin.removesuffix(": "): lower, GIVEN: upper}
+    layered = [(word, source) for source, words in layers.items() for word in words]
+    for word, source in sorted(layered, key=lambda pair: _is_of_critic_block(pair[0])):
         if _is_of_critic_block(word) and data["network"].get("critic") is None:
             data["network"]["critic"] = copy.deepcopy(data["network"]["blocks"])
         put(data, word)
+        for key in [key for key in sources if key.startswith(f"{word.key}.")]:
+            del sources[key]  # the word has replaced all of it
+        sources[word.key] = source
     texts = {word.key: word.text for word in [*lowest, *given]}
     return _build(filled(data), texts, origin), sources
 

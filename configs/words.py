@@ -32,6 +32,8 @@ class Word(NamedTuple):
 
 def typed(word: str) -> Word:
     """Split `KEY=VALUE`; the value of a group (`agent=ppo`) stays text. Raises ValueError."""
+    if not isinstance(word, str):
+        raise ValueError(f"{shorten(word)}: expected a word, KEY=VALUE as text")
     key, equals, text = word.partition("=")
     if not equals:
         known = [group for group in GROUPS if word in choices(group)]

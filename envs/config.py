@@ -84,8 +84,8 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
         """What makes an environment, where a program gave that instead of an id."""
         return self._maker
 
-    def made_by(self, maker: Callable[..., Any]) -> EnvConfig:
-        """The same settings with what makes an environment; it is not stored with a run."""
+    def made_by(self, maker: Callable[..., Any] | None) -> EnvConfig:
+        """The same settings with what makes an environment, which is not stored with a run."""
         config = self.model_copy()
         assert config.__pydantic_private__ is not None
         config.__pydantic_private__["_maker"] = maker

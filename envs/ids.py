@@ -75,10 +75,8 @@ def time_limit(config: EnvConfig) -> float | None:
     """Steps after which an episode is truncated; None if nothing says that it ever is.
 
     It is infinite where only the environment's own code knows: in MiniGrid, in our diagnostic
-    environments, in other people's vector forms, and in what a program gave instead of an id.
+    environments, and in other people's vector forms.
     """
-    if config.maker is not None:
-        return config.time_limit or math.inf
     spec = find(config)
     if spec.namespace == "ALE":
         return max_frames(config.atari, config.time_limit) // config.atari.frame_skip

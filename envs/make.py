@@ -150,6 +150,11 @@ def _make_sync(
             env = Masked(env, ActionMasks(config, env.observation_space, env.action_space))
         with building(config):
             made.append(Column(env, seed, number, config.reseed == "once", config.levels))
+    if len({id(column.env.unwrapped) for column in made}) < len(made):
+        raise ValueError(
+            f"env.id={config.id!r}: several columns got the same environment; the function must "
+            "make a new one each time"
+        )
     space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
     return SyncEnvs(made, space, config.id, config.check), spaces[0]
 

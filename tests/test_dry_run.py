@@ -47,8 +47,9 @@ def test_a_stored_file_and_the_variables_of_wandb_are_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    file = tmp_path / "config.yaml"
-    file.write_text(configs.dump(configs.load(["agent=dqn"]).stored() | {"wandb": {}}))
+    file, stored = tmp_path / "config.yaml", configs.load(["agent=dqn"]).stored()
+    del stored["wandb"]
+    file.write_text(configs.dump(stored))
     cfg, sources = load_with_sources(["seed=1"], file)
     assert cfg.agent.name == "dqn" and sources["agent.gamma"] == str(file)
     assert sources["wandb.project"] == "W&B's variables" and sources["seed"] == "given"
@@ -75,3 +76,11 @@ def test_a_dry_run_refuses_a_folder_that_is_taken(
     (tmp_path / "file").touch()
     assert neuraxis("train", f"run_dir={tmp_path}", "--dry-run") == 2
     assert f"run_dir={tmp_path}: exists and is not an empty folder" in capsys.readouterr().err
+
+
+def test_a_mapping_that_replaces_others_is_the_source_of_all_its_keys() -> None:
+    word = "env.kwargs={map_name: 4x4, is_slippery: true}"
+    cfg, sources = load_with_sources(["experiment=frozenlake_sarsa", word])
+    assert cfg.env.kwargs["is_slippery"] is True
+    assert sources["env.kwargs"] == "given"
+    assert not [key for key in sources if key.startswith("env.kwargs.")]

@@ -83,6 +83,11 @@ class Scaled(Sound):
         return float(action[0])
 
 
+class NotANumber(Sound):
+    def reward(self, action: Any) -> float:
+        return float("nan") if self.steps == 5 else 1.0
+
+
 class Broken(Sound):
     def reward(self, action: Any) -> float:
         raise ZeroDivisionError("no wheels")
@@ -116,11 +121,21 @@ def test_what_may_matter_is_noted(env: type[Sound], note: str) -> None:
 
 @pytest.mark.parametrize(
     ("env", "fault"),
-    [(Misshapen, "shape"), (Broken, "ZeroDivisionError: no wheels")],
+    [
+        (Misshapen, "shape"),
+        (NotANumber, "gave nan as reward in step 5"),
+        (Broken, "ZeroDivisionError: no wheels"),
+    ],
 )
 def test_what_must_be_mended_is_a_fault(env: type[Sound], fault: str) -> None:
     (found,) = said("fault", env=env)
     assert fault in found and "\n" not in found
+
+
+def test_advice_that_was_taken_is_not_given_again() -> None:
+    taken = {"env.reward_scale": 0.001, "agent.normalize_observations": True}
+    notes = said("note", env=Large, **taken)
+    assert not [note for note in notes if "are large" in note or "have numbers" in note]
 
 
 def test_a_fault_that_gymnasium_alone_sees() -> None:

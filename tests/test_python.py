@@ -21,10 +21,13 @@ import neuraxis.training
 from neuraxis import configs, train
 from neuraxis.agents.reinforce import REINFORCE
 from neuraxis.core.registry import PROGRAM
+from neuraxis.envs import ids
 from neuraxis.networks import Backbone, BlockConfig
 from neuraxis.networks.mlp import MLP
 from neuraxis.training import RunError, TrainedRun, api, python_objects, saved_policy
+from neuraxis.training.analysis.compare import compare
 from neuraxis.training.cli.main import neuraxis as command_line
+from neuraxis.training.evaluator import EPISODE_STEPS, episode_limit
 
 FEW: dict[str, Any] = {
     "total_steps": 64,
@@ -93,6 +96,38 @@ def test_an_environment_may_be_a_class_a_function_or_an_object(
     assert run.evaluate(2)["evaluate/return"] == returned
     if isinstance(env, Countdown):
         assert env.resets == 0, "each column has a copy"
+
+
+def test_an_object_is_copied_as_it_was_given(tmp_path: Path) -> None:
+    env = Countdown(3)
+    run = train(env=env, run_dir=tmp_path / "run", **FEW)
+    env.length = 30
+    assert run.evaluate(2)["evaluate/return"] == 3
+
+
+def test_a_function_that_makes_one_environment_for_all_columns_is_refused(tmp_path: Path) -> None:
+    one = Countdown()
+    with pytest.raises(ValueError, match="several columns got the same environment"):
+        train(env=lambda: one, run_dir=tmp_path / "run", **FEW)
+
+
+def test_a_stored_run_is_evaluated_in_another_environment(tmp_path: Path) -> None:
+    train(env=lambda: Countdown(3), run_dir=tmp_path / "run", **FEW)
+    run = TrainedRun.open(tmp_path / "run")
+    assert run.evaluate(2, env=Countdown(9))["evaluate/return"] == 9
+    assert run.evaluate(2, env=made)["evaluate/return"] == 5
+
+
+def test_an_episode_without_an_end_is_cut_for_an_environment_of_a_program() -> None:
+    cfg = python_objects.made_by(configs.load(**{"env": f"{PROGRAM}:x"}), lambda: Countdown(-1))
+    assert ids.time_limit(cfg.env) is None and episode_limit(cfg) == EPISODE_STEPS
+
+
+def test_compare_says_that_it_knows_their_names_only(tmp_path: Path) -> None:
+    for seed in range(2):
+        train(env=lambda: Countdown(3), seed=seed, run_dir=tmp_path / str(seed), **FEW)
+    (note,) = [n for n in compare([tmp_path]).notes if PROGRAM in n]
+    assert "nothing but their names is compared" in note
 
 
 def test_the_command_line_finds_what_a_module_has(

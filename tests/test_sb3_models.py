@@ -296,6 +296,27 @@ def test_malicious_pickles_execute_nothing(cart: Path, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+class Crafted:
+    """A dtype that makes an address of eight bytes, and an array of it."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+
+    def __reduce__(self) -> Any:
+        if self.part == "dtype":
+            state = (3, "|", None, ("o",), {"o": (np.dtype("O"), 0)}, 8, 1, 0)
+            return np.dtype, ("V8", False, True), state
+        rebuild = np.array([1.0]).__reduce__()[0]
+        return rebuild, (np.ndarray, (0,), b"b"), (1, (1,), Crafted("dtype"), False, b"A" * 8)
+
+
+def test_a_file_does_not_say_how_memory_is_read(tmp_path: Path) -> None:
+    content = pickle.dumps({"crafted": Crafted("array"), "plain": np.arange(6.0).reshape(2, 3)})
+    found = sb3_statistics._Reader(tmp_path / "vecnormalize.pkl", content).load()
+    assert not hasattr(found["crafted"], "numbers")
+    np.testing.assert_array_equal(found["plain"].numbers, np.arange(6.0).reshape(2, 3))
+
+
 def test_other_objects_of_statistics_are_records(tmp_path: Path) -> None:
     """No code of a class runs, not even of those that are expected."""
     file = tmp_path / "vecnormalize.pkl"

@@ -257,7 +257,12 @@ def test_an_export_of_a_strangers_run_is_refused(run: Path) -> None:
     assert not Path("executed").exists()
 
 
-@pytest.mark.parametrize("part", ["metrics.jsonl", "checkpoints", "wandb", "checkpoints/.a.tmp"])
+EVENTS = "tensorboard/events.out.tfevents.1.neuraxis"
+
+
+@pytest.mark.parametrize(
+    "part", ["metrics.jsonl", "checkpoints", "wandb", "checkpoints/.a.tmp", EVENTS]
+)
 def test_nothing_is_written_through_a_link_out_of_the_run(
     part: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +271,7 @@ def test_nothing_is_written_through_a_link_out_of_the_run(
         (run / part).rename(target)
     else:
         target.mkdir()
+        (run / part).parent.mkdir(exist_ok=True)
     (run / part).symlink_to(target)
     before = sorted(target.rglob("*")), target.is_file() and target.read_bytes()
     assert neuraxis("resume run total_steps=128 -q") == 1

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .callbacks import Callback
     from .checks.env_check import check_env
     from .distributed.build import build_agent
-    from .interop.baseline import baseline
+    from .interop.baseline import baseline as baseline
     from .loop import Session
     from .saved_policy import load
     from .session import prepare
@@ -23,7 +23,6 @@ __all__ = [
     "RunError",
     "Session",
     "TrainedRun",
-    "baseline",
     "build_agent",
     "check_env",
     "load",
@@ -56,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, before they are imported."""
-    return __all__
+    return [*_MODULES]

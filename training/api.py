@@ -71,6 +71,8 @@ def finished(session: Session, callbacks: Iterable[Callback], quiet: bool) -> Tr
     if run.summary["status"] == "interrupted":
         folder = shlex.quote(str(run.dir))
         way = "no baseline is resumed" if session.agent.outside else f"neuraxis resume {folder}"
+        if run.cfg.env.maker is not None:
+            way += " env.id=MODULE:NAME, where a module of yours has the environment"
         raise KeyboardInterrupt(f"stopped at {run.steps} steps: {way}")
     trained = TrainedRun(run.cfg, run.dir)
     trained.summary = run.summary

@@ -17,6 +17,7 @@ from ..agents.choices import agent_class
 from ..configs import Config
 from ..core.errors import Guard, shorten
 from ..core.registry import PROGRAM
+from ..envs import EnvConfig
 from ..networks import Backbone, block_class
 
 Env = gymnasium.Env[Any, Any]
@@ -65,6 +66,12 @@ def made_by(cfg: Config, maker: Maker | None) -> Config:
     return cfg if maker is None else cfg.model_copy(update={"env": cfg.env.made_by(maker)})
 
 
+def given(config: EnvConfig, env: Any) -> EnvConfig:
+    """The settings of an environment with another one in its place, see `named`."""
+    name, maker = (env, None) if isinstance(env, str) else _environment(env)
+    return config.model_copy(update={"id": name}).made_by(maker)
+
+
 def _environment(given: Any) -> tuple[str, Maker | None]:
     """The name of an environment, and what makes it."""
     kind = given if inspect.isclass(given) else type(given)
@@ -89,17 +96,17 @@ def _environment(given: Any) -> tuple[str, Maker | None]:
 def _copies(env: Env) -> Maker:
     """What makes copies of an environment. Raises ValueError if it cannot be copied."""
     name = type(env.unwrapped).__name__
-
-    def copied(render_mode: str | None = None) -> Env:
-        if render_mode not in (None, env.render_mode):
-            raise ValueError(f"made with render_mode={env.render_mode}, not {render_mode}")
-        return copy.deepcopy(env)
-
     way = "give its class, or a function that makes it"
     with Guard(
         lambda: f"env: {name} cannot be copied, and each column needs one; {way}", ValueError
     ):
-        copied().close()
+        kept = copy.deepcopy(env)  # as it is now, whatever becomes of it
+
+    def copied(render_mode: str | None = None) -> Env:
+        if render_mode not in (None, env.render_mode):
+            raise ValueError(f"made with render_mode={env.render_mode}, not {render_mode}")
+        return copy.deepcopy(kept)
+
     return copied
 
 

@@ -8,16 +8,19 @@ run.plot("evaluate/return")
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import configs
+from ..configs.config import Config
 from ..core.errors import nearest, require
 from ..core.files import expanded
 from .distributed.process import configure_process
 from .evaluate import Budget, evaluate
 from .evaluator import episode_limit, opening_seed
 from .film import View
+from .python_objects import given
 from .saved_policy import load_checkpoint
 from .storage import checkpoint_folder, layout, stored_run
 from .storage.run_folder import RunFolder
@@ -31,6 +34,26 @@ _RETURNS = {"episode/return", "evaluate/return"}
 
 class TrainedRun(RunFolder):
     """A run that has ended: its settings, its metrics, its policies."""
+
+    trust = False
+
+    @classmethod
+    def open(cls, path: str | Path, cfg: Config | None = None, trust: bool = False) -> TrainedRun:
+        """Opens a run's folder.
+
+        Args:
+            path: The folder.
+            cfg: Takes the place of its own configuration.
+            trust: See `load`.
+
+        Raises:
+            ValueError: No run there (names those nearby), or its config.yaml is not valid.
+            RunError: The summary cannot be read.
+        """
+        cfg = cfg or configs.load_file(layout.find(path) / layout.CONFIG, trust)
+        run = super().open(path, cfg)
+        run.trust = trust
+        return run
 
     @property
     def steps(self) -> int:
@@ -60,7 +83,7 @@ class TrainedRun(RunFolder):
         stochastic: bool = False,
         video: str | Path | None = None,
         values: bool = False,
-        trust: bool = False,
+        env: Any = None,
     ) -> dict[str, float]:
         """Plays episodes with a policy of the run, the same as `neuraxis evaluate RUN`.
 
@@ -71,7 +94,7 @@ class TrainedRun(RunFolder):
             stochastic: Sample the actions instead of taking the most likely ones.
             video: A file for the first episode, .mp4 or .gif.
             values: Draw beside it what the policy computes in each step.
-            trust: See `load`.
+            env: Another environment of the same kind, as for `train`; None: that of the run.
 
         Returns:
             `evaluate/return`, `evaluate/return_std`, `evaluate/length` and their like.
@@ -81,13 +104,16 @@ class TrainedRun(RunFolder):
             EnvError, RunError: It fails; the run is damaged.
         """
         configure_process(self.cfg.threads)
+        cfg = self.cfg
+        if env is not None:
+            cfg = cfg.model_copy(update={"env": given(cfg.env, env)})
         chosen = checkpoint_folder.chosen(self.checkpoints, checkpoint)
-        policy = load_checkpoint(self.dir, chosen, trust)
-        opening = opening_seed(self.cfg, seed, 3)  # 1 and 2 are those of the run's own evaluations
+        policy = load_checkpoint(self.dir, chosen, self.trust)
+        opening = opening_seed(cfg, seed, 3)  # 1 and 2 are those of the run's own evaluations
         return evaluate(
-            *(policy, self.cfg.env, episodes, opening, self.cfg.num_envs, stochastic),
+            *(policy, cfg.env, episodes, opening, cfg.num_envs, stochastic),
             view=View(video, values=values),
-            budget=Budget(episode_limit(self.cfg)),
+            budget=Budget(episode_limit(cfg)),
         )
 
     def video(

@@ -105,8 +105,8 @@ class Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise ValueError(
                 f"render() gave {found[:50]}, expected a picture [height, width, channels]"
             )
-        if frame.dtype.kind == "f":  # MinAtar's, in [0, 1], of which a film would be black
-            frame = (255 * frame).round().astype(np.uint8)
+        if frame.dtype.kind == "f":  # MinAtar's are in [0, 1]: a film of them would be black
+            frame = (frame * (255 if frame.max() <= 1 else 1)).round().astype(np.uint8)
         return frame if self._extend is None else self._extend(frame)
 
 

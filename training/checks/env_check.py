@@ -6,6 +6,7 @@ for finding in check_env(env="CartPole-v1"):
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import warnings
@@ -70,11 +71,10 @@ def _findings(cfg: Config) -> Iterator[Finding]:
             for text in sentences(envs, probe(cfg.env, cfg.seed).spaces[1]):
                 yield Finding("sees", text)
             yield from _played(cfg, envs)
+        for check in (_repeats, _masks, _films, _gymnasium):
+            yield from check(cfg)
     except (ValueError, EnvError) as error:
         yield Finding("fault", str(error))
-        return
-    for check in (_repeats, _masks, _films, _gymnasium):
-        yield from check(cfg)
 
 
 @dataclass
@@ -102,6 +102,8 @@ def _played(cfg: Config, envs: Envs) -> Iterator[Finding]:
         if first:  # the step after an end is the reset
             first = False
             continue
+        if not math.isfinite(reward[0]):
+            raise EnvError(f"gave {reward[0]} as reward in step {len(play.rewards) + 1}")
         play.rewards.append(float(reward[0]))
         episode = [episode[0] + 1, episode[1] + float(reward[0])]
         if first := bool(terminated[0] or truncated[0]):
@@ -113,7 +115,7 @@ def _played(cfg: Config, envs: Envs) -> Iterator[Finding]:
     steps = f"{len(play.rewards):,} random steps at {rate:,.0f} a second"
     yield Finding("ok", f"{steps}: every observation lies in its space")
     yield from _episodes(cfg, play)
-    yield from _scales(play)
+    yield from _scales(cfg, play)
 
 
 def _largest(obs: Tree) -> float:
@@ -139,19 +141,19 @@ def _episodes(cfg: Config, play: _Play) -> Iterator[Finding]:
         )
 
 
-def _scales(play: _Play) -> Iterator[Finding]:
+def _scales(cfg: Config, play: _Play) -> Iterator[Finding]:
     low, high = min(play.rewards, default=0.0), max(play.rewards, default=0.0)
     if low == high:
         yield Finding("note", f"every reward was {low:g}: random actions do not find another one")
     else:
         yield Finding("ok", f"rewards from {low:.4g} to {high:.4g}")
-    if max(-low, high) > LARGE:
+    if max(-low, high) * abs(cfg.env.reward_scale) > LARGE and cfg.env.reward_clip is None:
         yield Finding(
             "note",
             "rewards are large: env.reward_scale=0.01 for instance, or with PPO, A2C and their "
             "like agent.normalize_rewards=true",
         )
-    if play.largest > LARGE:
+    if play.largest > LARGE and not getattr(cfg.agent, "normalize_observations", False):
         yield Finding(
             "note",
             f"observations have numbers up to {play.largest:.4g}: "

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ...core.errors import Guard
+from ...core.errors import require
 from ...core.files import expanded
 from . import options
 from .exit_codes import usage_errors
@@ -123,8 +123,9 @@ def _write_onnx(source: Source, place: Path) -> None:
 
 
 def _write_sb3(source: Source, place: Path) -> None:
-    with Guard(lambda: "export --sb3", ValueError):
-        from ..interop.sb3_models.sb3_export import write_model
+    require("export --sb3", "stable_baselines3", "sb3_contrib")
+    from ..interop.sb3_models.sb3_export import write_model
+
     found = write_model(source.run, source.checkpoint, place, source.trust)
     say(f"{found.parameters:,} parameters, for {found.algorithm}.load: {place}")
     if found.statistics is not None:

@@ -15,9 +15,15 @@ def say(line: str, err: bool = False) -> None:
     click.echo(printable(line), err=err)
 
 
-def results(metrics: Mapping[str, float]) -> None:
-    """Print the final evaluation and the cost of a run, as far as the metrics tell them."""
-    rows = [(f"{policy}/return", _returns(metrics, policy)) for policy in _policies(metrics)]
+def results(metrics: Mapping[str, float], checkpoint: str | None = None) -> None:
+    """Print the final evaluation and the cost of a run, as far as the metrics tell them.
+
+    Args:
+        metrics: Of the evaluation or of the run.
+        checkpoint: Whose policy played, where it is a stored one.
+    """
+    rows = [] if checkpoint is None else [("checkpoint", checkpoint)]
+    rows += [(f"{policy}/return", _returns(metrics, policy)) for policy in _policies(metrics)]
     for name, label, form in (
         ("evaluate/length", "evaluate/length", ".4g"),
         ("steps", "steps", ",.0f"),

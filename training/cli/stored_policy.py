@@ -33,7 +33,7 @@ class StoredPolicy(NamedTuple):
 
     def print_results(self, metrics: Mapping[str, float]) -> None:
         """Prints the results of episodes, and whether some of them were cut."""
-        results(metrics)
+        results(metrics, self.checkpoint)
         if note := cut_note(metrics, self.budget.episode_steps):
             say(f"note: {note}", err=True)
 

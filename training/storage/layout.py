@@ -105,7 +105,8 @@ def fresh(stem: Path) -> Path:
 def refuse_links(folder: Path) -> None:
     """Raises RunError if a part of a run is a link out of its folder: it would be written there."""
     with disk(folder):
-        for path in (*folder.iterdir(), *folder.glob(f"{CHECKPOINTS}/*")):
+        below = (path for name in (CHECKPOINTS, TENSORBOARD) for path in folder.glob(f"{name}/*"))
+        for path in (*folder.iterdir(), *below):
             if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
                 raise RunError(
                     f"{path}: is a link out of the run's folder, to {path.resolve()}; put there "

@@ -120,11 +120,11 @@ def export(path: str | Path, out: Path) -> Path:
 
 
 def _empty(file: Path) -> None:
-    """Empties an event file; one that is empty is deleted.
+    """Empties an event file; one that is empty is deleted, and so is a link to another file.
 
     A TensorBoard that is open goes on to the next file only if this one is still there.
     """
-    if file.stat().st_size:
+    if not file.is_symlink() and file.stat().st_size:
         os.truncate(file, 0)
     else:
         file.unlink()

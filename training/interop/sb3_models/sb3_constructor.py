@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
 from gymnasium import spaces
 from torch import nn
 
@@ -24,7 +23,7 @@ from ....networks.heads.state_noise import StateNoise
 from ....networks.lstm import LSTM
 from ....networks.mlp import MLP
 from ....networks.observation import Image
-from .sb3_towers import ACTIVATIONS
+from .sb3_towers import ACTIVATIONS, is_bytes
 
 SOURCES = {
     **{"PPO": "sb3/ppo", "A2C": "sb3/a2c", "DQN": "sb3/dqn", "SAC": "sb3/sac", "TD3": "sb3/td3"},
@@ -83,12 +82,6 @@ def policy_of(agent: Agent, algorithm: str) -> str:
             )
     kind = "MultiInput" if isinstance(seen, spaces.Dict) else "Cnn" if convolved else "Mlp"
     return f"{kind}{'Lstm' if algorithm == 'RecurrentPPO' else ''}Policy"
-
-
-def is_bytes(space: gymnasium.Space) -> bool:
-    """Whether the library reads a Box with three axes as an image."""
-    bounded = isinstance(space, spaces.Box) and (space.low == 0).all() and (space.high == 255).all()
-    return bool(bounded) and space.dtype == "uint8"
 
 
 def policy_arguments(agent: Agent) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ....agents.loading import loadable, return_scales, take_over
 from ....agents.policies.actor_critic import ActorCritic
 from ....configs.config import Config
 from ....core.errors import Guard, listed
+from ....core.files import expanded
 from ...distributed.build import build_agent
 from ...saved_policy import load
 from ...storage import layout, weights
@@ -49,7 +50,7 @@ class Written(NamedTuple):
     parameters: int
 
 
-def write_model(run: Path, which: str, file: Path, trust: bool = False) -> Written:
+def write_model(run: str | Path, which: str, file: str | Path, trust: bool = False) -> Written:
     """Writes the policy of a run as a model of the library, and its statistics beside it.
 
     Args:
@@ -62,6 +63,7 @@ def write_model(run: Path, which: str, file: Path, trust: bool = False) -> Writt
         ValueError: No such run, or the library has no form for its policy; says for what of it.
         RunError: The run is damaged, or the disk refuses.
     """
+    run, file = expanded(run), expanded(file)
     if file.suffix != ".zip":
         raise ValueError(f"{file}: expected a file that ends in .zip")
     agent, cfg = _agent(run, which, trust)
@@ -72,13 +74,14 @@ def write_model(run: Path, which: str, file: Path, trust: bool = False) -> Writt
     model.num_timesteps = model._total_timesteps = agent.steps
     if hasattr(model, "buffer_size"):
         model.buffer_size = cfg.agent.model_dump()["buffer_size"]
-    _write(file, model.save)
-    statistics = _statistics(agent, model)
-    place = None if statistics is None else file.with_suffix(STATISTICS)
-    if statistics is not None and place is not None:
+    statistics, place = _statistics(agent, model), file.with_suffix(STATISTICS)
+    with disk(place):
+        place.unlink(missing_ok=True)  # those of another model
+    if statistics is not None:
         _write(place, statistics.save)
+    _write(file, model.save)
     count = sum(tensor.numel() for tensor in model.policy.parameters())
-    return Written(algorithm, file, place, count)
+    return Written(algorithm, file, None if statistics is None else place, count)
 
 
 def _write(file: Path, save: Callable[[str], Any]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from .... import configs
 from ....agents.dqn import DQN
 from ....agents.td3 import TD3
+from ....core.errors import Guard
 from ....core.files import expanded
 from ...api import finished
 from ...callbacks import Callbacks
@@ -23,6 +24,7 @@ from ...distributed.build import build_agent
 from ...distributed.learner import Learner
 from ...distributed.process import configure_process
 from ...loop import Session
+from ...python_objects import made_by, named
 from ...session import callbacks_of, open_source
 from ...storage import provenance
 from ...storage.run import Run
@@ -78,13 +80,15 @@ def prepare(
     """
     model = sb3_zip.read(expanded(file))
     statistics = None if vecnormalize is None else read(expanded(vecnormalize))
-    overrides = overrides or {}
-    said = {*overrides, *(word.partition("=")[0] for word in words)}
-    settings = configuration(model, said, statistics)
-    cfg = configs.load(words, **settings, **overrides)
+    values, maker = named(overrides or {})
+    said = {*values, *(word.partition("=")[0] for word in words)}
+    with Guard(lambda: str(model.place), ValueError):
+        settings = configuration(model, said, statistics)
+    cfg = made_by(configs.load(words, **settings, **values), maker)
     configure_process(cfg.threads)
     agent = build_agent(cfg)
-    fill(agent, model, cfg.env.id)
+    with Guard(lambda: str(model.place), ValueError):
+        fill(agent, model, cfg.env.id)
     notes = [] if statistics is None else take_statistics(agent, statistics, vecnormalize)
     agent.steps = model.steps
     if isinstance(agent, DQN | TD3):

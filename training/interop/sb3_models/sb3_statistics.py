@@ -22,6 +22,8 @@ from ...storage.atomic_files import disk, strange
 
 _KNOWN = "stable_baselines3", "gymnasium", "gym", "numpy", "collections"
 _NUMPY = "numpy.core.multiarray", "numpy._core.multiarray"
+_KINDS = {name: np.dtype(name) for name in ("f4", "f8", "i4", "i8", "u1", "b1")}
+"""The dtypes that statistics and spaces have."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The class that stands for a name of the pickle; RunError for what is not expected."""
         if module in _NUMPY and name in ("_reconstruct", "scalar"):
-            return _empty if name == "_reconstruct" else _scalar
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
+            return _Array if name == "_reconstruct" else _scalar
+        if (module, name) == ("numpy", "dtype"):
+            return _Kind
         if module.partition(".")[0] not in _KNOWN:
             raise RunError(
                 f"{self.file}: names {module}.{name}, and no statistics need that; nothing was "
@@ -77,13 +79,37 @@ class _Reader(pickle.Unpickler):
         return dict if name == "OrderedDict" else type(name, (Record,), {"__module__": module})
 
 
-def _empty(*_: Any) -> np.ndarray:
-    """An array whose content follows."""
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
+class _Kind(Record):
+    """A dtype of NumPy: its name alone, so that a file cannot say how memory is read."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.numbers: Any = _KINDS.get(name)
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignores all but the order of the bytes."""
+        if self.numbers is not None and state[1] == ">":
+            self.numbers = self.numbers.newbyteorder(">")
+
+    def read(self, content: Any) -> np.ndarray:
+        """The numbers in bytes. Raises ValueError if they are no plain numbers."""
+        if self.numbers is None or not isinstance(content, bytes):
+            raise ValueError("expected arrays of plain numbers")
+        return np.frombuffer(content, self.numbers)
 
 
-def _scalar(kind: Any, content: bytes = b"") -> Any:
-    return np.frombuffer(content, kind)[0]
+class _Array(Record):
+    """An array of NumPy, whose content follows."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Builds it of its bytes; one that holds anything else stays empty."""
+        _, shape, kind, columns_first, content = state
+        if kind.numbers is not None and isinstance(content, bytes):
+            order = "F" if columns_first else "C"
+            self.numbers = kind.read(content).reshape(shape, order=order)
+
+
+def _scalar(kind: Any, content: Any = b"") -> Any:
+    return kind.read(content)[0]
 
 
 def read(file: Path) -> Statistics:
@@ -118,7 +144,7 @@ def _of_observations(found: Mapping[str, Any]) -> dict[str, Moments]:
 
 
 def _moments(record: Any) -> Moments:
-    mean, variance = (np.asarray(getattr(record, key), np.float64) for key in ("mean", "var"))
+    mean, variance = (np.array(getattr(record, key).numbers, np.float64) for key in ("mean", "var"))
     if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
         raise ValueError("expected finite means, and variances of 0 or more")
     return Moments(mean, variance, float(record.count))

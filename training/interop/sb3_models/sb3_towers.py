@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
+from gymnasium import spaces
 from torch import Tensor
 
 ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "ELU": "elu", "SiLU": "silu", "GELU": "gelu"}
@@ -94,3 +96,9 @@ def critic(algorithm: str, number: int = 0, shared_lstm: bool = False) -> Tower:
     lstm = "lstm_actor" if shared_lstm else "lstm_critic"
     lstm = lstm if algorithm == "RecurrentPPO" else ""
     return Tower("vf_features_extractor", "mlp_extractor.value_net", ("value_net",), lstm)
+
+
+def is_bytes(space: gymnasium.Space) -> bool:
+    """Whether the library reads a Box with three axes as an image."""
+    bounded = isinstance(space, spaces.Box) and (space.low == 0).all() and (space.high == 255).all()
+    return bool(bounded) and space.dtype == "uint8"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -17,7 +16,7 @@ from ....core.errors import listed
 from .sb3_networks import pairs
 from .sb3_settings import shares_lstm
 from .sb3_statistics import Moments, Statistics
-from .sb3_towers import ACTOR_CRITICS
+from .sb3_towers import ACTOR_CRITICS, is_bytes
 from .sb3_zip import Model
 
 TARGETS = "_target."
@@ -106,11 +105,9 @@ def _check_images(agent: Agent, model: Model) -> None:
         convolved = any(opening in name for name in model.tensors)
         if not isinstance(leaf, spaces.Box) or len(leaf.shape) != 3:
             continue
-        bounded = bool((leaf.low == 0).all() and (leaf.high == 255).all())
-        is_bytes = leaf.dtype == np.uint8 and bounded
-        if is_bytes and not convolved:
+        if is_bytes(leaf) and not convolved:
             raise ValueError(f"{model.place}: reads an image without convolutions; no form here")
-        largest = 255 if is_bytes and divides else 1
+        largest = 255 if is_bytes(leaf) and divides else 1
         if convolved and not (leaf.high == largest).all():
             raise ValueError(
                 f"{model.place}: normalize_images={str(divides).lower()} and an image up to "
