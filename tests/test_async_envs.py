@@ -245,8 +245,8 @@ def test_what_cannot_be_made_is_said(missing: str) -> None:
 
     said = {
         "no module": "env.id='__main__:Async': KeyError: '9x9'",
-        "no pickle": "env.id='__main__:Async': it cannot be sent to another process "
-        "(env.vectorization=async): TypeError: cannot pickle '_thread.lock' object",
+        "no pickle": "env.id='__main__:Async': vectorization=async cannot send it to another "
+        "process: TypeError: cannot pickle '_thread.lock' object",
     }
     if missing == "no module":
         del lock
@@ -289,7 +289,7 @@ def test_a_process_that_dies_or_hangs_is_one_line(
     envs = build(fatal(fault))
     envs.reset()
     envs.step(np.zeros(3, int))
-    monkeypatch.setattr(async_envs, "CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr(async_envs, "ENDING_SECONDS", 0.1)
     with pytest.raises(EnvError) as caught:
         envs.step(np.ones(3, int) * [0, 1, 0])
     assert says in str(caught.value) and "\n" not in str(caught.value)

@@ -24,15 +24,13 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from ...core.errors import EnvError, Guard
+from ...core.memory import lower
 from ...core.tree import Tree, map_tree
 from ..config import EnvConfig
 from ..vector import Envs, Step
 from .process import Process
 from .shared_arrays import SharedArrays, open_memory, shared_arrays
-from .worker import STEP, Order, Reply, float_mode
-
-CLOSING_SECONDS = 5.0
-"""Time that all environments together have to close, before their processes are killed."""
+from .worker import ENDING_SECONDS, STEP, Order, Reply, float_mode
 
 _shown: dict[Any, Any] = {}  # which warnings were shown, as Python keeps it for each module
 
@@ -60,15 +58,11 @@ class AsyncEnvs(Envs):
         bounds = [part * self.num_envs // count for part in range(count + 1)]
         self._parts = [slice(*pair) for pair in pairwise(bounds)]
         shares = [columns[part] for part in self._parts]
-        self._places = [
-            f"{config.id}, columns {share[0]} to {share[-1]}, run seed {seed}" for share in shares
-        ]
-        mode, level = float_mode(), logging.root.level
-        what = f"env.id={config.id!r}: it cannot be sent to another process (env.vectorization=async)"
-        with Guard(lambda: what, ValueError):
-            orders = [
-                cloudpickle.dumps(Order(config, spec, seed, share, mode, level)) for share in shares
-            ]
+        self._places = [f"{config.id}, {_named(share)}, run seed {seed}" for share in shares]
+        common = config, spec, seed, float_mode(), logging.root.level
+        place = f"env.id={config.id!r}: vectorization=async cannot send it to another process"
+        with Guard(lambda: place, ValueError):
+            orders = [cloudpickle.dumps(Order(*common, share)) for share in shares]
         self._phase = "start"
         self._steps = 0
         self._waiting = False  # an answer is to come; it stays so if the wait is broken off
@@ -87,7 +81,8 @@ class AsyncEnvs(Envs):
             self._processes.append(Process(memory))
         self.own_spaces, *spaces = self._ask([_request("make", order) for order in orders])[0]
         self.observation_space, self.action_space = spaces
-        self._arrays = shared_arrays(memory, self.num_envs, *spaces)
+        with lower(f"num_envs={self.num_envs}"):
+            self._arrays = shared_arrays(memory, self.num_envs, *spaces)
         self._ask([_request("share", p.start, self.num_envs, *spaces) for p in self._parts])
 
     def reset(self) -> Tree:
@@ -132,8 +127,8 @@ class AsyncEnvs(Envs):
         return np.concatenate(restored)
 
     def close(self) -> None:
-        """Closes every environment and ends the processes."""
-        until = time.monotonic() + CLOSING_SECONDS
+        """Closes every environment, and kills the processes that have not ended in time."""
+        until = time.monotonic() + ENDING_SECONDS
         if not self._waiting:
             for process in self._processes:
                 process.ask(_request("close"))
@@ -179,6 +174,11 @@ class AsyncEnvs(Envs):
 def cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _named(columns: range) -> str:
+    first, last = columns[0], columns[-1]
+    return f"column {first}" if first == last else f"columns {first} to {last}"
 
 
 def _request(*parts: Any) -> bytes:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from .worker import DONE, Reply
+from .worker import DONE, ENDING_SECONDS, Reply
 
 SILENT_SECONDS = 600.0
 """The longest wait for an answer."""
@@ -58,14 +58,14 @@ class Process:
             found = self._connection.recv_bytes()
         except BlockingIOError:
             return Reply(lost=f"its process gave no answer in {SILENT_SECONDS:g} seconds")
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             return Reply(lost=self._end())
         return pickle.loads(found) if found != DONE else _NOTHING
 
     def _end(self) -> str:
         """How the process ended."""
         try:
-            code = self._process.wait(SILENT_SECONDS)
+            code = self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:
             return "its process closed the connection"
         if code >= 0:

@@ -40,7 +40,7 @@ STEP = b""
 DONE = b""
 """The answer to a request where there is nothing to tell. Another one is a pickled `Reply`."""
 ENDING_SECONDS = 5.0
-"""Time that environments have to close once the process that started theirs is gone."""
+"""Time that environments have to close, before their process is ended."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Order:
     config: EnvConfig
     spec: EnvSpec
     seed: int
-    columns: range
     float_mode: bytes
-    """See `float_mode`: in another one, equal steps may round to other numbers."""
+    """See the function: in another mode, equal steps may give other numbers."""
     log_level: int
+    columns: range
 
 
 @dataclass(frozen=True)
