@@ -109,6 +109,12 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
                 f"groups={self.groups}: expected a divisor of num_envs={self.num_envs}, "
                 "because the groups are of one size"
             )
+        size = self.num_envs // self.groups
+        if (self.env.processes or 1) > size:
+            raise ValueError(
+                f"env.processes={self.env.processes}: expected at most {size}, one for each "
+                f"environment (num_envs={self.num_envs}, groups={self.groups})"
+            )
         if self.ray.workers:
             self._distributable()
         elif self.ray.mode == "async":
@@ -151,6 +157,11 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
             )
         if self.groups > 1:
             raise ValueError(f"groups={self.groups}: expected 1, for ray.workers are the groups")
+        if self.env.vectorization == "async":
+            raise ValueError(
+                "env.vectorization=async: expected another with ray.workers, which are processes "
+                "already; use env.vectorization=auto, or no Ray"
+            )
         if self.ray.mode == "async" and not agent_class(self.agent.name).asynchronous:
             others = agents_that(lambda agent: agent.asynchronous)
             raise ValueError(

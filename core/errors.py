@@ -46,7 +46,7 @@ EXTRAS = {
 """The extra of neuraxis that installs a package, by a word of the import error."""
 
 
-LIBRARIES = {"neuraxis", "gymnasium", "numpy", "torch"} | sys.stdlib_module_names
+LIBRARIES = {"neuraxis", "gymnasium", "numpy", "torch", "cloudpickle"} | sys.stdlib_module_names
 """Top-level modules whose code is not the person's own, wherever they lie."""
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 

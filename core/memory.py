@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from .errors import shorten
 
 _SIGNS = re.compile(
@@ -36,8 +34,7 @@ def lower(settings: str) -> Iterator[None]:
     except OutOfMemory:
         raise
     except (MemoryError, RuntimeError, ValueError, TypeError, OverflowError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not _SIGNS.search(str(error)):
+        if not isinstance(error, MemoryError) and not _SIGNS.search(str(error)):
             raise
         asked = _ASKED.search(str(error))
         what = asked[0] if asked else shorten(error, 120)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .tree import Array, Tree, map_tree
+from .tree import Tree, map_tree
 
 A = TypeVar("A", np.ndarray, Tensor)
 BATCHED = ("obs", "first", "action", "reward", "discount", "extras", "state")
@@ -91,7 +91,7 @@ class Rollout(Generic[A]):
         """
         on_gpu = torch.device(device).type == "cuda"
 
-        def move(leaf: Array) -> Tensor:
+        def move(leaf: np.ndarray | Tensor) -> Tensor:
             tensor = torch.as_tensor(leaf)
             if on_gpu and tensor.device.type == "cpu":
                 tensor = tensor.pin_memory()

@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-Array = np.ndarray | Tensor
 Tree = Any
-"""`dict[str, Tree] | tuple[Tree, ...] | Array`.
+"""`dict[str, Tree] | tuple[Tree, ...] | np.ndarray | torch.Tensor`.
 
 To type checkers it is Any: the observation space or the backbone decides which of the three a tree
 is, and code that indexes a tree knows which.

@@ -41,9 +41,11 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """A Gymnasium id, or `module:Id` to import the module that registers it, or has its class."""
     kwargs: dict[str, Any] = {}
     """Arguments of the environment's constructor."""
-    vectorization: Literal["auto", "sync", "native"] = "auto"
-    """sync: one after the other; native: the environment's own vector form; auto: native for those
-    of Gymnasium and ALE, and where there is no other form."""
+    vectorization: Literal["auto", "sync", "async", "native"] = "auto"
+    """sync: one after the other; async: in processes; native: the environment's own vector form;
+    auto: native for those of Gymnasium and ALE, and where there is no other form, else sync."""
+    processes: int | None = Field(default=None, gt=0)
+    """Processes of vectorization=async; null: one a core, at most one an environment."""
     time_limit: int | None = Field(default=None, gt=0)
     """Steps after which an episode is truncated; null: the id's own limit."""
     image_layout: Layout = "auto"
@@ -97,6 +99,11 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
             raise ValueError(
                 f"levels={self.levels}: expected null with reseed=once, where the first episode "
                 "alone has a seed"
+            )
+        if self.processes and self.vectorization != "async":
+            raise ValueError(
+                f"processes={self.processes}: expected null with "
+                f"vectorization={self.vectorization}; vectorization=async has processes"
             )
         return self
 

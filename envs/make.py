@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium import wrappers as gym_wrappers
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -12,21 +11,17 @@ from ..core.memory import lower
 from ..core.secret_values import take
 from . import arguments, ids
 from .atari import AtariEnvs, vector_kwargs
+from .columns import OwnSpaces, make_sync
 from .config import EnvConfig
 from .drawing import NOTHING, Drawing
-from .episodes import Column
 from .native import NativeEnvs
-from .observations import Space, supported
-from .single import building, make_single
-from .sync import SyncEnvs
+from .processes.async_envs import AsyncEnvs
+from .single import building
 from .vector import Envs
-from .wrappers.action_masks import ActionMasks, Masked
+from .wrappers.action_masks import ActionMasks
 from .wrappers.interface import Interface
 from .wrappers.last_action import LastActionEnvs
 from .wrappers.transforms import TransformedEnvs
-
-OwnSpaces = tuple[Space, Space]
-"""Of observations and of actions."""
 
 
 def make(
@@ -50,7 +45,11 @@ def make(
     """
     columns = range(first_column, first_column + num_envs)
     envs, own = _make(config, seed, columns, drawing)
-    return _transformed(envs, Interface(config, *own))
+    try:
+        return _transformed(envs, Interface(config, *own))
+    except BaseException:
+        envs.close()
+        raise
 
 
 def probe(config: EnvConfig, seed: int) -> Interface:
@@ -69,11 +68,15 @@ def _make(
     arguments.check(config, spec)
     if _native(config, spec, drawing):
         return _make_native(config, spec, seed, columns)
-    return _make_sync(config, spec, seed, columns, drawing)
+    if config.vectorization == "async" and len(columns) > 1:
+        assert not drawing.mode, "films and windows are of vectorization=sync"
+        envs = AsyncEnvs(config, spec, seed, columns)
+        return envs, envs.own_spaces
+    return make_sync(config, spec, seed, columns, drawing)
 
 
 def _native(config: EnvConfig, spec: EnvSpec, drawing: Drawing) -> bool:
-    if config.vectorization == "sync":
+    if config.vectorization in ("sync", "async"):
         return False
     reason = None
     if spec.vector_entry_point is None:
@@ -131,32 +134,6 @@ def _make_native(
         return AtariEnvs(vector, seed, columns, config.id, config.atari), own
     masks = ActionMasks(config, *own, (len(columns),)) if config.action_mask else None
     return NativeEnvs(vector, seed, columns, config.id, config.check, masks), own
-
-
-def _make_sync(
-    config: EnvConfig, spec: EnvSpec, seed: int, columns: range, drawing: Drawing
-) -> tuple[Envs, OwnSpaces]:
-    made, spaces = [], []
-    drawing.prepare(config, spec)
-    for index, number in enumerate(columns):
-        with building(config), lower(f"num_envs={columns.stop - columns.start}"):
-            env = make_single(config, spec, drawing.mode)
-            spaces.append((env.observation_space, env.action_space))
-            if config.frame_stack > 1:
-                env = gym_wrappers.FrameStackObservation(env, config.frame_stack)
-            if index == 0:
-                env = drawing.around(env)
-        if config.action_mask:
-            env = Masked(env, ActionMasks(config, env.observation_space, env.action_space))
-        with building(config):
-            made.append(Column(env, seed, number, config.reseed == "once", config.levels))
-    if len({id(column.env.unwrapped) for column in made}) < len(made):
-        raise ValueError(
-            f"env.id={config.id!r}: several columns got the same environment; the function must "
-            "make a new one each time"
-        )
-    space = supported(made[0].env.observation_space, f"{config.id}: observation_space")
-    return SyncEnvs(made, space, config.id, config.check), spaces[0]
 
 
 def _transformed(envs: Envs, interface: Interface) -> Envs:

@@ -25,6 +25,17 @@ EVERY = 101
 _said: set[tuple[str, str]] = set()  # the ids and parts that a warning has named
 
 
+def _is_new(record: logging.LogRecord) -> bool:
+    """Whether no warning has named its id and part yet, here or in a process of environments."""
+    part = record.__dict__["part"]
+    new = part not in _said
+    _said.add(part)
+    return new
+
+
+_log.addFilter(_is_new)
+
+
 class ObservationCheck:
     """Refuses observations that the agent would see as something else.
 
@@ -75,9 +86,9 @@ class ObservationCheck:
             outside = None if misfit else part.outside(found)
             if misfit or (outside and part.whole):
                 raise EnvError(f"{self._where()}: {misfit or outside}")
-            if outside and (self._id, part.name) not in _said:
-                _said.add((self._id, part.name))
-                _log.warning("%s: %s", self._where(), outside)
+            if outside:
+                named = {"part": (self._id, part.name)}
+                _log.warning("%s: %s", self._where(), outside, extra=named)
 
 
 @dataclass(frozen=True)

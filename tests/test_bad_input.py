@@ -336,6 +336,13 @@ USAGE = {
     ),
     "train network=transformer network.blocks.1.heads=5": "size=64 is not a multiple of heads=5",
     "train env=Acrobot-v1 env.vectorization=native": "env.vectorization=native: | Acrobot-v1",
+    "train env.processes=2": "env.processes=2: expected null with vectorization=auto",
+    "train env.vectorization=async num_envs=4 groups=2 env.processes=3": (
+        "env.processes=3: expected at most 2, one for each environment (num_envs=4, groups=2)"
+    ),
+    "train env.vectorization=async ray.workers=2": (
+        "env.vectorization=async: expected another with ray.workers, which are processes already"
+    ),
     "train env=Acrobot-v1 env.mask_velocity=true env.kwargs.x=1": (
         "env.kwargs.x=1: Acrobot-v1 has no such argument (it takes: render_mode)"
     ),

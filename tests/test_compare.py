@@ -285,7 +285,8 @@ def test_a_verdict_speaks_of_every_group(tmp_path: Path) -> None:
 
 def test_what_does_not_count_makes_no_group(tmp_path: Path) -> None:
     words = ["seed=1", "wandb.project=other", "wandb.tags=[a]", "log_interval_steps=7"]
-    write_run(tmp_path / "a", 1.0)
+    words += ["env.vectorization=async", "env.processes=1"]
+    write_run(tmp_path / "a", 1.0, "env.vectorization=async")
     write_run(
         tmp_path / "b",
         2.0,

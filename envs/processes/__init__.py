@@ -1,0 +1,1 @@
+"""Environments that are stepped in processes: `env.vectorization=async`."""
