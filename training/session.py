@@ -28,6 +28,7 @@ from .distributed.local_source import LocalSource
 from .distributed.process import configure_process
 from .distributed.source import Source
 from .early_stopping import EarlyStopping
+from .evaluation_worker import EvaluationWorker
 from .initialization import Start, initialise
 from .loop import Session
 from .saved_policy import load
@@ -71,7 +72,12 @@ def prepare(
         undo.callback(source.close)
         learner = (LearnerGroup if several else Learner)(cfg, agent)
         undo.callback(learner.close)
-        preflight.try_evaluation(cfg)
+        worker = None
+        if cfg.eval.mode == "worker":
+            worker = EvaluationWorker(cfg, agent.policy)
+            undo.callback(worker.close)
+        else:
+            preflight.try_evaluation(cfg)
         if resume_from is None:
             run = _create_run(cfg, agent, start)
         else:
@@ -80,8 +86,12 @@ def prepare(
                 _log.warning("%s: %s", run.dir, said)
             learner.align()
             source.copy(agent.policy)
+            if run.pending is not None and worker is None:  # of before a change of eval.mode
+                worker = EvaluationWorker(cfg, agent.policy)
+                undo.callback(worker.close)
+        session = Session(run, learner, source, callbacks, worker)
         undo.pop_all()
-    return Session(run, learner, source, callbacks)
+    return session
 
 
 def _check_learns(cfg: Config, agent: Agent, resumed: bool) -> None:
