@@ -99,8 +99,8 @@ def main() -> None:
             [
                 "# What evaluations in a worker save",
                 "",
-                f"Seconds of runs of {STEPS:,} steps with an evaluation every {INTERVAL:,}: medians "
-                f"of {rounds} rounds in which the modes take turns. *run* is wall time from the "
+                f"Seconds of runs of {STEPS:,} steps, an evaluation every {INTERVAL:,}: medians of "
+                f"{rounds} rounds in which the modes take turns. *run* is wall time from the "
                 "run's folder to its summary, *CPU* that of the training process, *command* the "
                 "whole command, its start and that of the worker included. In each round all rows "
                 "of both runs were equal, `time/...` left out.",
