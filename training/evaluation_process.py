@@ -6,6 +6,7 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class Player:
 
 
 def main(descriptor: int) -> None:
-    """Answers what comes through a connection, until that is closed.
+    """Answers what comes through a connection, until that is closed; then the process ends.
 
     Args:
         descriptor: Of the connection, a socket.
@@ -106,6 +107,8 @@ def main(descriptor: int) -> None:
         while (message := inbox.next()) is not None:
             connection.send(_reply(work, message))
             work = player.play
+    sys.stdout.flush()
+    os._exit(0)  # Python would take seconds to free its modules, beside other processes
 
 
 def _reply(work: Callable[..., Any], message: tuple[Any, ...]) -> Any:

@@ -83,7 +83,7 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
         if getattr(cfg, key) != getattr(usual, key):
             raise ValueError(f"{key}: a baseline has no such setting; expected no {key}=")
     if cfg.eval.mode != "inline":
-        raise ValueError(f"eval.mode={cfg.eval.mode}: expected inline, which a baseline is")
+        raise ValueError(f"eval.mode={cfg.eval.mode}: expected inline, a baseline has no other")
     return cfg
 
 
