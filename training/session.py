@@ -72,26 +72,26 @@ def prepare(
         undo.callback(source.close)
         learner = (LearnerGroup if several else Learner)(cfg, agent)
         undo.callback(learner.close)
-        worker = None
-        if cfg.eval.mode == "worker":
-            worker = EvaluationWorker(cfg, agent.policy)
-            undo.callback(worker.close)
-        else:
+        inline = cfg.eval.mode == "inline"
+        worker = None if inline else _worker(cfg, agent.policy, undo)
+        if inline:
             preflight.try_evaluation(cfg)
         if resume_from is None:
             run = _create_run(cfg, agent, start)
         else:
-            run = Run.open(resume_from, cfg)
-            for said in run.load(agent, source, checkpoint):
-                _log.warning("%s: %s", run.dir, said)
-            learner.align()
-            source.copy(agent.policy)
-            if run.pending is not None and worker is None:  # of before a change of eval.mode
-                worker = EvaluationWorker(cfg, agent.policy)
-                undo.callback(worker.close)
+            run = _resume_run(Run.open(resume_from, cfg), learner, source, checkpoint)
+        if run.pending is not None and inline:  # of before `eval.mode` was changed
+            worker = _worker(cfg, agent.policy, undo)
         session = Session(run, learner, source, callbacks, worker)
         undo.pop_all()
     return session
+
+
+def _worker(cfg: Config, policy: Policy, undo: ExitStack) -> EvaluationWorker:
+    """Starts the process that plays evaluations. Raises ValueError if it cannot play them."""
+    worker = EvaluationWorker(cfg, policy)
+    undo.callback(worker.close)
+    return worker
 
 
 def _check_learns(cfg: Config, agent: Agent, resumed: bool) -> None:
@@ -141,6 +141,15 @@ def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
         provenance.note(run.dir, "init", start.facts())
     if agent.teacher is not None:
         provenance.note(run.dir, "teacher", agent.teacher.facts())
+    return run
+
+
+def _resume_run(run: Run, learner: Learner, source: Source, checkpoint: str) -> Run:
+    """The run as it was at a checkpoint; all that learn and act are, too."""
+    for said in run.load(learner.agent, source, checkpoint):
+        _log.warning("%s: %s", run.dir, said)
+    learner.align()
+    source.copy(learner.agent.policy)
     return run
 
 
