@@ -122,8 +122,8 @@ class EvaluationWorker:
 
     def _death(self) -> EnvError:
         """What to raise when the process has ended by itself."""
-        self._process.kill()  # it has closed the pipe, and may be about to end
-        code = self._process.wait()
+        self.close()
+        code = self._process.returncode
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return EnvError(
             f"the process that plays evaluations has ended ({how}); eval.mode=inline plays them in "
