@@ -120,11 +120,12 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
         elif self.ray.mode == "async":
             raise ValueError("ray.mode=async: expected workers, ray.workers=2 for instance")
         if not agent_class(self.agent.name).learns_policy:
-            for key in ("interval_steps", "patience", "video_interval_steps"):
-                value = getattr(self.eval, key)
-                if value not in ("auto", 0):
+            for key in ("interval_steps", "patience", "video_interval_steps", "mode"):
+                value, unused = getattr(self.eval, key), "inline" if key == "mode" else 0
+                if value not in ("auto", unused):
                     raise ValueError(
-                        f"eval.{key}={value}: expected 0, agent={self.agent.name} learns no policy"
+                        f"eval.{key}={value}: expected {unused}, agent={self.agent.name} learns no "
+                        "policy"
                     )
         return self
 

@@ -12,8 +12,11 @@ Interval = Annotated[int, Field(ge=0)] | Literal["auto"]
 
 
 class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """When the greedy policy is evaluated, and in how many episodes."""
+    """When the greedy policy is evaluated, where, and in how many episodes."""
 
+    mode: Literal["inline", "worker"] = "inline"
+    """inline: training waits for each evaluation; worker: another process plays those in training,
+    with the same results, and one at a time."""
     interval_steps: Interval = "auto"
     """Steps between evaluations; the best is checkpoint `best`. auto: 10,000, or five rollouts or a
     twentieth of the run where they are more; 0: only at the end."""
@@ -35,13 +38,15 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     @model_validator(mode="after")
     def _evaluates(self) -> Self:
         needing = {
-            "video_interval_steps": (self.video_interval_steps, "films come with evaluations"),
-            "patience": (self.patience, "it counts evaluations"),
+            "video_interval_steps": (0, "films come with evaluations"),
+            "patience": (0, "it counts evaluations"),
+            "mode": ("inline", "a worker plays evaluations in training"),
         }
-        for key, (value, why) in needing.items():
-            if value and not self.interval_steps:
+        for key, (unused, why) in needing.items():
+            value = getattr(self, key)
+            if value != unused and not self.interval_steps:
                 raise ValueError(
-                    f"{key}={value}: expected 0, because {why} and interval_steps=0 has none"
+                    f"{key}={value}: expected {unused}, because {why} and interval_steps=0 has none"
                 )
         return self
 

@@ -19,7 +19,7 @@ from neuraxis.training import load as load_policy
 from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.evaluate import evaluate, evaluation_seed
 from neuraxis.training.evaluator import Evaluator, episode_limit
-from neuraxis.training.storage.progress import interval
+from neuraxis.training.storage.intervals import interval
 from neuraxis.training.storage.run import Run
 from neuraxis.training.storage.run_folder import RunFolder
 

@@ -32,8 +32,9 @@ from neuraxis.agents.policies.policy import Policy
 from neuraxis.configs import Config, RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training.distributed import ray_cluster, ray_source
+from neuraxis.training.distributed.packed_weights import Unpacker, pack
 from neuraxis.training.distributed.ray_source import RaySource
-from neuraxis.training.distributed.ray_worker import Reply, Unpacker, pack
+from neuraxis.training.distributed.ray_worker import Reply
 from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run
 

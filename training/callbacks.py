@@ -10,7 +10,7 @@
 One turn of the loop, in the order of the calls:
 
     source.next()  on_rollout  agent.learn()  on_update  on_log         where a line was due
-                                    evaluate  on_play ...  on_evaluation  where one was due
+                                    evaluate  on_play ...  on_evaluation  on_log  where one was due
                                     save      on_checkpoint               where one was due
 """
 
@@ -56,10 +56,16 @@ class Callback:
         """A line was written to metrics.jsonl: means since the line before, or an evaluation."""
 
     def on_play(self, run: Run, played: int, wanted: int) -> None:
-        """An evaluation goes on: `played` of `wanted` episodes have ended. Told every few steps."""
+        """An evaluation goes on: `played` of `wanted` episodes have ended. Told every few steps.
+
+        Not of those in training with `eval.mode=worker`.
+        """
 
     def on_evaluation(self, run: Run, metrics: Mapping[str, float]) -> None:
-        """The newest weights were evaluated: `evaluate/return` and its like."""
+        """The newest weights were evaluated: `evaluate/return` and its like.
+
+        With `eval.mode=worker` older ones: `on_log` is told next, with a row that has their steps.
+        """
 
     def on_checkpoint(self, run: Run, path: Path) -> None:
         """A checkpoint was written into the folder `path`."""

@@ -1,7 +1,9 @@
 """What a run evaluates: its newest weights, and at the end its best ones as well.
 
-evaluator.newest(film, watch)    every `eval.interval_steps`; chooses checkpoint `best`
-evaluator.final(watch)           at the end, in more episodes, and in others
+evaluator.newest(steps, interval, film, watch)    chooses checkpoint `best`
+evaluator.final(run, watch)                       at the end, in more episodes, and in others
+
+`evaluations` says when, and in which process.
 """
 
 from __future__ import annotations
@@ -62,45 +64,54 @@ class Evaluator:
     With `env.reseed=once` the seeds are those of training's columns.
 
     Args:
-        run: Its settings and its folder.
+        cfg: The run's configuration.
         policy: Plays.
     """
 
-    def __init__(self, run: Run, policy: Policy) -> None:
-        self._run, self._cfg = run, run.cfg
-        self._policy = policy
-        self._limit = episode_limit(run.cfg)
+    def __init__(self, cfg: Config, policy: Policy) -> None:
+        self._cfg, self._policy = cfg, policy
+        self._limit = episode_limit(cfg)
         self._noted = False
 
-    def newest(self, film: bool, watch: Watch) -> dict[str, float]:
+    def newest(
+        self, steps: int, interval: int, film: Path | None, watch: Watch
+    ) -> dict[str, float]:
         """Metrics of the policy as it is now.
 
         Args:
-            film: Film one more episode before.
+            steps: Of its training.
+            interval: Steps between two evaluations.
+            film: A file for one more episode, which is played before; None: no film.
             watch: See `evaluate.Watch`.
         """
-        key = (1, self._run.steps)
-        if film:
-            file = layout.film_file(self._run.dir, self._run.steps)
-            self._play(1, Budget(self._limit), key, watch, file)
-        episodes, interval = self._cfg.eval.episodes, self._run.interval("eval")
-        return self._play(*self._share(episodes, EPISODES, interval), key, watch)
+        key = (1, steps)
+        if film is not None:
+            self._play(1, Budget(self._limit), key, watch, film)
+        return self._play(*self._share(self._cfg.eval.episodes, EPISODES, interval), key, watch)
 
-    def final(self, watch: Watch) -> dict[str, float]:
-        """Metrics of the policy at the end, and as `best/...` those of checkpoint `best`.
+    def final(self, run: Run, watch: Watch) -> dict[str, float]:
+        """Metrics of the policy at the end of a run, and as `best/...` those of checkpoint `best`.
 
         Both play the same episodes, others than those by which the best was chosen. If the best has
         other weights, the policy takes them over.
         """
-        chosen = checkpoint_folder.chosen(self._run.checkpoints, layout.BEST)
-        same = chosen.name == layout.step_name(self._run.steps)
-        steps = self._run.steps if same else self._run.steps // 2  # both take no more than one
+        chosen = checkpoint_folder.chosen(run.checkpoints, layout.BEST)
+        same = chosen.name == layout.step_name(run.steps)
+        steps = run.steps if same else run.steps // 2  # both take no more than one
         share = self._share(self._cfg.eval.final_episodes, FINAL_EPISODES, steps)
         newest = best = self._play(*share, (2,), watch)
+        self.note(newest)
         if newest and not same:
-            self._policy.load_state_dict(self._run.read(layout.BEST, "agent", "policy"))
+            self._policy.load_state_dict(run.read(layout.BEST, "agent", "policy"))
             best = self._play(*share, (2,), watch)
+            self.note(best)
         return newest | {key.replace("evaluate", "best"): best[key] for key in best}
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """Says once if episodes of an evaluation were cut."""
+        if (note := cut_note(metrics, self._limit)) and not self._noted:
+            self._noted = True
+            _log.warning("%s", note)
 
     def _share(self, episodes: int | Literal["auto"], most: int, steps: int) -> tuple[int, Budget]:
         """How many episodes; `auto` takes half as many steps as the training that it follows."""
@@ -119,7 +130,7 @@ class Evaluator:
         cfg, seed = self._cfg, opening_seed(self._cfg, self._cfg.seed, *key)
         num_envs = 1 if film else cfg.num_envs
         try:
-            metrics = evaluate(
+            return evaluate(
                 *(self._policy, cfg.env, episodes, seed, num_envs),
                 view=View(video=film),
                 budget=budget,
@@ -127,7 +138,3 @@ class Evaluator:
             )
         except ValueError as error:  # training's could be made
             raise EnvError(f"evaluation: {error}") from error
-        if (note := cut_note(metrics, self._limit)) and not self._noted:
-            self._noted = True
-            _log.warning("%s", note)
-        return metrics

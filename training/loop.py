@@ -5,23 +5,22 @@ run = Session(run, learner, source).run()      built by `session.prepare`
 
 from __future__ import annotations
 
-import functools
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 import numpy as np
 
 from ..core.errors import EnvError, RunError
-from ..core.interruption import BrokenOff, break_off, breakable
+from ..core.interruption import break_off, breakable
 from ..core.rollout import Rollout
 from .callbacks import Callback, Callbacks, checked
 from .distributed.learner import Learner
 from .distributed.source import Source
-from .evaluate import Watch
-from .evaluator import Evaluator
+from .evaluation_worker import EvaluationWorker
+from .evaluations import Evaluations
 from .profile import Profile
 from .signals import ends_on_signals
 from .storage.run import Run
@@ -38,23 +37,36 @@ class Session:
         learner: Learns.
         source: Gives the rollouts.
         callbacks: Are told of it, besides those of `run`.
+        worker: Plays evaluations; None: this process does.
     """
 
     def __init__(
-        self, run: Run, learner: Learner, source: Source, callbacks: Iterable[Callback] = ()
+        self,
+        run: Run,
+        learner: Learner,
+        source: Source,
+        callbacks: Iterable[Callback] = (),
+        worker: EvaluationWorker | None = None,
     ) -> None:
         self.current_run = run
         self.cfg = run.cfg
         self.learner = learner
         self.agent = learner.agent
         self.source = source
-        self.evaluator = Evaluator(run, self.agent.policy)
         self.profile = Profile()
         self._callbacks = [*callbacks]
         self._source_open = ExitStack()
         self._source_open.callback(source.close)
         self._interrupted = self._paused = self._concluding = self._enough = False
         self._changing = threading.Lock()  # held while what a checkpoint holds changes
+        self.evaluations = Evaluations(
+            run,
+            self.agent.policy,
+            worker,
+            self.profile,
+            self._changing,
+            lambda: self._interrupted or self._enough,
+        )
 
     def run(self, callbacks: Iterable[Callback] = ()) -> Run:
         """Trains to the end, or to a signal (see `signals`), and closes everything.
@@ -97,7 +109,7 @@ class Session:
         """
         run, self._concluding = self.current_run, True
         self._source_open.close()
-        final = self._evaluate(tell, self.evaluator.final)
+        final = self.evaluations.final(tell)
         if self._interrupted or not final:
             return Outcome("interrupted")
         row = {key.replace("evaluate", "final"): final[key] for key in final}
@@ -113,6 +125,7 @@ class Session:
         with breakable(), ExitStack() as closing:
             closing.callback(self.learner.close)
             closing.callback(self._source_open.close)
+            closing.callback(self.evaluations.close)
             closing.callback(tell.end, outcome.status)
             if (row := self.current_run.finish(*outcome)) is not None:
                 tell("on_log", row)
@@ -162,6 +175,7 @@ class Session:
             if row is not None:
                 tell("on_log", row)
             self._evaluate_and_save(tell)
+        self.evaluations.wait(tell)
         self._save(tell)
 
     def _collect(self) -> Rollout[np.ndarray] | None:
@@ -181,33 +195,10 @@ class Session:
         return self._interrupted or self._paused or stopped
 
     def _evaluate_and_save(self, tell: Callbacks) -> None:
-        """Evaluates, films and saves what is due; an evaluation that is broken off stays due."""
-        run = self.current_run
-        if run.due("eval"):
-            newest = functools.partial(self.evaluator.newest, run.due("film"))
-            metrics = self._evaluate(tell, newest)
-            if not self._interrupted:
-                with self._changing:
-                    row = run.log(metrics)
-                tell("on_evaluation", metrics)
-                tell("on_log", row)
-        if run.due("save"):
+        """Evaluates, films and saves what is due."""
+        self.evaluations.take_turn(tell)
+        if self.current_run.due("save"):
             self._save(tell)
-
-    def _evaluate(
-        self, tell: Callbacks, play: Callable[[Watch], dict[str, float]]
-    ) -> dict[str, float]:
-        """Metrics of an evaluation; {} if it was broken off in an episode."""
-
-        def watch(played: int, wanted: int) -> bool:
-            tell("on_play", played, wanted)
-            return self._interrupted or self._enough
-
-        try:
-            with self.profile("evaluate"), breakable():
-                return play(watch)
-        except BrokenOff:
-            return {}
 
     def _save(self, tell: Callbacks) -> None:
         with self.profile("save"), self._changing:

@@ -28,6 +28,7 @@ from .distributed.local_source import LocalSource
 from .distributed.process import configure_process
 from .distributed.source import Source
 from .early_stopping import EarlyStopping
+from .evaluation_worker import EvaluationWorker
 from .initialization import Start, initialise
 from .loop import Session
 from .saved_policy import load
@@ -72,17 +73,26 @@ def prepare(
         undo.callback(source.close)
         learner = (LearnerGroup if several else Learner)(cfg, agent)
         undo.callback(learner.close)
-        preflight.try_evaluation(cfg)
+        inline = cfg.eval.mode == "inline"
+        worker = None if inline else _worker(cfg, agent.policy, undo)
+        if inline:
+            preflight.try_evaluation(cfg)
         if resume_from is None:
             run = _create_run(cfg, agent, start)
         else:
-            run = Run.open(resume_from, cfg)
-            for said in run.load(agent, source, checkpoint):
-                _log.warning("%s: %s", run.dir, said)
-            learner.align()
-            source.copy(agent.policy)
+            run = _resume_run(Run.open(resume_from, cfg), learner, source, checkpoint)
+        if run.pending is not None and inline:  # of before `eval.mode` was changed
+            worker = _worker(cfg, agent.policy, undo)
+        session = Session(run, learner, source, callbacks, worker)
         undo.pop_all()
-    return Session(run, learner, source, callbacks)
+    return session
+
+
+def _worker(cfg: Config, policy: Policy, undo: ExitStack) -> EvaluationWorker:
+    """Starts the process that plays evaluations. Raises ValueError if it cannot play them."""
+    worker = EvaluationWorker(cfg, policy)
+    undo.callback(worker.close)
+    return worker
 
 
 def _check_learns(cfg: Config, agent: Agent, resumed: bool) -> None:
@@ -132,6 +142,15 @@ def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
         provenance.note(run.dir, "init", start.facts())
     if agent.teacher is not None:
         provenance.note(run.dir, "teacher", agent.teacher.facts())
+    return run
+
+
+def _resume_run(run: Run, learner: Learner, source: Source, checkpoint: str) -> Run:
+    """The run as it was at a checkpoint; all that learn and act are, too."""
+    for said in run.load(learner.agent, source, checkpoint):
+        _log.warning("%s: %s", run.dir, said)
+    learner.align()
+    source.copy(learner.agent.policy)
     return run
 
 

@@ -15,7 +15,8 @@ Settings = Mapping[str, Any]
 # `code` and what was `loaded`.
 IGNORED = (
     *("seed", "run_dir", "wandb", "tensorboard", "code", "loaded", "checkpoint"),
-    *("log_interval_steps", "profile", "eval.video_interval_steps", "env.processes"),
+    *("log_interval_steps", "profile", "eval.mode", "eval.video_interval_steps"),
+    "env.processes",
 )
 # What an agent makes of its environment: returns are counted before it, so they stay comparable.
 PREPROCESSING = tuple(

@@ -27,7 +27,7 @@ from ...networks.backbone import block_class
 from ...networks.observation import leaf_spaces
 from ..evaluator import episode_limit
 from ..storage import random_state
-from ..storage.progress import interval
+from ..storage.intervals import interval
 
 _log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ def rehearse(config: Config, trust: bool) -> int:
         session = prepare(elsewhere, trust=trust)
         closing.callback(session.learner.close)
         closing.callback(session.source.close)
+        closing.callback(session.evaluations.close)
         said = notes(config, session.agent)
         columns(list(_facts(config, session)))
     for note in said:

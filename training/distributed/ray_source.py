@@ -29,8 +29,9 @@ from ...core.rollout import Rollout, join
 from ...core.tree import map_tree
 from . import ray_cluster
 from .groups import check_groups
+from .packed_weights import pack
 from .ray_pool import WorkerPool
-from .ray_worker import Reply, pack
+from .ray_worker import Reply
 
 
 class RaySource:

@@ -82,6 +82,8 @@ def load(words: Iterable[str] = (), base: Path | None = None, **overrides: Any) 
     for key in UNUSED:
         if getattr(cfg, key) != getattr(usual, key):
             raise ValueError(f"{key}: a baseline has no such setting; expected no {key}=")
+    if cfg.eval.mode != "inline":
+        raise ValueError(f"eval.mode={cfg.eval.mode}: expected inline, a baseline has no other")
     return cfg
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from ...core.errors import RunError, similar
@@ -84,13 +85,27 @@ def steps(checkpoints: Path) -> list[Path]:
     return sorted(file.parent for file in checkpoints.glob(f"{STEPS_PATTERN}/{STRUCTURE}"))
 
 
-def prune(checkpoints: Path, keep: int) -> None:
-    """Deletes all step folders but what `last` and `best` point to and the newest `keep` others.
+def publish(folder: Path, best: bool, keep: int, needed: Collection[str] = ()) -> None:
+    """Points `last`, and `best` if it is that, at a new checkpoint, and deletes what is not kept.
+
+    Kept are those that `last` and `best` point to, those `needed` by name, and the newest `keep`
+    others.
+    """
+    if best:
+        point(folder.parent / BEST, folder.name)
+    # After `best`: killed in between, the one before is the last.
+    point(folder.parent / LAST, folder.name)
+    _prune(folder.parent, keep, needed)
+
+
+def _prune(checkpoints: Path, keep: int, needed: Collection[str]) -> None:
+    """Deletes step folders, see `publish`.
 
     The newest are those written last, which have fewer steps after a resume from an older one.
     """
     with disk(checkpoints):
         held = {pointed(checkpoints, name) for name in (LAST, BEST)}
+        held |= {checkpoints / name for name in needed}
         others = [step for step in steps(checkpoints) if step not in held]
         others.sort(key=lambda step: (step / STRUCTURE).stat().st_mtime_ns)
         for step in others[: len(others) - keep]:

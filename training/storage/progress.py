@@ -4,49 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from ...agents.choices import agent_class
 from ...configs.config import Config
 from ...core.errors import RunError
 from ...core.rollout import Counted
+from .intervals import Due, interval
 from .metrics import Clock, Means, Number
 from .stored_run import BEST_STEPS
 
-Due = Literal["log", "histograms", "eval", "film", "save"]
-"""What is due at an interval of steps."""
 
-LEAST = {"eval": 10_000, "save": 50_000}
-"""For interval_steps=auto: the least steps between evaluations, and between checkpoints."""
-ROLLOUTS = 5
-"""And the least rollouts between them, which are many steps with many environments."""
-EVALUATIONS = 20
-"""The most evaluations in a run. Checkpoints are not limited: a crash costs what came since one."""
+@dataclass(frozen=True)
+class PendingEvaluation:
+    """An evaluation that was begun and has no result yet, with all that it depends on."""
 
-
-def interval(what: Due, cfg: Config, rollout_steps: int = 0) -> int:
-    """Steps after which something is due again; 0 is never.
-
-    Args:
-        what: What is due.
-        cfg: The run's configuration.
-        rollout_steps: Of one rollout.
-    """
-    wanted = {
-        "log": cfg.log_interval_steps,
-        "histograms": cfg.wandb.histogram_interval_steps,
-        "eval": cfg.eval.interval_steps,
-        "film": cfg.eval.video_interval_steps,
-        "save": cfg.checkpoint.interval_steps,
-    }[what]
-    if wanted != "auto":
-        return wanted
-    if what == "eval" and not agent_class(cfg.agent.name).learns_policy:
-        return 0
-    share = cfg.total_steps // EVALUATIONS if what == "eval" else 0
-    return max(LEAST[what], ROLLOUTS * rollout_steps, share)
+    steps: int
+    """Of the weights."""
+    interval: int
+    """Steps between evaluations at that time."""
+    film: bool
+    """Whether an episode is filmed, too."""
+    weights: np.ndarray
+    """Bytes [S], see `distributed.packed_weights`."""
 
 
 class Progress:
@@ -60,6 +42,8 @@ class Progress:
         rollout_steps: rows of the newest rollout, resets included.
         latest: the newest value of every metric that was logged.
         best, best_steps: the best `evaluate/return` and its step.
+        pending: an evaluation that is under way in another process.
+        saved_steps: the step of the newest checkpoint.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -67,6 +51,8 @@ class Progress:
         self.steps = self.rollout_steps = 0
         self.latest: dict[str, float] = {}
         self.best, self.best_steps = -math.inf, -1
+        self.pending: PendingEvaluation | None = None
+        self.saved_steps = -1
         self.clock = Clock()
         self._means = Means()
         self._marks: dict[str, int] = {}  # steps when each was last done
@@ -90,13 +76,41 @@ class Progress:
         return interval(what, self._cfg, self.rollout_steps)
 
     def due(self, what: Due) -> bool:
-        """Whether a multiple of its interval was passed since it was last done."""
+        """Whether a multiple of its interval was passed since it was last done; 0 is never.
+
+        Saving is also due at the step of an evaluation that is the best so far, or may become it.
+        """
         steps = self.interval(what)
+        if what == "save" and steps and self.saved_steps != self.steps and self._may_be_best():
+            return True
         return steps > 0 and self.steps // steps != self._marks.get(what, 0) // steps
+
+    def _may_be_best(self) -> bool:
+        """Whether the weights of now are the best, as far as that is known."""
+        return self.steps in (self.best_steps, self.pending and self.pending.steps)
 
     def done(self, what: Due) -> None:
         """Takes note that it was done, until it is due again."""
         self._marks[what] = self.steps
+
+    def begin_evaluation(self, weights: np.ndarray) -> PendingEvaluation:
+        """Makes the evaluation of these weights, those of now, the pending one."""
+        assert self.pending is None, "one at a time"
+        self.pending = PendingEvaluation(
+            self.steps, self.interval("eval"), self.due("film"), weights
+        )
+        self.done("eval")
+        self.done("film")
+        return self.pending
+
+    def evaluated(self) -> int:
+        """Ends the pending evaluation, else the one that was due now; returns its step."""
+        ended, self.pending = self.pending, None
+        if ended is not None:
+            return ended.steps
+        self.done("eval")
+        self.done("film")
+        return self.steps
 
     def check(self) -> None:
         """Raises RunError if a loss is no longer finite; waits for the device."""
@@ -120,19 +134,19 @@ class Progress:
         self._means.clear()
         return {**means, "episode/count": count, "time/steps_per_second": speed}
 
-    def row(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Returns the metrics with steps and time, and keeps them as the latest."""
+    def row(self, metrics: Mapping[str, float], steps: int) -> dict[str, float]:
+        """Returns the metrics of a step with the time of now, and keeps them as the latest."""
         seconds, cpu_seconds = self.clock.read()
         time = {"time/seconds": seconds, "time/cpu_seconds": cpu_seconds}
-        row = {**metrics, **time, "steps": self.steps}
-        self.latest |= row
+        row = {**metrics, **time, "steps": steps}
+        self.latest |= row | {"steps": self.steps}
         return row
 
-    def scored(self, score: float) -> bool:
+    def scored(self, score: float, steps: int) -> bool:
         """Whether this evaluation is the best so far; of equal ones the newest is the best."""
         if not score >= self.best:
             return False
-        self.best, self.best_steps = score, self.steps
+        self.best, self.best_steps = score, steps
         return True
 
     def summary(self) -> dict[str, float]:
@@ -155,6 +169,7 @@ class Progress:
             "rollout_steps": self.rollout_steps,
             "latest": self.latest,
             "best": (self.best, self.best_steps),
+            "pending": self.pending and asdict(self.pending),
             "clock": self.clock.read(),
             "means": self._means.state_dict(),
             "marks": self._marks,
@@ -163,11 +178,13 @@ class Progress:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to where `state_dict` stood."""
-        self.steps = int(state["steps"])
+        self.steps = self.saved_steps = int(state["steps"])
         self.rollout_steps = int(state.get("rollout_steps", 0))  # older checkpoints have none
         self.latest = dict(state["latest"])
         best, best_steps = state["best"]
         self.best, self.best_steps = float(best), int(best_steps)
+        pending = state.get("pending")  # older checkpoints have none
+        self.pending = pending and PendingEvaluation(**pending)
         self.clock = Clock(*state["clock"])
         self._means.load_state_dict(state["means"])
         self._marks = state["marks"]

@@ -2,7 +2,7 @@
 
     run = Run.create(cfg)                     run = Run.open(path); run.load(agent, source)
     run.add(rollout, metrics)                 one line in metrics.jsonl each log_interval_steps
-    if run.due("eval"): run.log(evaluate(...))
+    if run.due("eval"): run.log(evaluate(...))      or run.begin_evaluation(weights); later log
     if run.due("save"): run.save(agent, source)
     run.finish("finished")
 
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ...configs.config import Config
@@ -23,8 +24,9 @@ from ...core.rollout import Counted
 from ...core.stateful import Stateful
 from . import checkpoint, checkpoint_folder, layout, provenance, resumption
 from .atomic_files import write_json
+from .intervals import Due
 from .metrics import MetricsFile, Number, histogram
-from .progress import Due, Progress
+from .progress import PendingEvaluation, Progress
 from .run_folder import RunFolder, Status
 from .run_state import capture, find, restore
 
@@ -39,7 +41,6 @@ class Run(RunFolder):
     def __init__(self, cfg: Config, folder: Path) -> None:
         super().__init__(cfg, folder)
         self._progress = Progress(cfg)
-        self._saved_steps = -1
         self._file: MetricsFile | None = None
         self.stop_reason: str | None = None
 
@@ -68,9 +69,14 @@ class Run(RunFolder):
         return self._progress.latest
 
     @property
+    def pending(self) -> PendingEvaluation | None:
+        """The evaluation that was begun and is not logged yet."""
+        return self._progress.pending
+
+    @property
     def saved(self) -> bool:
         """Whether there is a checkpoint of this step."""
-        return self._saved_steps == self.steps
+        return self._progress.saved_steps == self.steps
 
     @property
     def ended(self) -> bool:
@@ -109,33 +115,33 @@ class Run(RunFolder):
             self._progress.done("histograms")
             file = layout.histogram_file(self.dir, self.steps)  # there before its line is
             write_json(file, {name: histogram(t) for name, t in tensors().items()})
-        return self._write(self._progress.take())
+        return self._write(self._progress.take(), self.steps)
 
     def due(self, what: Due) -> bool:
-        """Whether a multiple of its interval was passed since it was last done; 0 is never.
-
-        Saving is also due when the evaluation just logged is the best so far, so that it is kept.
-        """
-        new_best = self._progress.best_steps == self.steps and not self.saved
-        best = what == "save" and new_best and self.interval(what) > 0
-        return self._progress.due(what) or best
+        """Whether it is due, see `Progress.due`."""
+        return self._progress.due(what)
 
     def interval(self, what: Due) -> int:
         """Steps after which it is due again; 0 is never."""
         return self._progress.interval(what)
 
+    def begin_evaluation(self, weights: np.ndarray) -> PendingEvaluation:
+        """An evaluation of the weights of now, bytes [S], which is logged later: it is pending."""
+        return self._progress.begin_evaluation(weights)
+
     def log(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes a line at once and returns it.
 
-        With `evaluate/return`, the evaluation that was due is done, and the best one moves `best`.
+        With `evaluate/return` it is of the step of the pending evaluation, or the one that was due
+        is done. The best one moves `best`.
         """
-        row = self._write(metrics)
         score = metrics.get("evaluate/return")
-        if score is not None:
-            self._progress.done("eval")
-            self._progress.done("film")
-            if self._progress.scored(score) and self.saved:
-                self._point(layout.BEST)
+        steps = self.steps if score is None else self._progress.evaluated()
+        row = self._write(metrics, steps)
+        if score is not None and self._progress.scored(score, steps):
+            folder = self.checkpoints / layout.step_name(steps)
+            if self.saved if steps == self.steps else self.interval("save") and folder.is_dir():
+                checkpoint_folder.point(self.checkpoints / layout.BEST, folder.name)
         return row
 
     def save(self, agent: Stateful, source: Stateful) -> Path:
@@ -150,11 +156,10 @@ class Run(RunFolder):
         tree = capture(agent, source, self._progress, self._file.sync())
         folder = self.checkpoints / layout.step_name(self.steps)
         checkpoint.write(folder, tree)
-        self._saved_steps = self.steps
-        if self._progress.best_steps == self.steps:
-            self._point(layout.BEST)
-        self._point(layout.LAST)  # after `best`: killed in between, the one before is the last
-        checkpoint_folder.prune(self.checkpoints, self.cfg.checkpoint.keep)
+        self._progress.saved_steps = self.steps
+        best = self._progress.best_steps == self.steps
+        pending = [] if self.pending is None else [layout.step_name(self.pending.steps)]
+        checkpoint_folder.publish(folder, best, self.cfg.checkpoint.keep, pending)
         return folder
 
     def load(self, agent: Stateful, source: Stateful, which: str = layout.LAST) -> list[str]:
@@ -179,11 +184,10 @@ class Run(RunFolder):
             size = tree["metrics_bytes"]
             file.check(size)
             columns = restore(tree, folder, agent, source, self._progress)
-            self._saved_steps = self.steps
-            self._point(layout.LAST)  # before the lines of newer checkpoints are cut off
+            checkpoint_folder.point(self.checkpoints / layout.LAST, folder.name)
             best = layout.step_name(self._progress.best_steps)
             checkpoint_folder.point_back(self.checkpoints / layout.BEST, best)
-        file.truncate(size)
+        file.truncate(size)  # after `last`: killed in between, it has lines too many, not too few
         changes = resumption.note(self.dir, self.steps, self.cfg.num_envs, columns)
         provenance.write_config(self.dir, self.cfg)
         return changes
@@ -201,7 +205,7 @@ class Run(RunFolder):
         if self._file is None:
             return None
         rest = self._progress.take()
-        row = self._write(rest) if rest else None
+        row = self._write(rest, self.steps) if rest else None
         self._file.close()
         self._file = None
         why = {} if reason is None else {"reason": reason}
@@ -209,11 +213,8 @@ class Run(RunFolder):
         write_json(self.dir / layout.SUMMARY, self.summary)
         return row
 
-    def _write(self, metrics: Mapping[str, float]) -> dict[str, float]:
+    def _write(self, metrics: Mapping[str, float], steps: int) -> dict[str, float]:
         assert self._file is not None, "call create or load"
-        row = self._progress.row(metrics)
+        row = self._progress.row(metrics, steps)
         self._file.write(row)
         return row
-
-    def _point(self, name: str) -> None:
-        checkpoint_folder.point(self.checkpoints / name, layout.step_name(self.steps))

@@ -127,6 +127,8 @@ def checked(run: StoredRun) -> StoredRun:
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """Reads metrics.jsonl, [] if it is not there; an incomplete last line is left out.
 
+    The rows are in the order of their steps: `eval.mode=worker` logs evaluations later.
+
     Raises:
         RunError: the disk refuses, or a line is not a JSON object.
     """
@@ -136,7 +138,8 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
             raise RunError(f"{path}: no file of at most {MOST_METRICS:,} bytes")
         content = path.read_bytes() if path.exists() else b""
     whole, _, _ = content.rpartition(b"\n")
-    return [json_object(line, path) for line in whole.decode(errors="replace").splitlines()]
+    rows = [json_object(line, path) for line in whole.decode(errors="replace").splitlines()]
+    return sorted(rows, key=lambda row: row["steps"] if is_number(row.get("steps")) else -1)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

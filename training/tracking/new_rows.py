@@ -32,7 +32,7 @@ class NewRows:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read = 0  # bytes
-        self._steps = -1  # of the line before
+        self._steps = -1  # the most of the lines before
 
     def read(self) -> Iterator[LoggedRow]:
         """Gives the rows that have come since the last call. Raises RunError."""
@@ -43,10 +43,10 @@ class NewRows:
             film = layout.film_file(self._folder.resolve(), steps)
             yield LoggedRow(
                 values,
-                histograms if steps != self._steps and histograms.exists() else None,
+                histograms if steps > self._steps and histograms.exists() else None,
                 film if "evaluate/return" in values and film.exists() else None,
             )
-            self._steps = steps
+            self._steps = max(self._steps, steps)  # an evaluation may come late
 
     def _lines(self) -> Iterator[bytes]:
         """The whole lines that were not read yet."""
