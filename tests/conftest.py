@@ -20,6 +20,15 @@ def no_wandb_variables() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_terminal() -> Iterator[None]:
+    """Readline, which pytest imports, tells child processes of a terminal that is not there."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("COLUMNS", "LINES"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the key that signs runs, apart from the person's own."""
     with pytest.MonkeyPatch.context() as patch:

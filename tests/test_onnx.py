@@ -268,7 +268,7 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="the environment's spaces are not known"):
         write_onnx(policy, file)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"not installed \(onnx\): pip install 'neuraxis\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"onnx is not installed; pip install 'neuraxis\[onnx\]'"):
         write_onnx(policy, file)
     result = CliRunner().invoke(neuraxis, ["export", str(tmp_path), "--onnx", str(file)])
     assert result.exit_code == 2 and not list(tmp_path.iterdir())

@@ -119,7 +119,7 @@ def test_a_stored_run_is_evaluated_in_another_environment(tmp_path: Path) -> Non
 
 
 def test_an_episode_without_an_end_is_cut_for_an_environment_of_a_program() -> None:
-    cfg = python_objects.made_by(configs.load(**{"env": f"{PROGRAM}:x"}), lambda: Countdown(-1))
+    cfg = python_objects.made_by(configs.load([f"env={PROGRAM}:x"]), lambda: Countdown(-1))
     assert ids.time_limit(cfg.env) is None and episode_limit(cfg) == EPISODE_STEPS
 
 

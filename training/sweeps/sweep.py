@@ -28,7 +28,7 @@ from ..distributed import ray_cluster
 from ..distributed.build import build_agent
 from ..storage import layout
 from ..storage.atomic_files import write_text
-from ..storage.progress import LEAST
+from ..storage.intervals import LEAST
 from .ranges import Parameters, SweepConfig, load_sweep, show
 from .trials import Sweep, Trial, ranked
 
