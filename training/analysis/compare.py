@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import nearest, require
-from ...core.registry import PROGRAM
 from ..storage.stored_run import StoredRun
 from . import grouping
 from .select import select
@@ -97,16 +96,11 @@ def compare(
     groups = grouping.labels(configs, () if by else rest, by, environments)
     cells = _cells(zip(groups, environments, found, strict=True), notes)
     _note_unfair(cells, rest, notes)
-    if made := sorted({str(c["env.id"]) for c in configs if _by_a_program(c)}):
+    if made := sorted({str(c["env.id"]) for c in configs if grouping.by_a_program(c)}):
         notes.append(f"{some(made)}: programs made these, so nothing but their names is compared.")
     rows = tabulate(cells, metric)
     verdicts = list(conclude(rows))
     return Comparison(metric, cells, rows, verdicts, notes, _differences(cells, rest))
-
-
-def _by_a_program(config: Mapping[str, Any]) -> bool:
-    """Whether a program gave a class, a function or an object in place of an environment's id."""
-    return str(config.get("env.id")).startswith(f"{PROGRAM}:")
 
 
 UNEQUAL = 1.1

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...configs.text import brief
 from ...core.errors import nearest
+from ...core.registry import PROGRAM
 
 Settings = Mapping[str, Any]
 
@@ -72,6 +73,11 @@ def is_environment(key: str, by: Sequence[str] = ()) -> bool:
     """
     compared = below(key, by) and key != "env.id"
     return below(key, ("env",)) and not below(key, PREPROCESSING) and not compared
+
+
+def by_a_program(config: Settings) -> bool:
+    """Whether a program gave a class, a function or an object in place of an environment's id."""
+    return str(config.get("env.id")).startswith(f"{PROGRAM}:")
 
 
 def check(configs: Sequence[Settings], by: Sequence[str]) -> None:
