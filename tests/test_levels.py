@@ -158,7 +158,7 @@ def test_a_policy_is_evaluated_under_other_dynamics(
     for word in ("force=10.0", "force=0.001"):
         given = ["evaluate", str(tmp_path / "run"), f"env.kwargs.{word}", "--episodes", "4"]
         assert exit_codes.exit_code(main.neuraxis, given) == 0
-        returns.append(capsys.readouterr().out.splitlines()[0])
+        returns.append(capsys.readouterr().out.splitlines()[1])
     assert returns[0] != returns[1]
     given = ["evaluate", str(tmp_path / "run"), "env.kwargs.forse=1"]
     assert exit_codes.exit_code(main.neuraxis, given) == 2

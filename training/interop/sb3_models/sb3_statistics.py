@@ -144,7 +144,8 @@ def _of_observations(found: Mapping[str, Any]) -> dict[str, Moments]:
 
 
 def _moments(record: Any) -> Moments:
-    mean, variance = (np.array(getattr(record, key).numbers, np.float64) for key in ("mean", "var"))
+    found = (getattr(record, key) for key in ("mean", "var"))
+    mean, variance = (np.array(getattr(one, "numbers", one), np.float64) for one in found)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
         raise ValueError("expected finite means, and variances of 0 or more")
     return Moments(mean, variance, float(record.count))
