@@ -88,6 +88,11 @@ class NotANumber(Sound):
         return float("nan") if self.steps == 5 else 1.0
 
 
+class Blind(Sound):
+    def observe(self) -> Any:
+        return np.full(3, np.nan if self.steps == 5 else 0, np.float32)
+
+
 class Broken(Sound):
     def reward(self, action: Any) -> float:
         raise ZeroDivisionError("no wheels")
@@ -123,7 +128,8 @@ def test_what_may_matter_is_noted(env: type[Sound], note: str) -> None:
     ("env", "fault"),
     [
         (Misshapen, "shape"),
-        (NotANumber, "gave nan as reward in step 5"),
+        (NotANumber, "gave nan as reward in step 5; rewards must be finite"),
+        (Blind, "gave nan as observation at [0] in step 5; observations must be finite"),
         (Broken, "ZeroDivisionError: no wheels"),
     ],
 )

@@ -6,7 +6,6 @@ for finding in check_env(env="CartPole-v1"):
 
 from __future__ import annotations
 
-import math
 import re
 import time
 import warnings
@@ -25,6 +24,7 @@ from ...core.errors import EnvError, Guard
 from ...core.tree import Tree, leaves
 from ...envs import ids, make
 from ...envs.make import probe
+from ...envs.observation_check import check_finite
 from ...envs.single import building, make_single
 from ...envs.vector import Envs
 from ..evaluator import EPISODE_STEPS
@@ -98,12 +98,12 @@ def _played(cfg: Config, envs: Envs) -> Iterator[Finding]:
         mask = mask_at(envs.obs, path)
         action = random_action(envs.action_space, None if mask is None else mask[0])
         obs, reward, terminated, truncated = envs.step(action[None])
+        for what, numbers in [("reward", reward), *(("observation", leaf) for leaf in leaves(obs))]:
+            check_finite(what, numbers[None], [0], len(play.rewards) + 1)
         play.largest = max(play.largest, _largest(obs))
         if first:  # the step after an end is the reset
             first = False
             continue
-        if not math.isfinite(reward[0]):
-            raise EnvError(f"gave {reward[0]} as reward in step {len(play.rewards) + 1}")
         play.rewards.append(float(reward[0]))
         episode = [episode[0] + 1, episode[1] + float(reward[0])]
         if first := bool(terminated[0] or truncated[0]):
@@ -113,7 +113,7 @@ def _played(cfg: Config, envs: Envs) -> Iterator[Finding]:
             episode = [0.0, 0.0]
     rate = len(play.rewards) / (time.monotonic() - begin)
     steps = f"{len(play.rewards):,} random steps at {rate:,.0f} a second"
-    yield Finding("ok", f"{steps}: every observation lies in its space")
+    yield Finding("ok", f"{steps}: training takes every observation and reward")
     yield from _episodes(cfg, play)
     yield from _scales(cfg, play)
 
