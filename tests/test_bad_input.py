@@ -210,7 +210,8 @@ HINDSIGHT = "train agent=dqn agent.learning_starts=8 agent.hindsight=future"
 USAGE = {
     # commands and options
     "trian": (
-        "trian: no such command; did you mean train? | resume, baseline, check, evaluate, record"
+        "trian: no such command; did you mean train? | "
+        "resume, baseline, check, evaluate, record, compare"
     ),
     "train --seed 3": "--seed: no such option; did you mean seed=VALUE?",
     "train --total-steps=5000": "--total-steps: no such option; did you mean total_steps=VALUE?",

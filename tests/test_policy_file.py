@@ -96,7 +96,8 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"policy.pt: expected a file that ends in .safetensors"):
         write_policy(run.dir, tmp_path / "policy.pt")
     result = CliRunner().invoke(neuraxis, ["export", str(run.dir)])
-    assert result.exit_code == 2 and "expected where to: --wandb, " in result.output
+    places = "--wandb, --tensorboard DIR, --policy FILE, --backbone FILE, --onnx FILE or --sb3 FILE"
+    assert result.exit_code == 2 and f"expected where to: {places}" in result.output
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
