@@ -37,7 +37,7 @@ STEPS, SECONDS = 1_000, 10.0
 """Random steps that are played at most, and their most wall seconds."""
 LARGE = 10.0
 """Numbers above it are far from what a fresh network gives, about 1."""
-_ANSI = re.compile(r"\x1b\[\d+m|^WARN: ")
+_MARK = re.compile(r"\x1b\[\d+m(WARN: )?")  # of Gymnasium's warnings
 
 
 class Finding(NamedTuple):
@@ -67,12 +67,15 @@ def check_env(*words: str, **overrides: Any) -> list[Finding]:
 
 def _findings(cfg: Config) -> Iterator[Finding]:
     try:
-        with closing(make(cfg.env, 1, cfg.seed)) as envs:
-            for text in sentences(envs, probe(cfg.env, cfg.seed).spaces[1]):
-                yield Finding("sees", text)
-            yield from _played(cfg, envs)
-        for check in (_repeats, _masks, _films, _gymnasium):
-            yield from check(cfg)
+        interface = probe(cfg.env, cfg.seed)
+        for text in sentences(interface):
+            yield Finding("sees", text)
+        yield from _played(cfg)
+        yield from _repeats(cfg)
+        if found := preflight.unused_mask(cfg, interface.observation_space):
+            yield Finding("note", found)
+        yield from _films(cfg)
+        yield from _gymnasium(cfg)
     except (ValueError, EnvError) as error:
         yield Finding("fault", str(error))
 
@@ -88,13 +91,25 @@ class _Play:
     largest: float = 0.0  # number of an observation with floats
 
 
-def _played(cfg: Config, envs: Envs) -> Iterator[Finding]:
+def _played(cfg: Config) -> Iterator[Finding]:
     """Plays random actions, with every observation checked against its space."""
-    begin, play = time.monotonic(), _Play()
+    with closing(make(cfg.env, 1, cfg.seed)) as envs:
+        begin = time.monotonic()
+        play = _play(envs, cfg.seed, begin + SECONDS)
+        rate = len(play.rewards) / (time.monotonic() - begin)
+    steps = f"{len(play.rewards):,} random steps at {rate:,.0f} a second"
+    yield Finding("ok", f"{steps}: training takes every observation and reward")
+    yield from _episodes(cfg, play)
+    yield from _scales(cfg, play)
+
+
+def _play(envs: Envs, seed: int, until: float) -> _Play:
+    """What random actions meet until then, by `time.monotonic`. Raises EnvError."""
+    play = _Play()
     path, first, episode = mask_path(envs.observation_space), False, [0.0, 0.0]
-    envs.action_space.seed(cfg.seed)
+    envs.action_space.seed(seed)
     obs = envs.reset()
-    while len(play.rewards) < STEPS and time.monotonic() - begin < SECONDS:
+    while len(play.rewards) < STEPS and time.monotonic() < until:
         mask = mask_at(envs.obs, path)
         action = random_action(envs.action_space, None if mask is None else mask[0])
         obs, reward, terminated, truncated = envs.step(action[None])
@@ -111,11 +126,7 @@ def _played(cfg: Config, envs: Envs) -> Iterator[Finding]:
             play.returns.append(episode[1])
             play.truncated += bool(truncated[0])
             episode = [0.0, 0.0]
-    rate = len(play.rewards) / (time.monotonic() - begin)
-    steps = f"{len(play.rewards):,} random steps at {rate:,.0f} a second"
-    yield Finding("ok", f"{steps}: training takes every observation and reward")
-    yield from _episodes(cfg, play)
-    yield from _scales(cfg, play)
+    return play
 
 
 def _largest(obs: Tree) -> float:
@@ -167,14 +178,6 @@ def _repeats(cfg: Config) -> Iterator[Finding]:
     yield Finding("note", found) if found else Finding("ok", "the same seed gives the same episode")
 
 
-def _masks(cfg: Config) -> Iterator[Finding]:
-    """Whether there are masks that nobody asked for."""
-    with closing(make(cfg.env, 1, cfg.seed)) as envs:
-        space = envs.observation_space
-    if found := preflight.unused_mask(cfg, space):
-        yield Finding("note", found)
-
-
 def _films(cfg: Config) -> Iterator[Finding]:
     """Whether it can be filmed."""
     try:
@@ -201,5 +204,5 @@ def _gymnasium(cfg: Config) -> Iterator[Finding]:
             yield Finding("fault", str(error))
         else:
             yield Finding("ok", "Gymnasium's own check passes")
-    for line in dict.fromkeys(_ANSI.sub("", str(warning.message)) for warning in said):
-        yield Finding("note", f"Gymnasium: {' '.join(_ANSI.sub('', line).split())}")
+    for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in said):
+        yield Finding("note", f"Gymnasium: {_MARK.sub('', line)}")

@@ -11,28 +11,23 @@ from gymnasium import spaces
 from ...agents.choices import agents_that
 from ...core.action_mask import ActionMask
 from ...core.images import ImageSpace, image_space
-from ...envs.vector import Envs
+from ...envs.wrappers.interface import Interface
 from ...networks.observation import leaf_spaces
 from . import preflight
 
 _STEPS = 1_000_000  # of a replay
 
 
-def sentences(envs: Envs, own: spaces.Space[Any]) -> Iterator[str]:
-    """One for each part of an observation, then memory, actions and agents.
-
-    Args:
-        envs: As the agent sees them.
-        own: The environment's own actions.
-    """
+def sentences(interface: Interface) -> Iterator[str]:
+    """One for each part of an observation, then memory, actions and agents."""
     size = 0
-    for path, space in leaf_spaces(envs.observation_space):
+    for path, space in leaf_spaces(interface.observation_space):
         name = "".join(["observation", *(f"[{key!r}]" for key in path)])
         yield f"{name}: {_described(name, space)}"
         size += int(np.prod(space.shape or ())) * (space.dtype or np.dtype(int)).itemsize
     yield f"memory: the observations of {_STEPS:,} steps in a replay take {_bytes(size * _STEPS)}"
-    actions = envs.action_space
-    yield f"action: {_action(actions, own)}"
+    actions = interface.action_space
+    yield f"action: {_action(actions, interface.spaces[1])}"
     known = agents_that(lambda agent: isinstance(actions, agent.action_spaces))
     yield f"agents for such actions: {known.replace('agent=', '')}"
 
