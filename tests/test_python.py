@@ -18,7 +18,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from rich.console import Console
 
 import neuraxis.training
-from neuraxis import configs, train
+from neuraxis import train
 from neuraxis.agents.reinforce import REINFORCE
 from neuraxis.core.registry import PROGRAM
 from neuraxis.envs import ids
@@ -119,7 +119,7 @@ def test_a_stored_run_is_evaluated_in_another_environment(tmp_path: Path) -> Non
 
 
 def test_an_episode_without_an_end_is_cut_for_an_environment_of_a_program() -> None:
-    cfg = python_objects.made_by(configs.load([f"env={PROGRAM}:x"]), lambda: Countdown(-1))
+    cfg = python_objects.load_config((), {"env": lambda: Countdown(-1)})
     assert ids.time_limit(cfg.env) is None and episode_limit(cfg) == EPISODE_STEPS
 
 
@@ -199,13 +199,10 @@ def test_a_class_of_the_program_alone_is_refused_where_others_need_it(
 ) -> None:
     monkeypatch.setattr(Free, "__module__", PROGRAM)
     monkeypatch.setattr(sys.modules[PROGRAM], "Free", Free, raising=False)
-    values, maker = python_objects.named({"network": Free})
-    assert values == {"network": f"{PROGRAM}:Free"} and maker is None
-    cfg = configs.load(**values)
-    assert python_objects.made_by(cfg, None) is cfg
-    spread = configs.load(["ray.workers=2"], **values)
+    cfg = python_objects.load_config((), {"network": Free})
+    assert cfg.block_names() == [f"{PROGRAM}:Free"]
     with pytest.raises(ValueError, match=f"^{PROGRAM}:Free: other processes .* cannot import it"):
-        python_objects.made_by(spread, None)
+        python_objects.load_config(["ray.workers=2"], {"network": Free})
 
 
 @pytest.fixture(scope="module")

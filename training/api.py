@@ -14,12 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
-from .. import configs
 from .callbacks import Callback, checked
 from .checks.preflight import notes
 from .loop import Session
 from .progress_display import ProgressDisplay
-from .python_objects import made_by, named
+from .python_objects import load_config
 from .session import prepare
 from .trained_run import TrainedRun
 
@@ -42,7 +41,7 @@ def train(
             names, if it was not made here by you.
         quiet: Show no progress; it is shown in a terminal and in a notebook.
         overrides: More words, as Python values: `total_steps=50_000`, `**{"agent.gamma": 0.9}`.
-            `env`, `agent` and `network` may also be objects, see `python_objects.named`.
+            `env`, `agent` and `network` may also be objects, see `python_objects.load_config`.
 
     Returns:
         The run that has ended; `run.summary` holds its results.
@@ -54,8 +53,7 @@ def train(
         KeyboardInterrupt: After Ctrl-C, SIGTERM or SIGHUP; the run is saved and can be resumed.
     """
     callbacks = checked(callbacks)
-    values, maker = named(overrides)
-    cfg = made_by(configs.load(words, **values), maker)
+    cfg = load_config(words, overrides)
     session = prepare(cfg, trust=trust)
     for note in notes(cfg, session.agent):
         _log.warning("%s", note)

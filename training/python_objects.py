@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from .. import configs
 from ..agents.agent import Agent
 from ..agents.choices import agent_class
 from ..configs import Config
@@ -29,18 +30,21 @@ _CHOICES: dict[str, tuple[type[Any], Callable[[str], type[Any]]]] = {
 """What a class must be, and which one a name chooses."""
 
 
-def named(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], Maker | None]:
-    """Words as Python values, with names in place of objects.
+def load_config(
+    words: Iterable[str],
+    overrides: Mapping[str, Any],
+    load: Callable[..., Config] = configs.load,
+) -> Config:
+    """The configuration of words and Python values, of which some may be objects.
 
     Args:
-        overrides: `env` may be a class of environments, a function that makes one, or an
-            environment, of which each column gets a copy; `agent` and `network` may be classes.
-
-    Returns:
-        The values, and what makes the environment if other programs cannot find that by its name.
+        words: As on the command line.
+        overrides: More words. `env` may be a class of environments, a function that makes one, or
+            an environment, of which each column gets a copy; `agent` and `network` may be classes.
+        load: Takes both, with names in place of objects.
 
     Raises:
-        ValueError: An object cannot be used; names the key, and what is expected.
+        ValueError: An object cannot be used; names the key, and what is expected. Or see `load`.
     """
     values, maker = dict(overrides), None
     for key in _CHOICES:
@@ -48,14 +52,7 @@ def named(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], Maker | None]:
             values[key] = _class_name(key, values[key])
     if not isinstance(values.get("env", ""), str):
         values["env"], maker = _environment(values["env"])
-    return values, maker
-
-
-def made_by(cfg: Config, maker: Maker | None) -> Config:
-    """The configuration, with what makes its environment.
-
-    Raises ValueError if it has classes of this program that its other processes cannot import.
-    """
+    cfg = load(words, **values)
     names = [cfg.agent.name, *cfg.block_names()]
     here = next((name for name in names if name.startswith(f"{PROGRAM}:")), None)
     if here and (cfg.ray.workers or cfg.learner.count > 1):
@@ -67,7 +64,7 @@ def made_by(cfg: Config, maker: Maker | None) -> Config:
 
 
 def given(config: EnvConfig, env: Any) -> EnvConfig:
-    """The settings of an environment with another one in its place, see `named`."""
+    """The settings of an environment with another one in its place, see `load_config`."""
     name, maker = (env, None) if isinstance(env, str) else _environment(env)
     return config.model_copy(update={"id": name}).made_by(maker)
 

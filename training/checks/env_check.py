@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from gymnasium.utils import env_checker
 
-from ... import configs
 from ...configs import Config
 from ...core.action_mask import mask_at, mask_path, random_action
 from ...core.errors import EnvError, Guard
@@ -28,7 +27,7 @@ from ...envs.observation_check import check_finite
 from ...envs.single import building, make_single
 from ...envs.vector import Envs
 from ..evaluator import EPISODE_STEPS
-from ..python_objects import made_by, named
+from ..python_objects import load_config
 from ..storage import random_state
 from . import preflight
 from .env_description import sentences
@@ -57,8 +56,7 @@ def check_env(*words: str, **overrides: Any) -> list[Finding]:
     Raises:
         ValueError: The words are wrong, or there is no such environment.
     """
-    values, maker = named(overrides)
-    cfg = made_by(configs.load(words, **values), maker)
+    cfg = load_config(words, overrides)
     cfg = cfg.model_copy(update={"env": cfg.env.model_copy(update={"check": "always"})})
     ids.find(cfg.env)
     with random_state.kept():

@@ -31,7 +31,7 @@ from ..distributed.learner import Learner
 from ..distributed.process import configure_process
 from ..distributed.source import Source
 from ..loop import Session
-from ..python_objects import made_by, named
+from ..python_objects import load_config
 from ..session import callbacks_of
 from ..storage.atomic_files import disk
 from ..storage.run import Run
@@ -95,8 +95,7 @@ def baseline(
     Callbacks are told of everything but rollouts, which the library keeps to itself.
     """
     callbacks = checked(callbacks)
-    values, maker = named(overrides)
-    return finished(prepare(made_by(load(words, **values), maker)), callbacks, quiet)
+    return finished(prepare(load_config(words, overrides, load)), callbacks, quiet)
 
 
 def prepare(cfg: Config) -> Baseline:

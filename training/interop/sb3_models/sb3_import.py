@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .... import configs
 from ....agents.dqn import DQN
 from ....agents.td3 import TD3
 from ....core.errors import Guard
@@ -24,7 +23,7 @@ from ...distributed.build import build_agent
 from ...distributed.learner import Learner
 from ...distributed.process import configure_process
 from ...loop import Session
-from ...python_objects import made_by, named
+from ...python_objects import load_config
 from ...session import callbacks_of, open_source
 from ...storage import provenance
 from ...storage.run import Run
@@ -80,11 +79,11 @@ def prepare(
     """
     model = sb3_zip.read(expanded(file))
     statistics = None if vecnormalize is None else read(expanded(vecnormalize))
-    values, maker = named(overrides or {})
-    said = {*values, *(word.partition("=")[0] for word in words)}
+    overrides = overrides or {}
+    said = {*overrides, *(word.partition("=")[0] for word in words)}
     with Guard(lambda: str(model.place), ValueError):
         settings = configuration(model, said, statistics)
-    cfg = made_by(configs.load(words, **settings, **values), maker)
+    cfg = load_config(words, settings | overrides)
     configure_process(cfg.threads)
     agent = build_agent(cfg)
     with Guard(lambda: str(model.place), ValueError):
