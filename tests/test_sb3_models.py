@@ -296,6 +296,32 @@ def test_malicious_pickles_execute_nothing(cart: Path, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_what_no_library_wrote_is_told_in_one_line(tmp_path: Path) -> None:
+    def refused(source: Path, line: str, **contents: bytes) -> None:
+        with pytest.raises(ValueError, match=line) as caught:
+            imported(changed(source, tmp_path / "changed.zip", **contents), "env=CartPole-v1")
+        assert str(caught.value).count("changed.zip") <= 1 and "\n" not in str(caught.value)
+
+    def without(tensors: dict[str, Any], name: str, *value: Any) -> bytes:
+        stored = io.BytesIO()
+        kept = {key: tensor for key, tensor in tensors.items() if key != name}
+        torch.save(kept | dict.fromkeys([name] * len(value), *value), stored)
+        return stored.getvalue()
+
+    dqn, lstm = tmp_path / "dqn.zip", tmp_path / "lstm.zip"
+    model("DQN", "MlpPolicy", "VECTOR", 2).save(dqn)
+    data = json.loads(zipfile.ZipFile(dqn).read("data")) | {"learning_starts": "many"}
+    refused(dqn, "learning_starts=many: expected an integer", data=json.dumps(data).encode())
+    refused(dqn, "damaged, not JSON", data=b"{")
+    refused(dqn, "damaged, not a JSON object", data=b"[]")
+    tensors = dict(sb3_zip.read(dqn).tensors)
+    name = "q_net.q_net.0.weight"
+    refused(dqn, f"{name}: a single number", policy=without(tensors, name, torch.tensor(1.0)))
+    model("RecurrentPPO", "MlpLstmPolicy", "VECTOR", 2, policy_kwargs=LSTM).save(lstm)
+    name = "lstm_actor.weight_hh_l0"
+    refused(lstm, f"has no {name}", policy=without(dict(sb3_zip.read(lstm).tensors), name))
+
+
 class Crafted:
     """A dtype that makes an address of eight bytes, and an array of it."""
 
@@ -388,7 +414,7 @@ def test_what_is_no_model_is_refused_by_the_command(cart: Path, tmp_path: Path) 
     cases = (
         ((tmp_path / "none.zip", "env=CartPole-v1"), "none.zip: no such file"),
         ((tmp_path / "text.zip", "env=CartPole-v1"), "text.zip: no zip of Stable-Baselines3"),
-        ((torn, "env=CartPole-v1"), "torn.zip: its data is not JSON"),
+        ((torn, "env=CartPole-v1"), "torn.zip/data: damaged, not JSON"),
         ((tmp_path / "nan.zip", "env=CartPole-v1"), "action_net.bias: not finite"),
         ((cart,), "env: expected env=ID"),
         ((cart, "env=CartPole-v1", "network=lstm"), "network: "),

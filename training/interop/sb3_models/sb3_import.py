@@ -15,7 +15,6 @@ import numpy as np
 
 from ....agents.dqn import DQN
 from ....agents.td3 import TD3
-from ....core.errors import Guard
 from ....core.files import expanded
 from ...api import finished
 from ...callbacks import Callbacks
@@ -81,13 +80,11 @@ def prepare(
     statistics = None if vecnormalize is None else read(expanded(vecnormalize))
     overrides = overrides or {}
     said = {*overrides, *(word.partition("=")[0] for word in words)}
-    with Guard(lambda: str(model.place), ValueError):
-        settings = configuration(model, said, statistics)
+    settings = configuration(model, said, statistics)
     cfg = load_config(words, settings | overrides)
     configure_process(cfg.threads)
     agent = build_agent(cfg)
-    with Guard(lambda: str(model.place), ValueError):
-        fill(agent, model, cfg.env.id)
+    fill(agent, model, cfg.env.id)
     notes = [] if statistics is None else take_statistics(agent, statistics, vecnormalize)
     agent.steps = model.steps
     if isinstance(agent, DQN | TD3):

@@ -89,7 +89,10 @@ def _agent(model: Model) -> dict[str, Any]:
     else:
         found["n_step"] = read.get("n_steps", 1)
         found["train_freq"] = 4 if file == "dqn" else 1
-        found["learning_starts"] = min(found.get("learning_starts", 0), max(model.steps, 1) - 1)
+        starts = found.get("learning_starts", 0)
+        if not isinstance(starts, int):
+            raise ValueError(f"{model.place}: learning_starts={starts}: expected an integer")
+        found["learning_starts"] = min(starts, max(model.steps, 1) - 1)
         found["gradient_steps"] = found.get("gradient_steps") or -1
     if file == "dqn":
         found["double"] = False

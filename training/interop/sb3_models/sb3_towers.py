@@ -50,7 +50,7 @@ class Tower:
         return found if self.heads else found[:-1]
 
     def blocks(self, tensors: Mapping[str, Tensor], activation: str) -> list[dict[str, Any]]:
-        """Our blocks up to the outputs."""
+        """Our blocks up to the outputs. Raises ValueError if an LSTM is not there."""
         blocks: list[dict[str, Any]] = []
         last = f".{CONVOLUTIONS[-1]}.bias"
         cnn = [x for name, x in tensors.items() if _within(name, self.extractor, last)]
@@ -58,7 +58,9 @@ class Tower:
             blocks.append({"name": "cnn", "architecture": "nature", "size": len(cnn[0])})
         if self.lstm:
             layers = sum(name.startswith(f"{self.lstm}.weight_hh_l") for name in tensors)
-            size = tensors[f"{self.lstm}.weight_hh_l0"].shape[-1]
+            if (first := f"{self.lstm}.weight_hh_l0") not in tensors:
+                raise ValueError(f"the model has no {first}")
+            size = tensors[first].shape[-1]
             blocks.append({"name": "lstm", "size": size, "layers": layers})
         if sizes := self.sizes(tensors):
             blocks.append({"name": "mlp", "sizes": sizes, "activation": activation})

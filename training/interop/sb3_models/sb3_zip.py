@@ -9,7 +9,6 @@ Tensors are read by PyTorch's loader of weights, which refuses everything else.
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import re
 import zipfile
@@ -21,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....core.errors import listed, shorten
-from ...storage.atomic_files import disk
+from ....core.errors import RunError, listed
+from ...storage.atomic_files import disk, json_object
 
 IMPORTED = "PPO", "A2C", "DQN", "SAC", "TD3", "DDPG", "RecurrentPPO", "QRDQN"
 """The algorithms whose models can be read."""
@@ -87,7 +86,10 @@ def read(place: Path) -> Model:
                 found = {name: content.read(name) for name in content.namelist() if name in FILES}
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise ValueError(f"{place}: no zip of Stable-Baselines3 ({error})") from error
-    data = _object(found[DATA], place)
+    try:
+        data = json_object(found[DATA].decode(errors="replace"), Path(place, DATA))
+    except RunError as error:
+        raise ValueError(str(error)) from error
     tensors = _tensors(found[WEIGHTS], f"{place}: {WEIGHTS}")
     policy_settings = data.get("policy_kwargs")
     policy_settings = _readable(policy_settings) if isinstance(policy_settings, dict) else {}
@@ -95,22 +97,14 @@ def read(place: Path) -> Model:
     algorithm = _algorithm(data, policy_settings, tensors)
     if algorithm not in IMPORTED:
         raise ValueError(f"{place}: a model of {algorithm}; expected {', '.join(IMPORTED)}")
+    if scalars := [name for name, tensor in tensors.items() if not tensor.ndim]:
+        raise ValueError(f"{place}: {listed(scalars)}: a single number; expected weights")
     variables = _tensors(found[VARIABLES], f"{place}: {VARIABLES}") if VARIABLES in found else {}
     log = variables.get("log_ent_coef")
     return Model(
         *(place, algorithm, settings, unread, policy_settings, tensors),
         temperature=None if log is None else float(log.detach().flatten()[0]),
     )
-
-
-def _object(text: bytes, place: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place}: its {DATA} is not JSON ({shorten(error)})") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{place}: its {DATA} is not a JSON object")
-    return data
 
 
 def _tensors(content: bytes, place: str) -> dict[str, Tensor]:
