@@ -259,7 +259,7 @@ def test_resume_and_from_read_the_config_of_the_run(loop: FakeLoop) -> None:
 def test_evaluate_plays_the_chosen_checkpoint(
     loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from neuraxis.training import evaluate
+    from neuraxis.training import evaluate, evaluator
 
     asked: list[Any] = []
 
@@ -268,7 +268,7 @@ def test_evaluate_plays_the_chosen_checkpoint(
         assert not watch(1, 3)
         return {"evaluate/return": 1.0, "evaluate/return_std": 0.5, "evaluate/episodes": 3}
 
-    monkeypatch.setattr(evaluate, "evaluate", play)
+    monkeypatch.setattr(evaluator, "evaluate", play)
     torch.set_num_threads(2)
     words = [
         "--episodes",

@@ -18,7 +18,7 @@ from ..configs import Config
 from ..core.errors import EnvError
 from ..envs import ids
 from .evaluate import Budget, Watch, evaluate, evaluation_seed
-from .film import View
+from .film import UNSEEN, View
 from .storage import checkpoint_folder, layout
 from .storage.run import Run
 
@@ -45,6 +45,35 @@ def opening_seed(cfg: Config, seed: int | None, *key: int) -> int:
     if cfg.env.reseed == "once":
         return cfg.seed if seed is None else seed
     return evaluation_seed(seed or 0, *key)
+
+
+def evaluate_stored(
+    policy: Policy,
+    cfg: Config,
+    episodes: int,
+    seed: int | None = None,
+    stochastic: bool = False,
+    view: View = UNSEEN,
+    watch: Watch = lambda played, wanted: False,
+) -> dict[str, float]:
+    """Plays episodes with a policy of a run that has ended; see `evaluate`.
+
+    Args:
+        policy: Of a checkpoint.
+        cfg: Of the run.
+        episodes: How many.
+        seed: Another seed plays other episodes; see `opening_seed`.
+        stochastic: Sample the actions instead of taking the most likely ones.
+        view: How they are seen.
+        watch: See `Watch`.
+    """
+    opening = opening_seed(cfg, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
+    return evaluate(
+        *(policy, cfg.env, episodes, opening, cfg.num_envs, stochastic),
+        view=view,
+        budget=Budget(episode_limit(cfg)),
+        watch=watch,
+    )
 
 
 def cut_note(metrics: Mapping[str, float], limit: int | None) -> str | None:

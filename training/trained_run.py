@@ -17,8 +17,7 @@ from ..configs.config import Config
 from ..core.errors import nearest, require
 from ..core.files import expanded
 from .distributed.process import configure_process
-from .evaluate import Budget, evaluate
-from .evaluator import episode_limit, opening_seed
+from .evaluator import evaluate_stored
 from .film import View
 from .python_objects import given
 from .saved_policy import load_checkpoint
@@ -109,12 +108,7 @@ class TrainedRun(RunFolder):
             cfg = cfg.model_copy(update={"env": given(cfg.env, env)})
         chosen = checkpoint_folder.chosen(self.checkpoints, checkpoint)
         policy = load_checkpoint(self.dir, chosen, self.trust)
-        opening = opening_seed(cfg, seed, 3)  # 1 and 2 are those of the run's own evaluations
-        return evaluate(
-            *(policy, cfg.env, episodes, opening, cfg.num_envs, stochastic),
-            view=View(video, values=values),
-            budget=Budget(episode_limit(cfg)),
-        )
+        return evaluate_stored(policy, cfg, episodes, seed, stochastic, View(video, values=values))
 
     def video(
         self,

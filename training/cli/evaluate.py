@@ -62,8 +62,7 @@ def evaluate(
     the environment that was another in training.
     """
     with usage_errors():
-        from ..evaluate import evaluate as play
-        from ..evaluator import opening_seed
+        from .. import evaluator
         from ..progress_display import EvaluationDisplay
         from .stored_policy import open_policy
 
@@ -72,13 +71,10 @@ def evaluate(
         player = open_policy(run, others, checkpoint, trust)
         cfg = player.config
         env = cfg.env.model_copy(update={"kwargs": cfg.env.kwargs | kwargs})
-        seed = opening_seed(cfg, seed, 3)  # 1 and 2 are the keys of the run's own evaluations
+        cfg = cfg.model_copy(update={"env": env})
         with EvaluationDisplay() as watch:
-            metrics = play(
-                *(player.policy, env, episodes, seed, cfg.num_envs, stochastic),
-                view=view,
-                budget=player.budget,
-                watch=watch,
+            metrics = evaluator.evaluate_stored(
+                *(player.policy, cfg, episodes, seed, stochastic, view, watch)
             )
     player.print_results(metrics)
     if video is not None:
