@@ -209,20 +209,22 @@ def test_a_process_plays_an_environment_of_this_program(tmp_path: Path) -> None:
     assert max(map(len, seen)) == 1 and not processes()
 
 
-def answering(then: str) -> str:
-    """A program that says that it is ready, and does something at the first evaluation."""
-    return (
-        "import os, sys, time; from multiprocessing.connection import Connection\n"
-        "pipe = Connection(int(sys.argv[1])); pipe.recv(); pipe.send(None); pipe.recv_bytes()\n"
-        f"{then}  # as evaluation_process\n"
+def answer(patch: pytest.MonkeyPatch, folder: Path, then: str) -> None:
+    """Puts a process in its place that does something at the first evaluation."""
+    (folder / "fake_evaluation_process.py").write_text(
+        "import os, time\nfrom multiprocessing.connection import Connection\n"
+        "def main(file):\n    pipe = Connection(file)\n"
+        f"    pipe.recv(); pipe.send(None); pipe.recv_bytes(); {then}\n"
     )
+    patch.syspath_prepend(folder)
+    patch.setattr(evaluation_worker, "_MODULE", "fake_evaluation_process")
 
 
 def test_a_process_that_ends_by_itself_is_said_in_one_line(
     inline: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the kernel ends it when memory is short."""
-    monkeypatch.setattr(evaluation_worker, "_PROGRAM", answering("os.kill(os.getpid(), 9)"))
+    answer(monkeypatch, tmp_path, "os.kill(os.getpid(), 9)")
     words = (*RUN, WORKER, f"run_dir={tmp_path / 'run'}")
     said = r"^the process that plays evaluations has ended \(SIGKILL\); eval.mode=inline plays them"
     with pytest.raises(EnvError, match=said):
@@ -238,7 +240,7 @@ def test_ctrl_c_leaves_it_at_once(
     inline: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the loop waits for an evaluation that hangs."""
-    monkeypatch.setattr(evaluation_worker, "_PROGRAM", answering("time.sleep(60)"))
+    answer(monkeypatch, tmp_path, "time.sleep(60)")
     monkeypatch.setattr(evaluation_worker, "CLOSING_SECONDS", 0.2)
     session = prepare(load([*RUN, WORKER, f"run_dir={tmp_path / 'run'}"]))
     kill = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))

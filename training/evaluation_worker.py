@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import signal
 import subprocess
-import sys
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,13 @@ import cloudpickle
 from ..agents.policies.policy import Policy
 from ..configs import Config
 from ..core.errors import EnvError, Guard
+from ..core.python_process import start_main
 from .storage.progress import PendingEvaluation
 
 CLOSING_SECONDS = 3.0
 """That its environments have to close; then it is killed."""
 _POLL_SECONDS = 1.0
-_PROGRAM = """\
-import sys
-sys.path[:] = sys.argv[2:]
-from neuraxis.training.evaluation_process import main
-main(int(sys.argv[1]))
-"""
-"""Neither a fork, which copies threads and locks, nor multiprocessing's `spawn`, which runs the
-program's main file again. Its modules are searched for where this process finds them."""
+_MODULE = "neuraxis.training.evaluation_process"
 
 
 class EvaluationWorker:
@@ -55,12 +48,8 @@ class EvaluationWorker:
             setup = cloudpickle.dumps((cfg, copy.deepcopy(policy).to("cpu")))
         self._connection, theirs = Pipe()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the run's process
-            )
+            files = [theirs.fileno()]
+            self._process = start_main(_MODULE, files)
         try:
             self._send(setup)
             self.result()

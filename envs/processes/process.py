@@ -12,21 +12,16 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from ...core.python_process import start_main
 from .worker import DONE, ENDING_SECONDS, Reply
 
 SILENT_SECONDS = 600.0
 """The longest wait for an answer."""
-_START = (
-    "import sys; sys.path[:] = sys.argv[3:]; from neuraxis.envs.processes.worker import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]))"
-)
 _NOTHING = Reply()
 
 
 class Process:
     """A new Python, and the connection with the `Worker` in it.
-
-    It is no process of `multiprocessing`: that would run the person's program again in each.
 
     Args:
         memory: Descriptor of the file with the shared arrays.
@@ -39,12 +34,7 @@ class Process:
         files = theirs.fileno(), memory
         warned = [f"-W{option}" for option in sys.warnoptions]
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, *warned, "-c", _START, *map(str, files), *sys.path],
-                stdin=subprocess.DEVNULL,
-                pass_fds=files,
-                start_new_session=True,  # Ctrl-C is for the process that started it
-            )
+            self._process = start_main("neuraxis.envs.processes.worker", files, warned)
         self._connection = Connection(ours.detach())
 
     def ask(self, request: bytes) -> None:
