@@ -104,7 +104,7 @@ def test_what_needs_a_missing_extra_says_so_in_one_line(
 
 @pytest.mark.usefixtures("no_extras")
 def test_so_it_does_from_python(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"stable_baselines3 .* 'neuraxis\[sb3\]'"):
+    with pytest.raises(ImportError, match=r"stable_baselines3 .* 'neuraxis\[sb3\]'"):
         training.baseline(total_steps=1)
     kept = Sweep(tmp_path, (), sweep.load_sweep("ppo", []))
     with pytest.raises(ValueError, match=r"neuraxis sweep: ray .* 'neuraxis\[ray\]'"):

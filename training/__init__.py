@@ -1,9 +1,8 @@
 """Training: the loop, its sources, runs on disk, evaluation and the command line."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..core.errors import require
+from ..core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ..core.errors import EnvError, RunError
@@ -44,13 +43,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Gives a public name at the first question, for its module imports PyTorch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "baseline":
-        require("neuraxis.training.baseline", "stable_baselines3")
-    return getattr(import_module(_MODULES[name], __name__), name)
+__getattr__ = lazy_names(__name__, _MODULES, {"baseline": "stable_baselines3"})
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 Its classes are needed only by what names them: `import_model` reads its files without it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .sb3_envs import Sb3Envs
@@ -15,19 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Sb3Envs", "Sb3Extractor", "Sb3Predictor", "import_model", "write_model"]
 _MODULES = {
-    "Sb3Envs": "sb3_envs",
-    "Sb3Extractor": "sb3_extractor",
-    "Sb3Predictor": "sb3_predictor",
-    "import_model": "sb3_models.sb3_import",
-    "write_model": "sb3_models.sb3_export",
+    "Sb3Envs": ".sb3_envs",
+    "Sb3Extractor": ".sb3_extractor",
+    "Sb3Predictor": ".sb3_predictor",
+    "import_model": ".sb3_models.sb3_import",
+    "write_model": ".sb3_models.sb3_export",
 }
+_SB3 = "stable_baselines3"
+_NEEDS = {"Sb3Envs": _SB3, "Sb3Extractor": _SB3, "write_model": _SB3}
 
-
-def __getattr__(name: str) -> Any:
-    """Gives a public name at the first question; ImportError, in one line, without its library."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        raise ImportError(f"{name}: {error}; pip install 'neuraxis[sb3]'") from error
+__getattr__ = lazy_names(__name__, _MODULES, _NEEDS)
