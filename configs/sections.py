@@ -18,8 +18,8 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """inline: training waits for each evaluation; worker: another process plays those in training,
     with the same results, and one at a time."""
     interval_steps: Interval = "auto"
-    """Steps between evaluations; the best is checkpoint `best`. auto: 10,000, or five rollouts or a
-    twentieth of the run where they are more; 0: only at the end."""
+    """Steps between evaluations, the first at step 0; the best after it is checkpoint `best`. auto:
+    10,000, or five rollouts or a twentieth of the run where they are more; 0: only at the end."""
     episodes: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Episodes of one evaluation during training; auto: 10, or fewer where they would take more
     than half the steps of training between two evaluations."""
@@ -30,8 +30,8 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Steps after which an evaluation cuts an episode and counts it in `evaluate/cut`; auto: 10,000
     where the id names no limit; null: none."""
     patience: int = Field(default=0, ge=0)
-    """Evaluations without a return above the best so far after which the run is stopped; 0: any
-    number."""
+    """Evaluations without a return above the best so far, that of step 0 too, after which the run is
+    stopped; 0: any number."""
     video_interval_steps: int = Field(default=0, ge=0)
     """Steps between videos of one more episode, made with the next evaluation. 0: none."""
 

@@ -58,7 +58,7 @@ def test_every_algorithm_trains_and_its_policy_is_loaded(name: str, tmp_path: Pa
     run = baseline(*words, "eval.interval_steps=64", "log_interval_steps=1")
     assert run.summary["status"] == "finished" and run.steps == 128
     rows = read_rows(run.dir)
-    assert [row["steps"] for row in rows if "evaluate/return" in row] == [64, 128]
+    assert [row["steps"] for row in rows if "evaluate/return" in row] == [0, 64, 128]
     assert all(np.isfinite(value) for row in rows for value in row.values())
     losses = {key for row in rows for key in row if key.startswith("loss/")}
     assert losses, "what the algorithm says of its learning is there"
@@ -143,7 +143,9 @@ def test_numbers_that_are_not_finite_are_the_environments(monkeypatch: pytest.Mo
     column = envs._columns[1]
     step = column.step
     monkeypatch.setattr(column, "step", lambda a: (step(a)[0] * np.nan, *step(a)[1:]))
-    with pytest.raises(EnvError, match=r"column 1 gave nan as observation at \[0\] in step 1; "):
+    with pytest.raises(
+        EnvError, match=r"column 1 gave nan as observation at \[0\] in step 1, run seed 0; "
+    ):
         envs.step(np.zeros(2, int))
 
 

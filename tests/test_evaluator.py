@@ -128,7 +128,7 @@ def test_evaluations_in_training_are_in_proportion_to_the_steps_between_them(
     words = (*SMALL, env, "num_envs=2", "total_steps=512", "eval.final_episodes=1")
     run = train(*words, "eval.interval_steps=256", run_dir=str(tmp_path / "run"))
     played = [row["evaluate/episodes"] for row in rows(run) if "evaluate/episodes" in row]
-    assert len(played) == 2 and {*played} == {2}, "of ten; 128 steps are for two that are open"
+    assert len(played) == 3 and {*played} == {2}, "of ten; 128 steps are for two that are open"
     exact = (*words, "eval.interval_steps=256", "eval.episodes=3")
     run = train(*exact, run_dir=str(tmp_path / "exact"))
     assert {row["evaluate/episodes"] for row in rows(run) if "evaluate/episodes" in row} == {3}
@@ -181,13 +181,14 @@ def test_ctrl_c_ends_the_final_evaluation_with_what_it_has(
 def test_the_end_has_a_score_of_the_newest_weights_and_one_of_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([9.0, 3.0, 5.0])
+    scores = iter([10.0, 9.0, 3.0, 5.0])
     newest = {"evaluate/return_std": 0.0, "evaluate/length": 1.0, "evaluate/episodes": 1}
     monkeypatch.setattr(Evaluator, "newest", lambda *_: {"evaluate/return": next(scores), **newest})
     words = (*SMALL, "env=CartPole-v1", "num_envs=2", "total_steps=96", "eval.interval_steps=32")
     run = train(*words, "eval.final_episodes=4", f"run_dir={tmp_path / 'run'}", "seed=3")
     played = [row["steps"] for row in rows(run) if "evaluate/return" in row]
-    assert run.summary["best/steps"] == played[0] < played[-1] == run.summary["steps"]
+    assert run.summary["best/steps"] == played[1] < played[-1] == run.summary["steps"]
+    assert played[0] == 0, "where the curve begins; no policy to choose"
     for which, name in (("last", "evaluate"), ("best", "best")):
         policy, seed = load_policy(run.dir, which), evaluation_seed(3, 2)
         expected = evaluate(policy, run.cfg.env, 4, seed, num_envs=2)

@@ -253,26 +253,27 @@ def test_rows(tmp_path: Path) -> None:
 def test_due_by_crossing(tmp_path: Path) -> None:
     run = Run.create(config(tmp_path))
     due = []
-    for steps in (59, 1, 59, 1, 130, 49, 1):
+    for steps in (0, 59, 1, 59, 1, 130, 49, 1):
         run.add(rollout(steps), {})
         due.append(run.due("eval"))
         assert run.due("eval") == due[-1], "what is broken off stays due"
         run.log({"evaluate/return": 0.0} if due[-1] else {})
         assert not run.due("eval")
-    # 59, 60, 119, 120, 250 (two at once), 299, 300: each multiple of 60 once
-    assert due == [False, True, False, True, True, False, True]
-    auto = Run.create(config(tmp_path / "auto", eval=EvalConfig(), checkpoint=CheckpointConfig()))
+    # 0, 59, 60, 119, 120, 250 (two at once), 299, 300: each multiple of 60 once
+    assert due == [True, False, True, False, True, True, False, True]
+    own = {"eval": EvalConfig(), "checkpoint": CheckpointConfig(), "total_steps": 100_000}
+    auto = Run.create(config(tmp_path / "auto", **own))
     due = []
-    for _ in range(20):
-        auto.add(rollout(4_096), {})
+    for number in range(21):
+        auto.add(rollout(4_096 if number else 0), {})
         due.append((auto.due("eval"), auto.due("save")))
         if due[-1][0]:
             auto.log({"evaluate/return": -len(due)})
         if due[-1][1]:
             auto.save(Counter(), Counter())
     # every 5 rollouts = 20,480 steps; 10,000 would be every second or third
-    assert [n for n, (evaluated, _) in enumerate(due, 1) if evaluated] == [5, 10, 15, 20]
-    assert [n for n, (_, saved) in enumerate(due, 1) if saved] == [13]
+    assert [n for n, (evaluated, _) in enumerate(due) if evaluated] == [0, 5, 10, 15, 20]
+    assert [n for n, (_, saved) in enumerate(due) if saved] == [13]
     never = config(tmp_path / "never", eval=EvalConfig(interval_steps=0))
     run = Run.create(never)
     run.add(rollout(1000), {})

@@ -161,7 +161,7 @@ class Session:
 
     def _loop(self, tell: Callbacks) -> None:
         run, agent, source, profile = self.current_run, self.agent, self.source, self.profile
-        self._evaluate_and_save(tell)  # an evaluation that was broken off before a resume
+        self._evaluate_and_save(tell)  # the first one, or one broken off before a resume
         while run.steps < self.cfg.total_steps and (rollout := self._collect()) is not None:
             tell("on_rollout", rollout)
             with self._changing:

@@ -175,6 +175,7 @@ class Baseline(Session):
     def _loop(self, tell: Callbacks) -> None:
         reports = Reports(lambda: self._ending, lambda counted: self._learned(tell, counted))
         self.model.set_logger(Logger(None, []))
+        self._evaluate_and_save(tell)
         with Guard(lambda: f"agent={self.agent.name}", RunError):
             self.model.learn(self.cfg.total_steps, reports, log_interval=None)
         self._save(tell)

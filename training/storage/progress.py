@@ -44,6 +44,7 @@ class Progress:
         best, best_steps: the best `evaluate/return` and its step.
         pending: an evaluation that is under way in another process.
         saved_steps: the step of the newest checkpoint.
+        _marks: the step at which each was last done; 0 where there is none, -1 before step 0.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -55,7 +56,7 @@ class Progress:
         self.saved_steps = -1
         self.clock = Clock()
         self._means = Means()
-        self._marks: dict[str, int] = {}  # steps when each was last done
+        self._marks = {"eval": -1} if interval("eval", cfg) <= cfg.total_steps else {}
         self._logged = (0, 0.0)  # steps and seconds at the last row of means
 
     def add(self, rollout: Counted, metrics: Mapping[str, Number]) -> None:
@@ -78,6 +79,7 @@ class Progress:
     def due(self, what: Due) -> bool:
         """Whether a multiple of its interval was passed since it was last done; 0 is never.
 
+        A learning curve begins at step 0: an evaluation is due there, too, if others will follow.
         Saving is also due at the step of an evaluation that is the best so far, or may become it.
         """
         steps = self.interval(what)
@@ -87,7 +89,8 @@ class Progress:
 
     def _may_be_best(self) -> bool:
         """Whether the weights of now are the best, as far as that is known."""
-        return self.steps in (self.best_steps, self.pending and self.pending.steps)
+        candidates = (self.best_steps, self.pending and self.pending.steps)
+        return self.steps > 0 and self.steps in candidates
 
     def done(self, what: Due) -> None:
         """Takes note that it was done, until it is due again."""
@@ -143,8 +146,11 @@ class Progress:
         return row
 
     def scored(self, score: float, steps: int) -> bool:
-        """Whether this evaluation is the best so far; of equal ones the newest is the best."""
-        if not score >= self.best:
+        """Whether this evaluation is the best so far; of equal ones the newest is the best.
+
+        The policy before training is none to choose: the run has no checkpoint of it.
+        """
+        if steps == 0 or not score >= self.best:
             return False
         self.best, self.best_steps = score, steps
         return True
