@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..core.errors import listed, nearest
+from ..core.errors import did_you_mean, listed, nearest
 from .groups import baselines, choices, read
 from .words import ENVIRONMENT_ID, MODULE, Word, flat
 
@@ -91,6 +91,10 @@ def _is_block(name: str) -> bool:
     return True
 
 
+ELSEWHERE = {"rnn": "gru, lstm", "attention": "transformer", "a3c": "a2c", "ddqn": "dqn"}
+"""Names that other people use, and the choices that are closest."""
+
+
 def no_such(group: str, name: str) -> str:
     """The message for a name that is no choice of the group, with the nearest one."""
     known, noun = list(choices(group)), group
@@ -102,6 +106,8 @@ def no_such(group: str, name: str) -> str:
     elif group == "agent" and "/" in name:
         known, noun = list(baselines()), "algorithm of another library"
         hint = nearest(name, known)
+    elif name in ELSEWHERE and ELSEWHERE[name].partition(",")[0] in known:
+        hint = did_you_mean([ELSEWHERE[name]])
     else:
         hint = nearest(name, known)
     return f"{group}={name}: no such {noun}{hint} (choices: {listed(known)})"

@@ -10,6 +10,7 @@ from .schema import Schema, keys, schema_for
 
 MOST = 3  # keys that one hint names
 RENAMED = {"agent.adam_eps": "agent.optimizer_eps"}  # keys in the files of older versions
+ELSEWHERE = {"steps": "total_steps", "timesteps": "total_steps"}  # words of other libraries
 
 
 def meant(key: str, path: tuple[str, ...], schema: Schema) -> str:
@@ -28,6 +29,8 @@ def meant(key: str, path: tuple[str, ...], schema: Schema) -> str:
     below = [other for other in every if other.startswith("".join(f"{part}." for part in path))]
     if key in RENAMED:
         return f"; it is {RENAMED[key]} now"
+    if key in ELSEWHERE:
+        return did_you_mean([ELSEWHERE[key]])
     found = _alike(leaf, below, 0.8) or _alike(leaf, every, 1.0)
     if not found and path == ("agent",):
         hint = _of_other_agents(leaf, [_leaf(other) for other in below])

@@ -191,6 +191,8 @@ def _hint(error: BaseException) -> str:
         missing = str(error.name).partition(".")[0].lower()
     elif isinstance(error, DependencyNotInstalled):
         missing = str(error).lower()
+    elif re.search(r"values to unpack \(expected 5\b", str(error)):
+        return "; step must return observation, reward, terminated, truncated, info"
     else:
         return ""
     extra = next((EXTRAS[word] for word in EXTRAS if re.search(rf"\b{word}\b", missing)), None)

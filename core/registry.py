@@ -97,4 +97,9 @@ def import_own(module: str, place: str) -> ModuleType:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     with Guard(lambda: place, ValueError), _importing:
-        return importlib.import_module(module)
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name == module:  # not one that the module imports
+                error.msg += nearest(module, {file.stem for file in Path().glob("*.py")})
+            raise

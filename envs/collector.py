@@ -52,6 +52,7 @@ class Collector:
         self.length = length
         self.reward_scale = reward_scale
         self.reward_clip = reward_clip
+        self.seed = seed
         self.version = 0
         self.env_seconds = 0.0  # wall time inside the environments
         self.steps = 0  # of each column, resets included; the one under way counts
@@ -120,9 +121,9 @@ class Collector:
     def _check(self, reward: np.ndarray, obs: Tree) -> None:
         """Refuses numbers that are not finite, see `check_finite`."""
         begin, columns = self.steps - self.length, self.columns.tolist()
-        check_finite("reward", reward, columns, begin + 1)
+        check_finite("reward", reward, columns, begin + 1, self.seed)
         for leaf in leaves(obs):
-            check_finite("observation", leaf, columns, begin)
+            check_finite("observation", leaf, columns, begin, self.seed)
 
     def _episodes(self, reward: np.ndarray, valid: np.ndarray, done: np.ndarray) -> np.ndarray:
         """Rows (column, return, length, success) of the episodes that ended, in order of time."""

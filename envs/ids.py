@@ -59,7 +59,8 @@ def _by_id(env_id: str) -> EnvSpec:
         maker = getattr(imported, name, None)
         if callable(maker):
             return EnvSpec(name, entry_point=cast("EnvCreator", maker))
-        raise ValueError(f"{place}: {module} registers no {name}{environment_hint(name)}")
+        own = [key for key, value in vars(imported).items() if _is_environment(value)]
+        raise ValueError(f"{place}: {module} registers no {name}{environment_hint(name, own)}")
     if spec is None:
         own = f"; if a module of yours has it: env.id=my_module:{name}"
         versions = {_stem(known) for known in gymnasium.registry}
@@ -69,6 +70,10 @@ def _by_id(env_id: str) -> EnvSpec:
         hint = environment_hint(name)
         raise ValueError(f"env.id={name!r} is an Atari id from before ALE/...-v5{hint}")
     return spec
+
+
+def _is_environment(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, gymnasium.Env)
 
 
 def time_limit(config: EnvConfig) -> float | None:

@@ -171,7 +171,9 @@ def _parts(
     yield _Part(name, path, (*batch, *shape), dtype, np.asarray(low), np.asarray(high), full)
 
 
-def check_finite(what: str, numbers: np.ndarray, columns: Sequence[int], step: int) -> None:
+def check_finite(
+    what: str, numbers: np.ndarray, columns: Sequence[int], step: int, seed: int
+) -> None:
     """Refuses numbers that are not finite: one of them would make NaN of all weights.
 
     Args:
@@ -179,6 +181,7 @@ def check_finite(what: str, numbers: np.ndarray, columns: Sequence[int], step: i
         numbers: [T, B, *].
         columns: Numbers of the B columns.
         step: Of the first row.
+        seed: Of the run.
 
     Raises:
         EnvError: Names the column, the number, its place and its step.
@@ -189,5 +192,6 @@ def check_finite(what: str, numbers: np.ndarray, columns: Sequence[int], step: i
     row, column, *place = at
     raise EnvError(
         f"the environment of column {columns[column]} gave {numbers[at]} as {what}"
-        f"{f' at {place}' if place else ''} in step {step + row}; {what}s must be finite numbers"
+        f"{f' at {place}' if place else ''} in step {step + row}, run seed {seed}; "
+        f"{what}s must be finite numbers"
     )

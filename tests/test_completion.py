@@ -31,6 +31,7 @@ def completed(*args: str) -> list[str]:
         (("train", "agent", "=", "dqn", "agent.target_u"), ["agent.target_update_interval="]),
         (("train", "agent.target_u"), []),
         (("train", "agent=c51", "agent.distr"), ["agent.distribution="]),
+        (("train", "network=lstm", "network.blocks.1.siz"), ["network.blocks.1.size="]),
         (("sweep", "see"), ["seed="]),
         (("train", "seed=1"), []),
         (("completion", "z"), ["zsh"]),

@@ -128,8 +128,11 @@ def test_what_may_matter_is_noted(env: type[Sound], note: str) -> None:
     ("env", "fault"),
     [
         (Misshapen, "shape"),
-        (NotANumber, "gave nan as reward in step 5; rewards must be finite"),
-        (Blind, "gave nan as observation at [0] in step 5; observations must be finite"),
+        (NotANumber, "gave nan as reward in step 5, run seed 0; rewards must be finite"),
+        (
+            Blind,
+            "gave nan as observation at [0] in step 5, run seed 0; observations must be finite",
+        ),
         (Broken, "ZeroDivisionError: no wheels"),
     ],
 )

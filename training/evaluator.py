@@ -87,6 +87,17 @@ def cut_note(metrics: Mapping[str, float], limit: int | None) -> str | None:
     )
 
 
+def few_note(metrics: Mapping[str, float], cfg: Config) -> str | None:
+    """What to say of a final evaluation that ended before all its episodes were played."""
+    played, wanted = metrics["evaluate/episodes"], cfg.eval.final_episodes
+    if wanted != "auto" or played >= FINAL_EPISODES or "reason" in metrics:
+        return None
+    return (
+        f"the final evaluation ended after {played} episodes, when it had taken half as many steps "
+        f"as the training; eval.final_episodes={FINAL_EPISODES} plays all of them"
+    )
+
+
 class Evaluator:
     """Plays greedy episodes of a run, in environments and with seeds that training never sees.
 

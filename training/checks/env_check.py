@@ -112,7 +112,7 @@ def _play(envs: Envs, seed: int, until: float) -> _Play:
         action = random_action(envs.action_space, None if mask is None else mask[0])
         obs, reward, terminated, truncated = envs.step(action[None])
         for what, numbers in [("reward", reward), *(("observation", leaf) for leaf in leaves(obs))]:
-            check_finite(what, numbers[None], [0], len(play.rewards) + 1)
+            check_finite(what, numbers[None], [0], len(play.rewards) + 1, seed)
         play.largest = max(play.largest, _largest(obs))
         if first:  # the step after an end is the reset
             first = False

@@ -55,10 +55,10 @@ def _keys(begin: str, before: list[str]) -> Iterable[str]:
         return GROUPS
     from ...configs.schema import keys, schema_for
 
-    chosen = re.search(r"\bagent=(\S+)", " ".join(before).replace(" = ", "="))
-    name = chosen[1] if chosen else "ppo"
-    agent = read("agent", name) or {"name": name}
-    return keys(schema_for({"agent": agent, "network": {"blocks": [{"name": "mlp"}]}}))
+    chosen = dict(re.findall(r"\b(agent|network)=(\S+)", " ".join(before).replace(" = ", "=")))
+    agent, network = chosen.get("agent", "ppo"), chosen.get("network", "mlp")
+    known = {"agent": read("agent", agent) or {"name": agent}, "network": read("network", network)}
+    return keys(schema_for(known))
 
 
 def _values(key: str, begin: str) -> list[str]:

@@ -44,4 +44,5 @@ def import_(file: Path, words: tuple[str, ...], vecnormalize: Path | None, quiet
     if not quiet:
         for note in session.agent.notes:
             say(f"note: {note}", err=True)
-    return run_session(session, session.cfg.total_steps, quiet)
+    fine_tune = "neuraxis train --from {run} init.from={run} total_steps={steps}"
+    return run_session(session, session.cfg.total_steps, quiet, fine_tune)

@@ -47,8 +47,10 @@ def _returns(metrics: Mapping[str, float], policy: str) -> str:
     over = f"over {count} episode{'s' if count > 1 else ''}"
     if cut := round(metrics.get(f"{policy}/cut", 0)):
         over += f", {cut} of them cut"
-    place = f", checkpoint of step {metrics['best/steps']:,.0f}" if policy == "best" else ""
-    return f"{mean:.4g} ± {std:.4g} {over}{place}"
+    if policy == "best":
+        over += f", checkpoint of step {metrics['best/steps']:,.0f}"
+        over += ", not above the newest" if mean <= metrics["evaluate/return"] else ""
+    return f"{mean:.4g} ± {std:.4g} {over}"
 
 
 def columns(rows: Sequence[tuple[str, str]]) -> None:

@@ -129,8 +129,20 @@ def repeated(words: tuple[str, ...], source: Path | None) -> tuple[tuple[str, ..
     return words, source
 
 
-def run_session(session: Session, total_steps: int, quiet: bool) -> int:
-    """Run with live progress, then say what came out and what to try next."""
+RESUME = "neuraxis resume {run} total_steps={steps}"
+"""The command that trains a finished run further."""
+
+
+def run_session(session: Session, total_steps: int, quiet: bool, train_on: str = RESUME) -> int:
+    """Run with live progress, then say what came out and what to try next.
+
+    Args:
+        session: The run.
+        total_steps: Its steps.
+        quiet: Print nothing but errors.
+        train_on: The command that trains it further, with `{run}` and `{steps}`.
+    """
+    from ..evaluator import few_note
     from ..progress_display import ProgressDisplay
 
     if not quiet and session.agent.execution == "compiled":
@@ -147,13 +159,15 @@ def run_session(session: Session, total_steps: int, quiet: bool) -> int:
         return 130
     if not quiet:
         results(run.summary)
+        if note := few_note(run.summary, run.cfg):
+            say(f"note: {note}", err=True)
         if run.cfg.profile:
             columns([(f"time/{part}", f"{share:.0%}") for part, share in session.shares().items()])
         say(f"run: {run.dir}")
         longer = 2 * (total_steps if 2 * total_steps > run.steps else run.steps)
         steps = [(f"neuraxis evaluate {folder} --episodes 1 --video play.mp4", "watch it")]
         if not session.agent.outside:
-            steps.append((f"neuraxis resume {folder} total_steps={longer}", "train on"))
+            steps.append((train_on.format(run=folder, steps=longer), "train on"))
         if run.cfg.wandb.mode != "online":
             steps.append((f"neuraxis export {folder} --wandb", "show it in Weights & Biases"))
         next_steps([*steps, ("neuraxis list", "other agents, networks, environments")])

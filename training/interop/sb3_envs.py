@@ -74,7 +74,7 @@ class Sb3Envs(Described):
     def __init__(self, config: EnvConfig, num_envs: int, seed: int) -> None:
         if config.vectorization == "auto" and ids.find(config).entry_point is not None:
             config = config.model_copy(update={"vectorization": "sync"})
-        self._columns: list[Envs] = []
+        self._seed, self._columns = seed, list[Envs]()
         try:
             for column in range(num_envs):
                 self._columns.append(make(config, 1, seed, column))
@@ -109,9 +109,9 @@ class Sb3Envs(Described):
         rows, infos = [], []
         for index, column in enumerate(self._columns):
             obs, reward, terminated, truncated = column.step(self._actions[index : index + 1])
-            check_finite("reward", reward[None], (index,), self._steps)
+            check_finite("reward", reward[None], (index,), self._steps, self._seed)
             for leaf in leaves(obs):
-                check_finite("observation", leaf[None], (index,), self._steps)
+                check_finite("observation", leaf[None], (index,), self._steps, self._seed)
             rewards[index], dones[index] = reward[0], terminated[0] | truncated[0]
             self._returns[index] += reward[0]
             self._lengths[index] += 1
