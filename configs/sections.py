@@ -30,7 +30,7 @@ class EvalConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Steps after which an evaluation cuts an episode and counts it in `evaluate/cut`; auto: 10,000
     where the id names no limit; null: none."""
     patience: int = Field(default=0, ge=0)
-    """Evaluations without a return above the best so far, that of step 0 too, after which the run is
+    """Evaluations without a return above the best so far, step 0's too, after which the run is
     stopped; 0: any number."""
     video_interval_steps: int = Field(default=0, ge=0)
     """Steps between videos of one more episode, made with the next evaluation. 0: none."""
