@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 RESUMABLE = (
-    *("total_steps", "device", "threads", "compile", "learner"),
+    *("total_steps", "device", "threads", "compile", "learner", "groups"),
     *("eval", "checkpoint", "wandb", "tensorboard", "ray"),
 )
 

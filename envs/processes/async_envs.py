@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import cloudpickle
@@ -27,6 +27,7 @@ from ...core.errors import EnvError, Guard
 from ...core.memory import lower
 from ...core.tree import Tree, map_tree
 from ..config import EnvConfig
+from ..regrouping import join, part_of
 from ..vector import Envs, Step
 from .process import Process
 from .shared_arrays import SharedArrays, open_memory, shared_arrays
@@ -56,8 +57,8 @@ class AsyncEnvs(Envs):
         self.num_envs = len(columns)
         count = min(config.processes or cores(), self.num_envs)
         bounds = [part * self.num_envs // count for part in range(count + 1)]
-        self._parts = [slice(*pair) for pair in pairwise(bounds)]
-        shares = [columns[part] for part in self._parts]
+        self._parts = [range(*pair) for pair in pairwise(bounds)]
+        shares = [columns[part.start : part.stop] for part in self._parts]
         self._places = [f"{config.id}, {_named(share)}, run seed {seed}" for share in shares]
         common = config, spec, seed, float_mode(), logging.root.level
         place = f"env.id={config.id!r}: vectorization=async cannot send it to another process"
@@ -114,13 +115,13 @@ class AsyncEnvs(Envs):
         """That of `SyncEnvs`, which may go on from it, and the other way round."""
         self._phase = "snapshot"
         parts = self._ask_all(_request("snapshot"))
-        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        return join(parts)
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray:
         """Goes back to a snapshot; see `Envs.restore`."""
         assert len(snapshot["episode"]) == self.num_envs
         self._phase = "restore"
-        found = self._ask([_request("restore", _rows(snapshot, part)) for part in self._parts])
+        found = self._ask([_request("restore", part_of(snapshot, part)) for part in self._parts])
         restored, others = zip(*found, strict=True)
         self.others = sum(others)
         self._look()
@@ -183,18 +184,6 @@ def _named(columns: range) -> str:
 
 def _request(*parts: Any) -> bytes:
     return pickle.dumps(parts)
-
-
-def _rows(snapshot: dict[str, Any], part: slice) -> dict[str, Any]:
-    """The part of a snapshot that is of some of its columns."""
-    return {name: map_tree(lambda rows: rows[part], rows) for name, rows in snapshot.items()}
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Lists, or trees of arrays, that follow each other along the columns."""
-    if isinstance(parts[0], list):
-        return [*chain.from_iterable(parts)]
-    return map_tree(lambda *rows: np.concatenate(rows), *parts)
 
 
 def _tell(said: list[logging.LogRecord | warnings.WarningMessage]) -> None:

@@ -12,6 +12,7 @@ from ...configs import Config
 from ...core.errors import RunError
 from ...envs import make
 from ...envs.collector import Collector
+from ...envs.regrouping import regroup
 
 
 def open_group(
@@ -54,12 +55,31 @@ def open_group(
     return collector, collector.load_state_dict(saved)
 
 
-def check_groups(state: dict[str, Any], num_envs: int, groups: int) -> None:
-    """Raises RunError if a source's state is that of other columns or groups."""
-    found = len(state["generations"])
-    if (state["num_envs"], found) != (num_envs, groups):
+def regrouped(
+    state: dict[str, Any], num_envs: int, groups: int
+) -> tuple[list[int], list[dict[str, Any] | None], Counter[str]]:
+    """A source's state for so many groups, if it was of another number of them.
+
+    Returns:
+        Of each group the generation, and where its columns stood: None where these were of several
+        generations, after a fault. Then how many columns are `regrouped`.
+
+    Raises:
+        RunError: It is that of another number of columns.
+    """
+    generations, collectors = list(state["generations"]), list(state["collectors"])
+    if state["num_envs"] != num_envs:
         raise RunError(
-            f"the checkpoint has num_envs={state['num_envs']} in groups={found}, the "
-            f"configuration num_envs={num_envs} in groups={groups} (or ray.workers); expected "
-            "the same"
+            f"the checkpoint has num_envs={state['num_envs']}, the configuration "
+            f"num_envs={num_envs}; expected the same"
         )
+    if len(generations) == groups:
+        return generations, collectors, Counter()
+    rows = np.repeat(generations, num_envs // len(generations)).reshape(groups, -1)
+    several = (rows != rows[:, :1]).any(1)
+    stood = [None] * groups if None in collectors else regroup(collectors, groups)
+    return (
+        np.where(several, rows.max() + 1, rows[:, 0]).tolist(),
+        [None if new else one for new, one in zip(several, stood, strict=True)],
+        Counter(regrouped=num_envs),
+    )

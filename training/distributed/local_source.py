@@ -12,7 +12,7 @@ from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.memory import lower
 from ...core.rollout import Rollout, join
-from .groups import check_groups, open_group
+from .groups import open_group, regrouped
 
 
 class LocalSource:
@@ -68,10 +68,9 @@ class LocalSource:
 
     def load_state_dict(self, state: dict[str, Any]) -> Counter[str]:
         """See `Source.load_state_dict`."""
-        check_groups(state, self.cfg.num_envs, self.cfg.groups)
+        self.generations, stood, count = regrouped(state, self.cfg.num_envs, self.cfg.groups)
         self.close()
-        self.generations = list(state["generations"])
-        saved = zip(self.generations, state["collectors"], strict=True)
+        saved = zip(self.generations, stood, strict=True)
         opened = [
             open_group(self.cfg, self.policy, self.length, group, *parts)
             for group, parts in enumerate(saved)
@@ -80,7 +79,7 @@ class LocalSource:
         for collector in self.collectors:
             collector.version = state["version"]
         self._published = self._columns()
-        return sum((reopened for _, reopened in opened), Counter())
+        return sum((reopened for _, reopened in opened), count)
 
     def _columns(self) -> dict[str, Any]:
         """Where every column stands now."""

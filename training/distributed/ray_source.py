@@ -28,7 +28,7 @@ from ...configs import Config
 from ...core.rollout import Rollout, join
 from ...core.tree import map_tree
 from . import ray_cluster
-from .groups import check_groups
+from .groups import regrouped
 from .packed_weights import pack
 from .ray_pool import WorkerPool
 from .ray_worker import Reply
@@ -139,10 +139,9 @@ class RaySource:
     def load_state_dict(self, state: dict[str, Any]) -> Counter[str]:
         """See `Source.load_state_dict`."""
         assert not self._asked, "rollouts are under way"
-        check_groups(state, self.cfg.num_envs, self.cfg.ray.workers)
-        self.version = state["version"]
-        self.pool.generations = list(state["generations"])
-        return self._open(state["collectors"])
+        generations, stood, count = regrouped(state, self.cfg.num_envs, self.cfg.ray.workers)
+        self.version, self.pool.generations = state["version"], generations
+        return self._open(stood) + count
 
     def _open(self, *saved: list[Any]) -> Counter[str]:
         """Opens all columns, where they stood if that is given; see `load_state_dict`."""

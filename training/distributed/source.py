@@ -53,10 +53,14 @@ class Source(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Counter[str]:
-        """Takes back what `state_dict` gave; returns as `Collector.load_state_dict`.
+        """Takes back what `state_dict` gave, also of another number of groups.
+
+        Returns:
+            How many columns are `reopened` and `others`, see `Collector.load_state_dict`, and
+            `regrouped`: stepped in other groups than before.
 
         Raises:
-            RunError: It is that of another number of environments or groups.
+            RunError: It is that of another number of environments.
         """
         ...
 

@@ -19,7 +19,7 @@ def note(folder: Path, steps: int, num_envs: int, columns: Counter[str]) -> list
         folder: The run's.
         steps: Where it goes on.
         num_envs: How many environments it has.
-        columns: Those that are not as they were, see `Collector.load_state_dict`.
+        columns: Those that are not as they were, see `Source.load_state_dict`.
 
     Returns:
         What has changed since the run began or was last resumed, in sentences.
@@ -33,11 +33,14 @@ def note(folder: Path, steps: int, num_envs: int, columns: Counter[str]) -> list
         earlier = list(about.get("resumed", []))
         before = next((one for one in reversed(earlier) if "versions" in one), about)
         differences = changes(before, now)
-    entry = {**now, "steps": steps, "reopened": columns["reopened"], "others": columns["others"]}
+    counts = {name: columns[name] for name in ("reopened", "others", "regrouped")}
+    entry = {**now, "steps": steps, **counts}
     write_json(folder / META, about | {"resumed": [*earlier, entry]})
     said = []
     if differences:
         said.append(f"not as before: {', '.join(differences)}; last digits may differ")
+    if columns["regrouped"] > columns["reopened"]:
+        said.append("the environments are in other groups than before; last digits may differ")
     if columns["reopened"]:
         count = f"{columns['reopened']} of {num_envs} environments"
         said.append(f"{count} could not go back to where they stood, and open new episodes")

@@ -64,7 +64,7 @@ def restore(
     """Takes back what `capture` gave.
 
     Returns:
-        How many columns are `reopened` and `others`, see `Collector.load_state_dict`.
+        How many columns are not as they were, see `Source.load_state_dict`.
 
     Raises:
         RunError: The checkpoint in `folder` does not fit the configuration.
