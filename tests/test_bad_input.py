@@ -702,7 +702,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
         lambda run: edit(run / "config.yaml", "num_envs: 2", "num_envs: 4"),
         [RESUME],
         1,
-        "the checkpoint has num_envs=2 in groups=1 | num_envs=4",
+        "the checkpoint has num_envs=2, the configuration num_envs=4; expected the same",
     ),
     "config.yaml empty": (
         lambda run: (run / "config.yaml").write_text(""),

@@ -14,6 +14,7 @@ from neuraxis.agents.policies.policy import Policy
 from neuraxis.core.rollout import Rollout, join
 from neuraxis.core.tree import leaves
 from neuraxis.envs import EnvError, diagnostic
+from neuraxis.envs.regrouping import regroup
 
 from .helpers import Counting, Training, collector, training
 
@@ -138,8 +139,36 @@ def test_two_collectors_are_one(env_id: str, policy: type[Counting] | None) -> N
         assert order[0] == order[1]
 
 
-def network(env_id: str) -> Policy:
-    return training("agent=ppo", f"env={env_id}", "network=lstm", "num_envs=1").agent.policy
+def network(env_id: str, *words: str) -> Policy:
+    words = ("agent=ppo", f"env={env_id}", "network=lstm", "num_envs=1", *words)
+    return training(*words).agent.policy
+
+
+@pytest.mark.parametrize("settings", [{}, {"vectorization": "sync"}, {"last_action": True}])
+def test_columns_go_on_in_other_groups(settings: dict[str, bool | str]) -> None:
+    """From one group to two and back: each column as if it had stayed where it was."""
+    words = [f"env.{key}={value}" for key, value in settings.items()]
+    policy = network("CartPole-v1", *words)
+
+    def build(num_envs: int, first_column: int) -> Any:
+        return collector("CartPole-v1", num_envs, 40, first_column, policy, **settings)
+
+    def loaded(states: list[dict[str, Any]], groups: int) -> list[Any]:
+        size = 4 // groups
+        built = [build(size, group * size) for group in range(groups)]
+        for one, state in zip(built, regroup(states, groups), strict=True):
+            assert one.load_state_dict(state) == Counter(), "each is where it stood"
+        return built
+
+    stayed = build(4, 0)
+    moved = [build(4, 0)]
+    for groups in (1, 2, 4, 1):
+        moved = loaded([one.state_dict() for one in moved], groups)
+        expected, found = stayed.collect(), join([one.collect() for one in moved])
+        for name in ("obs", "first", "action", "reward", "discount", "columns"):
+            pairs = zip(*(leaves(vars(one)[name]) for one in (expected, found)), strict=True)
+            assert all(np.array_equal(*pair) for pair in pairs), name
+        assert sorted(found.episodes[:, :3].tolist()) == sorted(expected.episodes[:, :3].tolist())
 
 
 GROUPED = {

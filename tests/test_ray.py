@@ -32,6 +32,7 @@ from neuraxis.agents.policies.policy import Policy
 from neuraxis.configs import Config, RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training.distributed import ray_cluster, ray_source
+from neuraxis.training.distributed.groups import regrouped
 from neuraxis.training.distributed.packed_weights import Unpacker, pack
 from neuraxis.training.distributed.ray_source import RaySource
 from neuraxis.training.distributed.ray_worker import Reply
@@ -236,10 +237,49 @@ def test_workers_act_with_the_weights_that_a_run_starts_from(
         one.current_run.finish("stopped")
 
 
-def test_a_checkpoint_of_other_groups_is_refused() -> None:
-    state = {"num_envs": 4, "version": 0, "generations": [0], "collectors": [None]}
-    with pytest.raises(RunError, match=r"num_envs=4 in groups=1, the configuration .*groups=2"):
-        training(*PPO, "groups=2").source.load_state_dict(state)
+def test_a_run_goes_on_with_any_number_of_workers(tmp_path: Path) -> None:
+    """Laws 4 and 5 at once; a table has no matrix products, whose rounding is of the group."""
+    words = ("agent=sarsa", "env=CliffWalking-v1", "env.time_limit=7", "agent.n_steps=16")
+    words = (*words, "num_envs=4", "total_steps=600", "wandb.mode=disabled", "device=cpu")
+    words = (*words, "log_interval_steps=40", "checkpoint.interval_steps=150")
+    words = (*words, "eval.interval_steps=0", "eval.final_episodes=2")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    expected = prepare(load([*words, f"run_dir={whole}"])).run()
+    session = prepare(load([*words, f"run_dir={torn}"]))
+    alone = "ray.workers=0", "groups=4"
+    for stop, now in ((250, ("ray.workers=2",)), (400, ("ray.workers=1",)), (550, alone)):
+
+        def crash(run: Run, at: int = stop) -> None:
+            if run.steps > at:
+                raise Crash
+
+        with pytest.raises(Crash):
+            session.run([OnUpdate(crash)])
+        session = prepare(load_resumed(torn / "config.yaml", now), torn)
+    found = session.run()
+    assert lines(torn) == lines(whole)
+    assert torch.equal(weights(found), weights(expected))
+    resumed = json.loads((torn / "meta.json").read_text())["resumed"]
+    assert [(one["reopened"], one["regrouped"]) for one in resumed] == [(0, 4), (0, 4), (0, 4)]
+
+
+@pytest.mark.parametrize(
+    ("generations", "groups", "expected"),
+    [
+        ([0, 2], 2, [0, 2]),
+        ([0, 2], 4, [0, 0, 2, 2]),
+        ([1, 1, 1, 1], 2, [1, 1]),
+        ([0, 2, 1, 1], 2, [3, 1]),  # columns of several generations open new episodes
+    ],
+)
+def test_generations_follow_their_columns(
+    generations: list[int], groups: int, expected: list[int]
+) -> None:
+    state = {"num_envs": 4, "generations": generations, "collectors": [None] * len(generations)}
+    found, stood, _ = regrouped(state, 4, groups)
+    assert (found, stood) == (expected, [None] * groups)
+    with pytest.raises(RunError, match="checkpoint has num_envs=4, the configuration num_envs=8; "):
+        regrouped(state, 8, groups)
 
 
 FAULTY = ("env=neuraxis/Faulty-v0", "num_envs=2", "agent=ppo", "agent.n_steps=32")
