@@ -95,8 +95,8 @@ class NativeEnvs(Envs):
         vector.action_space = _Unchecked()
         self._random = vector.np_random = ColumnRandom(seed, columns)
         self._vector = vector
-        # Other classes may have state besides their arrays [*,B] and one generator.
-        self._restorable = type(vector).__module__.startswith("gymnasium.envs.")
+        # Other classes may have state besides their arrays and one generator.
+        self._restorable = type(vector).__module__.startswith("gymnasium.")
         self._ended = np.zeros(self.num_envs, bool)
         self._place = f"{env_id}, columns {columns[0]} to {columns[-1]}, run seed {seed}"
         self._guard = Guard(self._where)

@@ -145,7 +145,7 @@ def network(env_id: str, *words: str) -> Policy:
 
 
 @pytest.mark.parametrize("settings", [{}, {"vectorization": "sync"}, {"last_action": True}])
-def test_columns_go_on_in_other_groups(settings: dict[str, bool | str]) -> None:
+def test_columns_go_on_in_other_groups(settings: dict[str, Any]) -> None:
     """From one group to two and back: each column as if it had stayed where it was."""
     words = [f"env.{key}={value}" for key, value in settings.items()]
     policy = network("CartPole-v1", *words)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -31,9 +32,10 @@ from neuraxis import train
 from neuraxis.agents.policies.policy import Policy
 from neuraxis.configs import Config, RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
-from neuraxis.training.distributed import ray_cluster, ray_source
+from neuraxis.training.distributed import ray_cluster, ray_placement, ray_source
 from neuraxis.training.distributed.groups import regrouped
 from neuraxis.training.distributed.packed_weights import Unpacker, pack
+from neuraxis.training.distributed.ray_pool import TRIES
 from neuraxis.training.distributed.ray_source import RaySource
 from neuraxis.training.distributed.ray_worker import Reply
 from neuraxis.training.session import prepare
@@ -222,7 +224,7 @@ def test_workers_act_with_the_weights_that_a_run_starts_from(
     def digest(worker: Any) -> str:
         return hashlib.sha256(pack(worker.policy).tobytes()).hexdigest()
 
-    asked = [actor.__ray_call__.remote(digest) for actor in source.pool.actors]
+    asked = [actor.__ray_call__.remote(digest) for actor in source.pool.placement.actors]
     expected = hashlib.sha256(pack(policy).tobytes()).hexdigest()
     assert ray.get(asked) == [expected] * 2
     own, started = tensors(kept), policy.state_dict()
@@ -282,6 +284,39 @@ def test_generations_follow_their_columns(
         regrouped(state, 8, groups)
 
 
+def test_a_worker_that_is_killed_changes_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its machine: another shares processors, until one with room of its own has started."""
+    import ray
+
+    expected, _ = trained((*CASES["ppo-lstm"], "groups=2"), updates=60)
+    run = training(*CASES["ppo-lstm"], "ray.workers=2")
+    assert isinstance(run.source, RaySource)
+    placement = run.source.pool.placement
+    found = [run.step()]
+    pid = ray.get(placement.actors[1].__ray_call__.remote(lambda _: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+    monkeypatch.setattr(ray_placement, "shortage", lambda _: " (there are fewer)")
+    found.append(run.step())
+    assert [placement.shares(group) for group in (0, 1)] == [False, True]
+    assert run.source.metrics()["ray/restarts"] == 1 and run.source.pool.generations == [0, 0]
+    sharing = placement.actors[1]
+    while placement.shares(1) and len(found) < 59:
+        found.append(run.step())
+        time.sleep(0.5)
+    found.append(run.step())
+    assert placement.actors[1] != sharing and found == expected[: len(found)]
+    said = [record.getMessage() for record in caplog.records]
+    assert re.match(r"worker 1 .*died.*; it goes on where it stood, ray/restarts counts", said[0])
+    assert said[1:] == [
+        "there are too few processors for ray.workers=2: worker 1, or more of them, share those of "
+        "the others until machines join",
+        "all ray.workers=2 have processors of their own",
+    ]
+    run.source.close()
+
+
 FAULTY = ("env=neuraxis/Faulty-v0", "num_envs=2", "agent=ppo", "agent.n_steps=32")
 FAULTY = (*FAULTY, "agent.batch_size=64", "ray.workers=2")
 
@@ -291,7 +326,7 @@ def test_a_fault_reopens_the_columns(
     fault: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Both environments fail in their 40th step, which is in the second rollout, and again."""
-    run = training(*FAULTY, f"env.kwargs.{fault}_at_step=40")
+    run = training(*FAULTY, f"env.kwargs.{fault}_at_step=40", "env.kwargs.length=100")
     first = run.source.next()
     run.source.publish(run.agent.policy)
     before = run.source.state_dict()
@@ -299,7 +334,8 @@ def test_a_fault_reopens_the_columns(
     second = run.source.next()
     assert second.first[0].all() and not np.array_equal(first.action, second.action)
     assert (second.columns == [0, 1]).all() and second.first.shape == (33, 2)
-    assert run.source.metrics()["ray/restarts"] == 2
+    deaths = TRIES + 1 if fault == "exit" else 1  # where it stood it dies again
+    assert run.source.metrics()["ray/restarts"] == 2 * deaths
     assert len(caplog.records) == 1, "the first cause, once"
     said = caplog.records[0].getMessage()
     assert re.match(r"worker [01] \(columns [01] to [01], neuraxis/Faulty-v0, seed 0", said)
@@ -360,6 +396,7 @@ class Workers:
         self.rng = np.random.default_rng(cfg.seed)
         self.rollouts = [collector(num_envs=1, first_column=c).collect() for c in range(length)]
         self.generations = [0] * cfg.ray.workers
+        self.stood = [None] * cfg.ray.workers
         self.asked: list[int] = []
         self.restarts = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
@@ -13,11 +14,31 @@ from ...core.errors import one_line
 FETCHING_SECONDS = 60  # that a finished result may take from another machine
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why a call to a worker has no result."""
+
+    cause: str
+    steps: int | None = None
+    """Of its columns when an environment raised; None: the worker is lost."""
+    trace: str = ""
+    """The worker's traceback."""
+    late: bool = False
+    """It is lost because it did not answer in time."""
+
+
 def worker_name(cfg: Config, group: int, generation: int) -> str:
     """Which worker: its columns, and what their episodes depend on."""
     size = cfg.num_envs // cfg.ray.workers
     columns = f"columns {group * size} to {group * size + size - 1}"
     return f"worker {group} ({columns}, {cfg.env.id}, seed {cfg.seed}, generation {generation})"
+
+
+def limit(config: RayConfig, method: str) -> tuple[str, float]:
+    """The setting that limits a call to a worker, and its seconds."""
+    if method == "open":
+        return "ray.start_timeout_seconds", config.start_timeout_seconds
+    return "ray.timeout_seconds", config.timeout_seconds
 
 
 def shortage(config: RayConfig) -> str:

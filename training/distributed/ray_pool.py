@@ -3,7 +3,8 @@
     ask(group, "collect", ...) --> worker --> a reply: `wait` gives its result
                                           --> the environment raised: its columns open anew there
                                           --> the process died (kill -9, segfault, out of memory,
-                                              its machine is gone): a new one, somewhere
+                                              its machine is gone): a new one, somewhere, goes on
+                                              where its columns stood
                                           --> nothing in `ray.timeout_seconds` (a new worker: in
                                               `ray.start_timeout_seconds`): killed, a new one
                     the same call again <-----'
@@ -13,10 +14,8 @@ Ray's own restarts are off: a restarted actor would have lost its state, and not
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +26,11 @@ from ray.exceptions import RayError
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.errors import RunError
-from .ray_faults import FETCHING_SECONDS, cause_of, shortage, worker_name
-from .ray_worker import Reply, Worker
+from .ray_faults import FETCHING_SECONDS, Fault, cause_of, limit, shortage, worker_name
+from .ray_placement import Placement
+from .ray_worker import Reply
 
-CLOSING_SECONDS = 3  # that environments have to close; then their workers are killed
+TRIES = 2  # in a row, to go on where columns stood: a new worker may be put on a machine that goes
 INLINE_BYTES = 100_000  # Ray sends smaller arguments within the call
 SIGNAL_SECONDS = 0.5  # by which SIGTERM may reach a worker before it reaches this process
 
@@ -44,7 +44,7 @@ class Call:
     group: int
     method: str
     args: tuple[Any, ...]
-    deadline: float
+    deadline: float = 0.0
     then: Call | None = None
     """The call that waits until a new worker has opened its columns."""
 
@@ -58,7 +58,9 @@ class WorkerPool:
         length: T of the rollouts.
 
     Attributes:
-        actors: The handle of each group's worker, by group.
+        placement: The workers' processes.
+        stood: [N] where the columns of each group stood when its worker last answered; None: not
+            known, as in async mode.
         generations: [N] how often each group was opened anew.
         restarts: How often workers were replaced or columns opened anew.
         restarting: Whether a fault is followed by a restart. Until the first rollout a fault ends
@@ -73,16 +75,30 @@ class WorkerPool:
         self.restarts = 0
         self.restarting = self.learned = False
         self._first_fault = ""
-        self._places: dict[int, int | None] = {}  # of each group's last fault, see `_recover`
-        self._policy, self._length = copy.deepcopy(policy).to("cpu"), length
-        self.actors = self._start_workers(range(cfg.ray.workers))
+        self._places: dict[int, int | str] = {}  # of each group's last fault
+        self._heard = False  # whether any worker has answered
+        self._deaths = [0] * cfg.ray.workers  # faults of each group since its last reply
+        self.stood: list[dict[str, Any] | None] = [None] * cfg.ray.workers
+        self.placement = Placement(cfg, policy, length)
         self._calls: dict[Any, Call] = {}  # by the reference to its reply
         self._shared: tuple[np.ndarray, Any] | None = None  # weights on their way, and their object
 
-    def ask(self, group: int, method: str, *args: Any, then: Call | None = None) -> None:
+    def ask(self, group: int, method: str, *args: Any) -> None:
+        """Calls `Worker.method(generation, *args)` of a group that has no call.
+
+        If the group's worker has room of its own now, its columns go there first.
+        """
+        if not self.placement.relieve(group):
+            self._ask(group, method, *args)
+            return
+        if self.stood[group] is None:
+            self.generations[group] += 1
+        self._ask(group, "open", self.stood[group], then=Call(group, method, args))
+
+    def _ask(self, group: int, method: str, *args: Any, then: Call | None = None) -> None:
         """Calls `Worker.method(generation, *args)` of a group that has no call, `then` another."""
-        _, seconds = self._limit(method)
-        actor = self.actors[group]
+        _, seconds = limit(self.cfg.ray, method)
+        actor = self.placement.actors[group]
         sent = [None if self._load(actor, argument) else argument for argument in args]
         reference = getattr(actor, method).remote(self.generations[group], *sent)
         self._calls[reference] = Call(group, method, args, time.monotonic() + seconds, then)
@@ -102,12 +118,13 @@ class WorkerPool:
 
     def ask_all(self, method: str, *args: list[Any]) -> list[Reply]:
         """Asks every worker, with its element of each list; returns their replies."""
-        for group, own in enumerate(zip(*args, strict=True) if args else [()] * len(self.actors)):
-            self.ask(group, method, *own)
+        groups = range(len(self.generations))
+        for group in groups:
+            self._ask(group, method, *(arguments[group] for arguments in args))
         found: dict[int, Reply] = {}
         while self._calls:
             found |= self.wait()
-        return [found[group] for group in range(len(self.actors))]
+        return [found[group] for group in groups]
 
     def wait(self) -> dict[int, Reply]:
         """Waits for at least one answer or fault; returns the replies that are there, by group.
@@ -127,90 +144,77 @@ class WorkerPool:
                 reply: Reply = ray.get(reference, timeout=FETCHING_SECONDS)
             except RayError as error:
                 time.sleep(SIGNAL_SECONDS)
-                self._recover(call, cause_of(error))
+                self._recover(call, Fault(cause_of(error)))
                 continue
+            self._heard = True
             if reply.failure is not None:
-                self._recover(call, reply.failure, reply.steps, reply.trace)
+                self._recover(call, Fault(reply.failure, reply.steps, reply.trace))
             elif call.then is not None:
-                self.ask(call.group, call.then.method, *call.then.args)
+                self._ask(call.group, call.then.method, *call.then.args)
             else:
                 replies[call.group] = reply
+                self.stood[call.group] = reply.columns
+                self._deaths[call.group] = 0
         now = time.monotonic()
         for reference, call in list(self._calls.items()):
             if call.deadline <= now:
                 del self._calls[reference]
-                late = "no answer in {}={:g}".format(*self._limit(call.method))
-                self._recover(call, late + shortage(self.cfg.ray))
+                late = "no answer in {}={:g}".format(*limit(self.cfg.ray, call.method))
+                self._recover(call, Fault(late + shortage(self.cfg.ray), late=True))
         return replies
 
     def close(self) -> None:
         """Closes the environments and ends the workers."""
-        try:
-            closing = [actor.close.remote() for actor in self.actors]
-            ray.wait(closing, num_returns=len(closing), timeout=CLOSING_SECONDS)
-            for actor in self.actors:
-                ray.kill(actor)
-        except RayError as error:  # Ray is gone already; this must not hide why
-            _log.debug("%s", error)
+        self.placement.close()
 
-    def _start_workers(self, groups: Iterable[int]) -> list[Any]:
-        """New workers, each on the machine with the fewest."""
-        # A cluster that has lost machines goes on: its workers then share processors.
-        crowded = self.restarting and shortage(self.cfg.ray)
-        actor = ray.remote(
-            num_cpus=0 if crowded else self.cfg.ray.cpus_per_worker,
-            max_restarts=0,
-            max_task_retries=0,
-            scheduling_strategy="SPREAD",
-        )(Worker)
-        parts = ray.put(self.cfg), ray.put(self._policy), self._length
-        return [actor.remote(*parts, group) for group in groups]
+    def _recover(self, call: Call, fault: Fault) -> None:
+        """Repeats a call, in a new worker if the old one is lost.
 
-    def _limit(self, method: str) -> tuple[str, float]:
-        """The setting that limits a call, and its seconds."""
-        if method == "open":
-            return "ray.start_timeout_seconds", self.cfg.ray.start_timeout_seconds
-        return "ray.timeout_seconds", self.cfg.ray.timeout_seconds
-
-    def _recover(self, call: Call, cause: str, place: int | None = None, trace: str = "") -> None:
-        """Repeats a call with its columns opened anew, in a new worker if the old one is lost.
-
-        Args:
-            call: What failed.
-            cause: Why.
-            place: Steps of its columns when an environment raised; None: the worker is lost.
-            trace: The worker's traceback.
+        The columns of a worker that has died go on where they stood, or open new episodes.
 
         Raises:
             RunError: No restart is left, or none would help.
         """
-        fault = f"{worker_name(self.cfg, call.group, self.generations[call.group])}: {cause}"
-        self._first_fault = self._first_fault or fault
-        why = self._end(call.group, place)
+        group = call.group
+        said = f"{worker_name(self.cfg, group, self.generations[group])}: {fault.cause}"
+        self._first_fault = self._first_fault or said
+        why = self._end(call, fault)
         if why is not None:
-            error = RunError(fault + why)
-            error.add_note(trace)
+            error = RunError(said + why)
+            error.add_note(fault.trace)
             raise error
-        self._places[call.group] = place
+        self._places[group] = _place(call, fault)
         self.restarts += 1
+        self._deaths[group] += 1
+        died = fault.steps is None and not fault.late
+        if self.restarting and not (died and self._deaths[group] <= TRIES):
+            self.stood[group] = None
+        if self.restarting and self.stood[group] is None:
+            self.generations[group] += 1
         if self.restarts == 1:
-            _log.warning("%s; it goes on with new episodes, ray/restarts counts", fault)
-        self.generations[call.group] += 1
-        if place is None:
-            ray.kill(self.actors[call.group])
-            (self.actors[call.group],) = self._start_workers([call.group])
-            self.ask(call.group, "open", then=call.then or call)
-        else:  # where the columns stood is of another generation: they open new episodes
-            self.ask(call.group, call.method, *call.args, then=call.then)
+            how = "with new episodes" if self.stood[group] is None else "where it stood"
+            _log.warning("%s; it goes on %s, ray/restarts counts", said, how)
+        if fault.steps is None:
+            self.placement.replace(group, fault.late and call.method == "open")
+            self._ask(group, "open", self.stood[group], then=call.then or call)
+        else:
+            args = () if call.method == "open" else call.args
+            self._ask(group, call.method, *args, then=call.then)
 
-    def _end(self, group: int, place: int | None) -> str | None:
+    def _end(self, call: Call, fault: Fault) -> str | None:
         """Why a fault ends the run, besides its cause; None if a restart may help."""
-        limit = self.cfg.ray.max_restarts
+        most = self.cfg.ray.max_restarts
         if not self.restarting:
-            return ""
-        if not self.learned and self._places.get(group, -1) == place:
+            room = self._heard and fault.late and shortage(self.cfg.ray)
+            return None if room and not self.placement.shares(call.group) else ""
+        if not self.learned and self._places.get(call.group) == _place(call, fault):
             return " (again at the same place, before anything was learned)"
-        if self.restarts == limit:
+        if self.restarts == most:
             first = f"the first fault: {self._first_fault}"
-            return f" (restarts left: none, ray.max_restarts={limit}; {first})"
+            return f" (restarts left: none, ray.max_restarts={most}; {first})"
         return None
+
+
+def _place(call: Call, fault: Fault) -> int | str:
+    """Where it happened: the steps until then, or the call of which a lost worker says no more."""
+    return call.method if fault.steps is None else fault.steps

@@ -59,7 +59,6 @@ class RaySource:
         self._asked: dict[int, int] = {}  # by group, the oldest first: version it acts with
         self._ready: dict[int, Reply] = {}  # of those, in the order of their arrival
         self._lags = [0]
-        self._columns: list[Any] = [None] * settings.workers  # where they stand, by the replies
         ray_cluster.start(settings, settings.workers * settings.cpus_per_worker)
         self._pool: WorkerPool | None = None
         try:
@@ -93,8 +92,6 @@ class RaySource:
         others = [group for group in self._ready if group not in urgent]
         taken = sorted([*urgent, *others][: self.per_update])
         replies = [self._ready.pop(group) for group in taken]
-        for group, reply in zip(taken, replies, strict=True):
-            self._columns[group] = reply.columns
         self._lags = [self.version - self._asked.pop(group) for group in taken]
         # Workers run at the same time: this is their mean.
         self.env_seconds += sum(reply.env_seconds for reply in replies) / self.cfg.ray.workers
@@ -146,7 +143,6 @@ class RaySource:
     def _open(self, *saved: list[Any]) -> Counter[str]:
         """Opens all columns, where they stood if that is given; see `load_state_dict`."""
         replies = self.pool.ask_all("open", *saved)
-        self._columns = [reply.columns for reply in replies]
         self._note()
         return sum((reply.result for reply in replies), Counter())
 
@@ -157,7 +153,7 @@ class RaySource:
             "num_envs": self.cfg.num_envs,
             "version": self.version,
             "generations": [generation + later for generation in self.pool.generations],
-            "collectors": list(self._columns),
+            "collectors": list(self.pool.stood),
         }
 
     def close(self) -> None:
