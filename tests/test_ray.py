@@ -295,7 +295,7 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert isinstance(run.source, RaySource)
     placement = run.source.pool.placement
     found = [run.step()]
-    pid = ray.get(placement.actors[1].__ray_call__.remote(lambda _: os.getpid()))
+    pid: Any = ray.get(placement.actors[1].__ray_call__.remote(lambda _: os.getpid()))
     os.kill(pid, signal.SIGKILL)
     monkeypatch.setattr(ray_placement, "shortage", lambda _: " (there are fewer)")
     found.append(run.step())
