@@ -3,8 +3,7 @@
     ask(group, "collect", ...) --> worker --> a reply: `wait` gives its result
                                           --> the environment raised: its columns open anew there
                                           --> the process died (kill -9, segfault, out of memory,
-                                              its machine is gone): a new one, somewhere, goes on
-                                              where its columns stood
+                                              its machine is gone): a new one, somewhere else
                                           --> nothing in `ray.timeout_seconds` (a new worker: in
                                               `ray.start_timeout_seconds`): killed, a new one
                     the same call again <-----'
@@ -170,7 +169,7 @@ class WorkerPool:
     def _recover(self, call: Call, fault: Fault) -> None:
         """Repeats a call, in a new worker if the old one is lost.
 
-        The columns of a worker that has died go on where they stood, or open new episodes.
+        The columns of a worker that has died go on where they stood; others open new episodes.
 
         Raises:
             RunError: No restart is left, or none would help.
@@ -178,24 +177,25 @@ class WorkerPool:
         group = call.group
         said = f"{worker_name(self.cfg, group, self.generations[group])}: {fault.cause}"
         self._first_fault = self._first_fault or said
-        why = self._end(call, fault)
-        if why is not None:
+        if (why := self._end(call, fault)) is not None:
             error = RunError(said + why)
             error.add_note(fault.trace)
             raise error
         self._places[group] = _place(call, fault)
         self.restarts += 1
         self._deaths[group] += 1
-        died = fault.steps is None and not fault.late
-        if self.restarting and not (died and self._deaths[group] <= TRIES):
+        late = fault.late and call.method == "open"  # there was no room for it
+        innocent = fault.steps is None and (late or not fault.late)
+        known = self.stood[group] is not None and self._deaths[group] <= TRIES
+        new = self.restarting and not (innocent and known)
+        if new:
             self.stood[group] = None
-        if self.restarting and self.stood[group] is None:
             self.generations[group] += 1
         if self.restarts == 1:
-            how = "with new episodes" if self.stood[group] is None else "where it stood"
-            _log.warning("%s; it goes on %s, ray/restarts counts", said, how)
+            how = " with new episodes" if new else ""
+            _log.warning("%s; it goes on%s, ray/restarts counts", said, how)
         if fault.steps is None:
-            self.placement.replace(group, fault.late and call.method == "open")
+            self.placement.replace(group, late)
             self._ask(group, "open", self.stood[group], then=call.then or call)
         else:
             args = () if call.method == "open" else call.args
