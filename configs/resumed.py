@@ -44,6 +44,9 @@ def load_resumed(
                 f"{nearest(word.section, RESUMABLE)} (what can: {', '.join(RESUMABLE)}); a new run "
                 f"from its weights: {_fine_tuning(Path(path), given)}"
             )
+    values = {word.key: word.value for word in given}
+    if values.get("ray.workers") and "groups" not in values:
+        words.append("groups=1")  # the workers are the groups
     return load(words, Path(path), trust, **overrides)
 
 

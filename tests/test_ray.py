@@ -247,7 +247,7 @@ def test_a_run_goes_on_with_any_number_of_workers(tmp_path: Path) -> None:
     words = (*words, "eval.interval_steps=0", "eval.final_episodes=2")
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     expected = prepare(load([*words, f"run_dir={whole}"])).run()
-    session = prepare(load([*words, f"run_dir={torn}"]))
+    session = prepare(load([*words, "groups=4", f"run_dir={torn}"]))
     alone = "ray.workers=0", "groups=4"
     for stop, now in ((250, ("ray.workers=2",)), (400, ("ray.workers=1",)), (550, alone)):
 
