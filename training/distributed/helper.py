@@ -60,7 +60,7 @@ class Helper:
             raise
 
     def ask(self, method: str, *arguments: Any) -> None:
-        """Sends a request; the one before must have been answered. Raises EnvError: it has ended."""
+        """Sends a request; the last one must be answered. Raises EnvError if nobody is there."""
         try:
             self._connection.send((method, *arguments))
         except OSError:
