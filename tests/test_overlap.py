@@ -65,7 +65,7 @@ class Here:
     """Whether it works when the answer is asked for, and not when the request comes."""
 
     def __init__(self, module: str, setting: str, work: str, advice: str, *setup: Any) -> None:
-        self._work = Collecting(lambda: False)
+        self._work = Collecting()
         self.ask("open", pickle.dumps(setup))
         self.opened = self.answer()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +28,9 @@ class Reply:
 
 
 class Collecting:
-    """Collects when it is asked, with the weights that it gets.
+    """Collects when it is asked, with the weights that it gets."""
 
-    Args:
-        over: Unused: who waits no more breaks the rollout off.
-    """
-
-    def __init__(self, over: Callable[[], bool]) -> None:
-        self._source: LocalSource | None = None
+    _source: LocalSource | None = None
 
     @property
     def source(self) -> LocalSource:
@@ -75,4 +69,4 @@ class Collecting:
 
 def main(descriptor: int) -> None:
     """Collects rollouts, see `helper_process.answer`."""
-    answer(descriptor, Collecting)
+    answer(descriptor, lambda over: Collecting())
