@@ -41,7 +41,8 @@ class AdvantageAgent(OnPolicyAgent):
     """Cuts rollouts into sequences with advantages; without memory they have one step each.
 
     Values, log-probabilities and the memories at the start of sequences are computed in `learn`, by
-    the weights that acted, and not during the rollout: the numbers are the same.
+    the weights that learn, and not during the rollout. Unless the rollout is late, these have acted
+    and the numbers are the same.
 
     Args:
         config: Its own `Config`.

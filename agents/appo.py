@@ -15,7 +15,7 @@ the update's masks, minus the change since the actions were taken, without masks
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -50,7 +50,7 @@ class APPO(PPO):
     def estimate(
         self, rollout: Rollout[Tensor], value: Tensor, log_prob: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Metrics]:
-        """See `PPO.estimate`: by V-trace, with the log-probabilities of acting as the old ones."""
+        """See `PPO.estimate`: by V-trace."""
         cfg, acted = self.config, rollout.extras["log_prob"]
         stream = rollout.reward, rollout.discount, rollout.valid, value
         moved = log_prob - acted
@@ -58,8 +58,3 @@ class APPO(PPO):
         estimates = {"advantage": advantage, "log_prob": acted, "moved": moved}
         metrics = {"policy/rho": masked_mean(rho, rollout.valid)}
         return target - value[:-1], estimates, metrics
-
-    def said_before(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """See `PPO.said_before`: log-probabilities of the policy that acted."""
-        log_prob, value = super().said_before(batch)
-        return log_prob - batch["moved"], value

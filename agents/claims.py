@@ -20,6 +20,11 @@ class Claims:
 
     asynchronous: ClassVar[bool] = False
     """Whether it can learn from rollouts of older weights, and of some of the columns at a time."""
+    late: ClassVar[bool] = False
+    """Whether it can learn from rollouts of older weights that have all columns. An asynchronous
+    agent can, too."""
+    why_not_late: ClassVar[str] = ""
+    """Why it can learn from rollouts of its newest weights only."""
     memory: ClassVar[bool] = True
     """Whether its network may have memory."""
     has_network: ClassVar[bool] = True

@@ -36,9 +36,9 @@ class OnPolicyConfig(FreshConfig, frozen=True):
 class OnPolicyAgent(FreshAgent[ActorCritic]):
     """An actor-critic that learns from fresh rollouts; see `FreshAgent` for what a subclass adds.
 
-    When it acts, the policy of an asynchronous agent writes the log-probabilities of its actions
-    into the rollout's extras. Any other policy writes its features there, if the learner is on the
-    CPU: those of a GPU would be rounded in another way.
+    When it acts, the policy of an asynchronous agent, or of one whose rollouts are late, writes the
+    log-probabilities of its actions into the rollout's extras. Any other policy writes its features
+    there, if the learner is on the CPU: those of a GPU would be rounded in another way.
     """
 
     has_critic: ClassVar[bool] = True
@@ -52,7 +52,7 @@ class OnPolicyAgent(FreshAgent[ActorCritic]):
             setup.observation_space,
             setup.action_space,
             config.normalize_observations,
-            "log_prob" if self.asynchronous else features,
+            "log_prob" if self.asynchronous or setup.late else features,
             config.gaussian,
         )
         self.policy.to(self.device).eval()

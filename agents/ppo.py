@@ -8,13 +8,17 @@ Deviations: values and log-probabilities are computed in `learn` (see `Advantage
 cheaper. With dropout or batch normalisation the old log-probabilities are computed again in each
 update, with its masks and statistics, and where observations are augmented, of these; otherwise the
 ratios would not begin at 1. So are the values around which `clip_range_vf` clips.
+
+Where rollouts are late, the old policy is still the one that acted: the ratios are to the
+log-probabilities that it wrote down, and do not begin at 1. Values are those of the weights that
+learn.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, NotRequired
+from typing import Any, ClassVar, NotRequired
 
 import torch
 from pydantic import Field
@@ -52,10 +56,13 @@ class Batch(Lesson):
     ent_coef: Tensor  # scalar
     clip_range: Tensor  # scalar
     clip_range_vf: NotRequired[Tensor]  # scalar
+    moved: NotRequired[Tensor]  # [L, N], what the log-probability has changed since the action
 
 
 class PPO(AdvantageAgent):
     """Proximal policy optimisation, discrete and continuous."""
+
+    late: ClassVar[bool] = True
 
     class Config(TaughtConfig, AdvantageConfig, frozen=True):
         """PPO's settings; names as in Stable-Baselines3."""
@@ -98,11 +105,21 @@ class PPO(AdvantageAgent):
         return self.config.vf_coef > 0
 
     def batch_of(self, rollout: Rollout[Tensor]) -> tuple[dict[str, Tree], Metrics]:
-        """See `AdvantageAgent.batch_of`; keeps the policy that acted if it is to be asked again."""
+        """See `AdvantageAgent.batch_of`; keeps the policy of now if it is to be asked again."""
         if self.differs or self.augmentation is not None:
             old = copy.deepcopy(self.policy)
             self.old = in_train_mode(old) if self.differs else old
         return super().batch_of(rollout)
+
+    def estimate(
+        self, rollout: Rollout[Tensor], value: Tensor, log_prob: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Metrics]:
+        """See `AdvantageAgent.estimate`; log-probabilities of acting are the old ones, if known."""
+        error, estimates, metrics = super().estimate(rollout, value, log_prob)
+        acted = rollout.extras.get("log_prob")
+        if acted is not None:
+            estimates |= {"log_prob": acted, "moved": log_prob - acted}
+        return error, estimates, metrics
 
     def minibatches(self, batch: dict[str, Tree]) -> Iterator[dict[str, Tree]]:
         """See `FreshAgent.minibatches`: sequences, shuffled anew in each epoch."""
@@ -149,10 +166,15 @@ class PPO(AdvantageAgent):
 
     @torch.no_grad()
     def said_before(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and values [L, N] of a minibatch by the weights before its rollout."""
+        """Log-probabilities [L, N] of a minibatch by the policy that acted, and values [L, N].
+
+        Both are computed by the weights at the start of `learn`. If these did not act, their change
+        of the log-probabilities, without masks, is taken off again.
+        """
         assert self.old is not None
         params, value, _ = self.old(batch["obs"], batch["state"], batch["first"])
-        return self.old.head.log_prob(params, batch["action"]), value
+        log_prob = self.old.head.log_prob(params, batch["action"])
+        return (log_prob - batch["moved"] if "moved" in batch else log_prob), value
 
     def too_far(self, terms: Terms) -> bool:
         """Whether the KL divergence of all learners' steps exceeds 1.5 times `target_kl`."""

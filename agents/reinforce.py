@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 class REINFORCE(OnPolicyAgent):
     """Monte-Carlo policy gradient, discrete and continuous."""
+
+    why_not_late: ClassVar[str] = "its gradient has no ratio to an older policy that acted"
 
     class Config(OnPolicyConfig, frozen=True):
         """REINFORCE's settings."""

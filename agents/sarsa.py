@@ -28,6 +28,7 @@ class SARSA(TabularQ):
     """SARSA and Expected SARSA, with a table of values."""
 
     asynchronous: ClassVar[bool] = False
+    why_not_late: ClassVar[str] = "its targets have the next action, as the values of now choose it"
 
     class Config(TabularQ.Config, frozen=True):
         """Settings of SARSA."""

@@ -126,6 +126,8 @@ class Setup:
     """The learners that share each minibatch; None: there is one."""
     teacher: Policy | None = None
     """The policy that teaches; None: there is none, or only the policy is wanted."""
+    late: bool = False
+    """Whether rollouts are of older weights, which all agents here can learn from."""
     rollout_columns: int | None = None
     """Columns of each rollout, where not all arrive together; None: all."""
     goal_rewards: Callable[[], GoalRewards] | None = None

@@ -38,6 +38,7 @@ class SupervisedAgent(OnPolicyAgent):
     """
 
     rewarded: ClassVar[bool] = False
+    late: ClassVar[bool] = True
     has_critic: ClassVar[bool] = False
     unused: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("rnd.coef", "normalize_rewards", "gamma"), "learns from no rewards"

@@ -41,6 +41,9 @@ class TRPO(AdvantageAgent):
     """Trust region policy optimisation, discrete and continuous."""
 
     whole_rollouts: ClassVar[bool] = True
+    why_not_late: ClassVar[str] = (
+        "its step leaves from the policy that acted, within a region around it"
+    )
 
     class Config(AdvantageConfig, frozen=True):
         """TRPO's settings; names as in sb3-contrib."""

@@ -53,6 +53,9 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Environments stepped together (columns of a rollout)."""
     groups: int = Field(default=1, gt=0)
     """Groups of environments that are stepped one after the other; results don't depend on it."""
+    overlap: bool = False
+    """Collect the next rollout while learning, in a process of its own: its policy is one update
+    older than the one that learns from it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where learning happens; auto: a GPU if there is one."""
     threads: int = Field(default=1, gt=0)
@@ -115,6 +118,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
                 f"env.processes={self.env.processes}: expected at most {size}, one for each "
                 f"environment (num_envs={self.num_envs}, groups={self.groups})"
             )
+        if self.overlap:
+            self._overlappable()
         if self.ray.workers:
             self._distributable()
         elif self.ray.mode == "async":
@@ -148,6 +153,21 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
             if value is not None:
                 found.append(f"{key}={value}" if isinstance(value, int) else key)
         return " or ".join(found)
+
+    def _overlappable(self) -> None:
+        if self.ray.workers:
+            raise ValueError(
+                "overlap=true: expected false with ray.workers; with ray.mode=async they collect "
+                "while the agent learns"
+            )
+        agent = agent_class(self.agent.name)
+        if not (agent.late or agent.asynchronous):
+            why = f" ({agent.why_not_late})" if agent.why_not_late else ""
+            others = agents_that(lambda agent: agent.late or agent.asynchronous)
+            raise ValueError(
+                f"overlap=true: agent={self.agent.name} learns from its newest weights only{why}; "
+                f"use overlap=false, or {others}"
+            )
 
     def _distributable(self) -> None:
         workers = self.ray.workers

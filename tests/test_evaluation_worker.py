@@ -22,6 +22,7 @@ from neuraxis.core.errors import EnvError
 from neuraxis.training import Callback, evaluation_worker, prepare, train
 from neuraxis.training import load as load_policy
 from neuraxis.training import session as sessions
+from neuraxis.training.distributed import helper
 from neuraxis.training.distributed.packed_weights import pack
 from neuraxis.training.evaluation_process import Player
 from neuraxis.training.evaluation_worker import EvaluationWorker
@@ -241,7 +242,7 @@ def test_ctrl_c_leaves_it_at_once(
 ) -> None:
     """While the loop waits for an evaluation that hangs."""
     answer(monkeypatch, tmp_path, "time.sleep(60)")
-    monkeypatch.setattr(evaluation_worker, "CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr(helper, "CLOSING_SECONDS", 0.2)
     session = prepare(load([*RUN, WORKER, f"run_dir={tmp_path / 'run'}"]))
     kill = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     wait = session.evaluations.wait
@@ -277,7 +278,7 @@ def test_kill_9_of_the_run_leaves_no_process(tmp_path: Path) -> None:
             worker = EvaluationWorker(cfg, agent.policy)
             worker.begin(PendingEvaluation(0, 0, False, pack(agent.policy)), None)
             time.sleep(0.2)  # it plays
-            file.write_text(str(worker._process.pid))
+            file.write_text(str(worker.helper.process.pid))
             time.sleep(60)
         finally:
             os._exit(1)

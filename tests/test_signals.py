@@ -24,8 +24,8 @@ import gymnasium
 import pytest
 
 from neuraxis.configs import load, load_resumed
+from neuraxis.core import signals
 from neuraxis.envs.builtin.diagnostic import Identity
-from neuraxis.training import signals
 from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run
 

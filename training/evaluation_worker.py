@@ -11,24 +11,16 @@ It plays one evaluation at a time. It ends when the run's process does, in whate
 from __future__ import annotations
 
 import copy
-import signal
-import subprocess
-from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
-
-import cloudpickle
 
 from ..agents.policies.policy import Policy
 from ..configs import Config
-from ..core.errors import EnvError, Guard
-from ..core.python_process import start_main
+from ..core.errors import EnvError
+from .distributed.helper import Helper
 from .storage.progress import PendingEvaluation
 
-CLOSING_SECONDS = 3.0
-"""That its environments have to close; then it is killed."""
-_POLL_SECONDS = 1.0
 _MODULE = "neuraxis.training.evaluation_process"
+_ADVICE = "eval.mode=inline plays them in the run's own process"
 
 
 class EvaluationWorker:
@@ -43,22 +35,12 @@ class EvaluationWorker:
     """
 
     def __init__(self, cfg: Config, policy: Policy) -> None:
-        what = "eval.mode=worker: the environment or the policy cannot go to another process"
-        with Guard(lambda: what, ValueError):
-            setup = cloudpickle.dumps((cfg, copy.deepcopy(policy).to("cpu")))
-        self._connection, theirs = Pipe()
-        with theirs:
-            files = [theirs.fileno()]
-            self._process = start_main(_MODULE, files)
+        own, setting = copy.deepcopy(policy).to("cpu"), "eval.mode=worker"
         try:
-            self._send(setup)
-            self.result()
+            self.helper = Helper(_MODULE, setting, "plays evaluations", _ADVICE, cfg, own)
         except (EnvError, ValueError) as error:
-            self.close()
-            raise ValueError(f"eval.mode=worker: {error}") from error
-        except BaseException:
-            self.close()
-            raise
+            said = str(error).removeprefix(f"{setting}: ")
+            raise ValueError(f"{setting}: {said}") from error
 
     def begin(self, pending: PendingEvaluation, film: Path | None) -> None:
         """Begins an evaluation; the one before must have been taken by `result`.
@@ -70,11 +52,11 @@ class EvaluationWorker:
         Raises:
             EnvError: The process has ended.
         """
-        self._send(pending, film and film.absolute())
+        self.helper.ask("play", pending, film and film.absolute())
 
     def ready(self, seconds: float = 0.0) -> bool:
         """Whether `result` needs not wait, now or within so many seconds."""
-        return self._connection.poll(seconds) or self._process.poll() is not None
+        return self.helper.ready(seconds)
 
     def result(self) -> dict[str, float]:
         """The metrics of the evaluation; waits for them.
@@ -83,38 +65,8 @@ class EvaluationWorker:
             EnvError, RunError, MemoryError: What the evaluation raised.
             EnvError: The process has ended.
         """
-        while not self._connection.poll(_POLL_SECONDS):
-            if self._process.poll() is not None:  # a process of its environment holds the pipe
-                raise self._death()
-        try:
-            reply = self._connection.recv()
-        except (EOFError, OSError):
-            raise self._death() from None
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return self.helper.answer()
 
     def close(self) -> None:
         """Ends the process; an evaluation is broken off."""
-        self._connection.close()
-        try:
-            self._process.wait(CLOSING_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _send(self, *message: Any) -> None:
-        try:
-            self._connection.send(message)
-        except OSError:
-            raise self._death() from None
-
-    def _death(self) -> EnvError:
-        """What to raise when the process has ended by itself."""
-        self.close()
-        code = self._process.returncode
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        return EnvError(
-            f"the process that plays evaluations has ended ({how}); eval.mode=inline plays them in "
-            "the run's own process"
-        )
+        self.helper.close()

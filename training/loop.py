@@ -16,13 +16,13 @@ import numpy as np
 from ..core.errors import EnvError, RunError
 from ..core.interruption import break_off, breakable
 from ..core.rollout import Rollout
+from ..core.signals import ends_on_signals
 from .callbacks import Callback, Callbacks, checked
 from .distributed.learner import Learner
 from .distributed.source import Source
 from .evaluation_worker import EvaluationWorker
 from .evaluations import Evaluations
 from .profile import Profile
-from .signals import ends_on_signals
 from .storage.run import Run
 from .storage.run_folder import Outcome
 
@@ -69,7 +69,7 @@ class Session:
         )
 
     def run(self, callbacks: Iterable[Callback] = ()) -> Run:
-        """Trains to the end, or to a signal (see `signals`), and closes everything.
+        """Trains to the end, or to a signal (see `core.signals`), and closes everything.
 
         Args:
             callbacks: Are told of the run, and may stop it.

@@ -25,6 +25,7 @@ from .distributed.build import build_agent
 from .distributed.learner import Learner
 from .distributed.learner_group import LearnerGroup
 from .distributed.local_source import LocalSource
+from .distributed.overlap_source import OverlapSource
 from .distributed.process import configure_process
 from .distributed.source import Source
 from .early_stopping import EarlyStopping
@@ -187,7 +188,7 @@ def teacher_of(cfg: Config, trust: bool) -> Policy | None:
 
 
 def open_source(cfg: Config, policy: Policy, length: int) -> Source:
-    """The source that `agent.dataset` or `ray.workers` asks for, or one in this process.
+    """The source that `agent.dataset`, `ray.workers` or `overlap` asks for, or one in this process.
 
     Without workers Ray is not even imported.
 
@@ -198,14 +199,17 @@ def open_source(cfg: Config, policy: Policy, length: int) -> Source:
     """
     dataset = dataset_of(cfg)
     if dataset is not None:
-        if cfg.ray.workers:
+        workers = cfg.ray.workers
+        if workers or cfg.overlap:
+            found = (
+                f"ray.workers={workers}: expected 0" if workers else "overlap=true: expected false"
+            )
             raise ValueError(
-                f"ray.workers={cfg.ray.workers}: expected 0, because agent.dataset={dataset} takes "
-                "the place of what workers collect"
+                f"{found}, because agent.dataset={dataset} takes the place of what is collected"
             )
         return DatasetSource(cfg, policy, length, dataset)
     if not cfg.ray.workers:
-        return LocalSource(cfg, policy, length)
+        return (OverlapSource if cfg.overlap else LocalSource)(cfg, policy, length)
     ray_cluster.set_environment()
     from .distributed.ray_source import RaySource
 

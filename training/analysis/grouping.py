@@ -31,7 +31,7 @@ PREPROCESSING = tuple(
         "reward_clip",
     )
 )
-BEFORE = {"ray.workers": 0, "learner.count": 1}
+BEFORE = {"ray.workers": 0, "learner.count": 1, "overlap": False}
 """Values for runs of versions that had no such setting."""
 NAMES = ("env.id", "agent.name", "network")  # come first in labels, as their bare values
 

@@ -52,6 +52,7 @@ def build_agent(
         cfg.network,
         *spaces,
         num_envs=cfg.num_envs,
+        late=cfg.overlap,
         rollout_columns=_columns(cfg),
         total_steps=cfg.total_steps,
         seed=cfg.seed,

@@ -34,7 +34,7 @@ class LocalSource:
         self.collectors = [
             open_group(cfg, self.policy, length, group)[0] for group in range(cfg.groups)
         ]
-        self._published = self._columns()
+        self._published = self.columns()
 
     def next(self) -> Rollout[np.ndarray]:
         """The next rollout of all columns, in NumPy. Raises OutOfMemory."""
@@ -46,7 +46,7 @@ class LocalSource:
         self.copy(policy)
         for collector in self.collectors:
             collector.version += 1
-        self._published = self._columns()
+        self._published = self.columns()
 
     def copy(self, policy: Policy) -> None:
         """Takes over the weights of `policy`, without counting a new version."""
@@ -78,10 +78,10 @@ class LocalSource:
         self.collectors = [collector for collector, _ in opened]
         for collector in self.collectors:
             collector.version = state["version"]
-        self._published = self._columns()
+        self._published = self.columns()
         return sum((reopened for _, reopened in opened), count)
 
-    def _columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Any]:
         """Where every column stands now."""
         return {
             "num_envs": self.cfg.num_envs,

@@ -6,7 +6,8 @@ the learner's newest weights:
     agent.policy --publish--> source --> collector 0 (columns 0 .. B/G-1)   --+
                                      --> collector 1 (columns B/G .. 2B/G-1)  +--> join --> next()
 
-`local_source.LocalSource` has them in this process, `ray_source.RaySource` in Ray workers.
+`local_source.LocalSource` has them in this process, `overlap_source.OverlapSource` in another one,
+`ray_source.RaySource` in Ray workers.
 """
 
 from __future__ import annotations
