@@ -97,8 +97,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("step", "saved"),
-    [(5, 0), (45, 30), (80, 60), (125, 60)],
-    ids=["first rollout", "second", "evaluation", "third"],
+    [(5, 0), (64, 0), (104, 30), (139, 60), (184, 60)],
+    ids=["evaluation at step 0", "first rollout", "second", "evaluation", "third"],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_hung_environment_is_left_at_once(
@@ -120,7 +120,7 @@ def test_a_hung_environment_is_left_at_once(
     assert resumed(run.dir) == whole
 
 
-@pytest.mark.parametrize("step", [45, 80], ids=["second rollout", "evaluation"])
+@pytest.mark.parametrize("step", [104, 139], ids=["second rollout", "evaluation"])
 def test_so_is_one_that_no_exception_reaches(
     step: int, tmp_path: Path, whole: list[dict[str, Any]]
 ) -> None:
