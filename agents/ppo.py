@@ -166,10 +166,10 @@ class PPO(AdvantageAgent):
 
     @torch.no_grad()
     def said_before(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [L, N] of a minibatch by the policy that acted, and values [L, N].
+        """Log-probabilities [L, N] of acting and values [L, N], of a minibatch.
 
-        Both are computed by the weights at the start of `learn`. If these did not act, their change
-        of the log-probabilities, without masks, is taken off again.
+        They are those of the weights at the start of `learn`, under the present masks. If other
+        weights acted, what has changed since, computed without masks, is taken off.
         """
         assert self.old is not None
         params, value, _ = self.old(batch["obs"], batch["state"], batch["first"])

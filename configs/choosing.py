@@ -91,8 +91,8 @@ def _is_block(name: str) -> bool:
     return True
 
 
-ELSEWHERE = {"rnn": "gru, lstm", "attention": "transformer", "a3c": "a2c", "ddqn": "dqn"}
-"""Names that other people use, and the choices that are closest."""
+CLOSEST = {"rnn": ("gru", "lstm"), "attention": ("transformer",), "a3c": ("a2c",), "ddqn": ("dqn",)}
+"""Choices by names that other people use for what is like them."""
 
 
 def no_such(group: str, name: str) -> str:
@@ -106,8 +106,8 @@ def no_such(group: str, name: str) -> str:
     elif group == "agent" and "/" in name:
         known, noun = list(baselines()), "algorithm of another library"
         hint = nearest(name, known)
-    elif name in ELSEWHERE and ELSEWHERE[name].partition(",")[0] in known:
-        hint = did_you_mean([ELSEWHERE[name]])
+    elif {*CLOSEST.get(name, ())} & {*known}:
+        hint = did_you_mean(CLOSEST[name])
     else:
         hint = nearest(name, known)
     return f"{group}={name}: no such {noun}{hint} (choices: {listed(known)})"

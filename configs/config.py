@@ -52,7 +52,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     num_envs: int = Field(default=8, gt=0)
     """Environments stepped together (columns of a rollout)."""
     groups: int = Field(default=1, gt=0)
-    """Groups of environments that are stepped one after the other; results don't depend on it."""
+    """Groups of environments that are stepped one after the other; results depend on it in
+    last digits at most."""
     overlap: bool = False
     """Collect the next rollout while learning, in a process of its own: its policy is one update
     older than the one that learns from it."""
@@ -123,7 +124,7 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
         if self.ray.workers:
             self._distributable()
         elif self.ray.mode == "async":
-            raise ValueError("ray.mode=async: expected workers, ray.workers=2 for instance")
+            raise ValueError("ray.mode=async: expected sync, or ray.workers=2 for instance")
         if not agent_class(self.agent.name).learns_policy:
             for key in ("interval_steps", "patience", "video_interval_steps", "mode"):
                 value, unused = getattr(self.eval, key), "inline" if key == "mode" else 0
@@ -157,13 +158,13 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     def _overlappable(self) -> None:
         if self.ray.workers:
             raise ValueError(
-                "overlap=true: expected false with ray.workers; with ray.mode=async they collect "
-                "while the agent learns"
+                f"ray.workers={self.ray.workers}: expected 0 with overlap=true; without that, "
+                "ray.mode=async lets workers collect while the agent learns"
             )
         agent = agent_class(self.agent.name)
         if not (agent.late or agent.asynchronous):
             why = f" ({agent.why_not_late})" if agent.why_not_late else ""
-            others = agents_that(lambda agent: agent.late or agent.asynchronous)
+            others = agents_that(lambda a: a.rewarded and (a.late or a.asynchronous))
             raise ValueError(
                 f"overlap=true: agent={self.agent.name} learns from its newest weights only{why}; "
                 f"use overlap=false, or {others}"
@@ -177,7 +178,10 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
                 "because each has as many environments"
             )
         if self.groups > 1:
-            raise ValueError(f"groups={self.groups}: expected 1, for ray.workers are the groups")
+            raise ValueError(
+                f"groups={self.groups}: expected 1, for ray.workers={workers} are the groups; "
+                "ray.workers=0 is without Ray"
+            )
         if self.env.vectorization == "async":
             raise ValueError(
                 "env.vectorization=async: expected another with ray.workers, which are processes "

@@ -93,8 +93,8 @@ def few_note(metrics: Mapping[str, float], cfg: Config) -> str | None:
     if wanted != "auto" or played >= FINAL_EPISODES or "reason" in metrics:
         return None
     return (
-        f"the final evaluation ended after {played} episodes, when it had taken half as many steps "
-        f"as the training; eval.final_episodes={FINAL_EPISODES} plays all of them"
+        f"the final evaluation ended after {played} episodes, because evaluations at the end take "
+        f"about half as many steps as the training; eval.final_episodes={FINAL_EPISODES} plays all"
     )
 
 

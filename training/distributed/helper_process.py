@@ -51,7 +51,7 @@ class Inbox:
         return self._messages.get()
 
     def told(self, number: int) -> None:
-        """Handles a signal: while the run's process is there, it decides when this one ends."""
+        """Handles a signal: the run's process, if it is there, has some seconds to end this one."""
         if self.over:
             break_off()
 

@@ -27,7 +27,7 @@ from .overlap_process import Reply
 from .packed_weights import pack
 
 _MODULE = "neuraxis.training.distributed.overlap_process"
-_ADVICE = "`neuraxis resume` goes on from the last checkpoint"
+_ADVICE = "`neuraxis resume` goes on from the last checkpoint, if there is one"
 
 
 class OverlapSource:

@@ -23,7 +23,7 @@ class Fault:
     """Of its columns when an environment raised; None: the worker is lost."""
     trace: str = ""
     """The worker's traceback."""
-    late: bool = False
+    timed_out: bool = False
     """It is lost because it did not answer in time."""
 
 

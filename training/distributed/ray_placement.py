@@ -61,15 +61,15 @@ class Placement:
         """Whether its worker has no processors of its own."""
         return group in self._waiting
 
-    def replace(self, group: int, late: bool) -> None:
+    def replace(self, group: int, no_room: bool) -> None:
         """Kills a worker and starts another, which shares processors if there are too few.
 
         Args:
             group: Whose worker.
-            late: Whether there was no room for it, as far as one can tell.
+            no_room: Whether there was no room for it, as far as one can tell.
         """
         ray.kill(self.actors[group])
-        if late or shortage(self.cfg.ray):
+        if no_room or shortage(self.cfg.ray):
             (self.actors[group],) = self._start(group, shares=True)
             if not self._waiting:
                 _log.warning(

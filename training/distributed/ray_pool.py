@@ -158,8 +158,8 @@ class WorkerPool:
         for reference, call in list(self._calls.items()):
             if call.deadline <= now:
                 del self._calls[reference]
-                late = "no answer in {}={:g}".format(*limit(self.cfg.ray, call.method))
-                self._recover(call, Fault(late + shortage(self.cfg.ray), late=True))
+                cause = "no answer in {}={:g}".format(*limit(self.cfg.ray, call.method))
+                self._recover(call, Fault(cause + shortage(self.cfg.ray), timed_out=True))
         return replies
 
     def close(self) -> None:
@@ -184,10 +184,10 @@ class WorkerPool:
         self._places[group] = _place(call, fault)
         self.restarts += 1
         self._deaths[group] += 1
-        late = fault.late and call.method == "open"  # there was no room for it
-        innocent = fault.steps is None and (late or not fault.late)
+        no_room = fault.timed_out and call.method == "open"
+        died = fault.steps is None and not fault.timed_out
         known = self.stood[group] is not None and self._deaths[group] <= TRIES
-        new = self.restarting and not (innocent and known)
+        new = self.restarting and not ((died or no_room) and known)
         if new:
             self.stood[group] = None
             self.generations[group] += 1
@@ -195,7 +195,7 @@ class WorkerPool:
             how = " with new episodes" if new else ""
             _log.warning("%s; it goes on%s, ray/restarts counts", said, how)
         if fault.steps is None:
-            self.placement.replace(group, late)
+            self.placement.replace(group, no_room)
             self._ask(group, "open", self.stood[group], then=call.then or call)
         else:
             args = () if call.method == "open" else call.args
@@ -205,7 +205,7 @@ class WorkerPool:
         """Why a fault ends the run, besides its cause; None if a restart may help."""
         most = self.cfg.ray.max_restarts
         if not self.restarting:
-            room = self._heard and fault.late and shortage(self.cfg.ray)
+            room = self._heard and fault.timed_out and shortage(self.cfg.ray)
             return None if room and not self.placement.shares(call.group) else ""
         if not self.learned and self._places.get(call.group) == _place(call, fault):
             return " (again at the same place, before anything was learned)"

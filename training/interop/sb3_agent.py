@@ -53,6 +53,7 @@ class Sb3(Agent[Sb3Policy]):
     """
 
     outside: ClassVar[bool] = True
+    why_not_late: ClassVar[str] = "the other library collects for it"
     has_network: ClassVar[bool] = False  # it has its own, see `agent.kwargs.policy_kwargs`
 
     class Config(AgentConfig, frozen=True):
