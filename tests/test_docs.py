@@ -12,7 +12,7 @@ decides how:
 
 A Python or YAML block below a line that is only a file's name (`my_package/my_agent.py`) is written
 to that file. `neuraxis ...` runs its entry point in this process, but shortened: total_steps is
-SHORT_STEPS, also where the command does not set it; agents with a replay learn after 500 steps,
+SHORT_STEPS, also where the command does not set it; agents with a replay learn after 300 steps,
 episodes end after SHORT_EPISODE_STEPS and evaluations play SHORT_EPISODES, unless the command sets
 them; W&B is disabled unless the command sets `wandb.*`. `wandb` and `wandb.mode=online` use the
 server of `wandb_server`; ENTITY and SWEEP in a command are replaced by its entity and its newest
@@ -208,7 +208,7 @@ def short(words: list[str]) -> list[str]:
     missing["baseline"] = missing["train"]
     missing["import"] = {key: more for key, more in missing["train"].items() if "steps" not in key}
     if learns_late(words):
-        missing["train"]["agent.learning_starts="] = ["agent.learning_starts=500"]
+        missing["train"]["agent.learning_starts="] = ["agent.learning_starts=300"]
     if name == "sweep" and "--resume" not in words:
         missing["sweep"] = missing["train"]
     for opening, more in missing.get(name, {}).items():

@@ -7,7 +7,8 @@
 
     train("agent=ppo", callbacks=[StopAt()])
 
-One turn of the loop, in the order of the calls:
+A run begins with on_start and, if others will follow, an evaluation at step 0. Then one turn of the
+loop, in the order of the calls:
 
     source.next()  on_rollout  agent.learn()  on_update  on_log         where a line was due
                                     evaluate  on_play ...  on_evaluation  on_log  where one was due
