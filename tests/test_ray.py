@@ -481,7 +481,7 @@ def test_weights_travel_whole(words: tuple[str, ...]) -> None:
 REFUSED = {
     "ray.workers=3": "ray.workers=3: expected a divisor of num_envs=8",
     "ray.workers=2 groups=2": "groups=2: expected 1",
-    "ray.mode=async": "ray.mode=async: expected workers",
+    "ray.mode=async": "ray.mode=async: expected sync, or ray.workers=2",
     "ray.mode=async ray.workers=2": "ray.mode=async: agent=ppo .*use ray.mode=sync, or agent=appo",
     "ray.workers=2 ray.mode=async ray.rollouts_per_update=3": "rollouts_per_update=3: .*workers=2",
     "ray.workers=8 ray.mode=async ray.max_policy_lag=6": "max_policy_lag=6: expected at least 7",
