@@ -57,7 +57,7 @@ train: setup
 	$(BIN)/neuraxis train $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check
