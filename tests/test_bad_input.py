@@ -465,9 +465,16 @@ FAULTS = {
     "Env-v0 step": "bad/Env-v0, column 0, seed | step 1: KeyError: | sensor",
     "Env-v0 late shape": "column 0 | step 1: | shape (1,) | its observation_space says (3,)",
     "Env-v0 exit": "bad/Env-v0, column 0, seed | step 1: SystemExit: the window was closed (",
-    "Env-v0 nan obs": f"column 0 gave nan as observation at [0] in step {FAULTY}, run seed 0; ",
-    "Env-v0 nan reward": f"column 0 gave nan as reward in step {FAULTY}, run seed 0; ",
-    "Env-v0 inf reward": f"column 0 gave -inf as reward in step {FAULTY}, run seed 0; ",
+    "Env-v0 nan obs": (
+        f"column 0 gave nan as observation at [0] in step {FAULTY}, run seed 0 | "
+        "observations must be finite"
+    ),
+    "Env-v0 nan reward": (
+        f"column 0 gave nan as reward in step {FAULTY}, run seed 0 | rewards must be finite"
+    ),
+    "Env-v0 inf reward": (
+        f"column 0 gave -inf as reward in step {FAULTY}, run seed 0 | rewards must be finite"
+    ),
     "Env-v0 text reward": "bad/Env-v0, column 0 | step 1: reward is 'good'; expected a number",
     "Vector-v0 shape": "bad/Vector-v0, columns 0 to 1 | shape (2, 5) | says (2, 3)",
     "Vector-v0 step": "bad/Vector-v0, columns 0 to 1, run seed 0, step 1: RuntimeError",
