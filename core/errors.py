@@ -36,6 +36,7 @@ EXTRAS = {
     "minigrid": "minigrid",
     "mujoco": "mujoco",
     "box2d": "box2d",
+    "PIL": "video",
     "moviepy": "video",
     "pygame": "video",
     "tensorboard": "tensorboard",

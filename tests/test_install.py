@@ -37,7 +37,14 @@ PROGRAM = """
         except SystemExit as end:
             assert not end.code, line
     from neuraxis import load
+    from neuraxis.training.trained_run import TrainedRun
     assert load("policy.safetensors").predict([0.0] * 4)[0] in (0, 1)
+    try:
+        TrainedRun.open("run").evaluate(1, values=True)
+    except ValueError as error:
+        assert str(error) == "values: PIL is not installed; pip install 'neuraxis[video]'"
+    else:
+        raise AssertionError("they were drawn")
 """
 LINES = (
     "neuraxis train num_envs=2 total_steps=64 eval.final_episodes=1 run_dir=run",

@@ -9,17 +9,21 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..agents.policies.policy import Policy
+from ..core.errors import require
 from ..core.rollout import Rollout
 from ..envs import EnvConfig, make
 from ..envs.collector import Collector
 from ..envs.drawing import Drawing
 from ..envs.observations import check_fit
 from .film import UNSEEN, View, filming
-from .panel import Panel
+
+if TYPE_CHECKING:
+    from .panel import Panel
 
 _CHUNK_STEPS = 64  # a rollout; it decides only the memory used and the surplus steps at the end
 
@@ -104,7 +108,7 @@ def play(
     shares = _Shares(episodes, num_envs)
     config = config.for_evaluation(view.drawn, budget.episode_steps)
     with filming(view.video) as folder, _acting(policy) as actor:
-        panel = Panel(actor) if view.values else None
+        panel = _panel(actor) if view.values else None
         drawing = Drawing(folder, view.window, panel and panel.extend)
         steps = 1 if view.window else _CHUNK_STEPS  # it stays open no longer than needed
         with closing(make(config, num_envs, seed, drawing=drawing)) as envs:
@@ -112,6 +116,14 @@ def play(
             collector = Collector(envs, panel or actor, steps, seed, greedy=not stochastic)
             shares.fill(collector, budget.steps, watch, keep)
     return shares.rows()
+
+
+def _panel(policy: Policy) -> Panel:
+    """What draws the values. Raises ValueError if it cannot: it needs an extra."""
+    require("values", "PIL")
+    from .panel import Panel
+
+    return Panel(policy)
 
 
 def quota(episodes: int, num_envs: int) -> list[int]:
