@@ -88,7 +88,7 @@ class Guard:
             return
         raised = isinstance(error, Exception | SystemExit)
         if raised and not isinstance(error, EnvError | RunError):
-            what = f"{one_line(error)}{_own_line(trace)}{_hint(error)}"
+            what = f"{one_line(error)}{_own_line(trace)}{_hint(error, self._raises)}"
             raise self._raises(f"{self._where()}: {what}") from error
 
 
@@ -185,14 +185,14 @@ def _own_line(trace: TracebackType | None) -> str:
     return own or installed
 
 
-def _hint(error: BaseException) -> str:
+def _hint(error: BaseException, raises: type[Exception]) -> str:
     from gymnasium.error import DependencyNotInstalled  # here: `neuraxis list` starts without it
 
     if isinstance(error, ModuleNotFoundError):
         missing = str(error.name).partition(".")[0].lower()
     elif isinstance(error, DependencyNotInstalled):
         missing = str(error).lower()
-    elif re.search(r"values to unpack \(expected 5\b", str(error)):
+    elif raises is EnvError and re.search(r"values to unpack \(expected 5\b", str(error)):
         return "; step must return observation, reward, terminated, truncated, info"
     else:
         return ""

@@ -87,7 +87,8 @@ class Broken(gymnasium.Env[Any, Any]):
             sys.exit("the window was closed")
         rewards = {"nan reward": np.nan, "inf reward": -np.inf, "text reward": "good"}
         reward = rewards.get(self.fault, 1.0) if late else 1.0
-        return self.observe(), reward, False, self.steps % 5 == 0, {}
+        result: Any = self.observe(), reward, False, self.steps % 5 == 0, {}
+        return (*result[:3], {}) if late and self.fault == "four" else result  # as in OpenAI's Gym
 
     def observe(self) -> Any:
         late = self.steps > LATE
@@ -463,6 +464,7 @@ FAULTS = {
     "Env-v0 bytes": "column 0 | reset: | dtype float32 | says (3,) and uint8",
     "Env-v0 autoreset": "bad/Env-v0, column 0, seed | reset: KeyError: | sensor",
     "Env-v0 step": "bad/Env-v0, column 0, seed | step 1: KeyError: | sensor",
+    "Env-v0 four": "step 1: ValueError: | got 4) | ; step must return observation, reward,",
     "Env-v0 late shape": "column 0 | step 1: | shape (1,) | its observation_space says (3,)",
     "Env-v0 exit": "bad/Env-v0, column 0, seed | step 1: SystemExit: the window was closed (",
     "Env-v0 nan obs": (
