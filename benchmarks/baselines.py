@@ -19,6 +19,7 @@ from evidence import (
     RESULTS,
     Experiment,
     evaluations,
+    interval,
     keep,
     kept,
     options,
@@ -106,16 +107,10 @@ def line(pair: Pair, runs: dict[str, list[StoredRun]]) -> str:
         for key in ("steps", "cpu_seconds", "seconds")
     )
     return (
-        f"| {pair.name} | {max(steps):,.0f} | {text(scores[0])} | {text(scores[1])} | "
+        f"| {pair.name} | {max(steps):,.0f} | {interval(scores[0])} | {interval(scores[1])} | "
         f"{verdict(*scores)} | {cpu[0]:.0f} / {cpu[1]:.0f} | {wall[0]:.0f} / {wall[1]:.0f} | "
         f"{min(map(len, scores))} |"
     )
-
-
-def text(scores: np.ndarray) -> str:
-    """Mean and interval."""
-    mean, low, high = statistics.estimate(statistics.mean, [scores])
-    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def verdict(ours: np.ndarray, theirs: np.ndarray) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 
 from neuraxis.configs import dump
 from neuraxis.configs.text import parse
+from neuraxis.training.analysis import statistics
 from neuraxis.training.storage import stored_run
 from neuraxis.training.storage.atomic_files import read_json
 from neuraxis.training.storage.stored_run import StoredRun
@@ -132,6 +133,13 @@ def kept(experiment: Experiment, place: Path) -> list[StoredRun]:
     """The committed runs, by seed."""
     folders = (place / experiment.name / f"s{seed}" for seed in range(experiment.seeds))
     return [stored_run.read(folder) for folder in folders if folder.exists()]
+
+
+def interval(scores: Sequence[float], digits: int = 1) -> str:
+    """The mean of seeds and, with enough of them, its 95 % bootstrap interval."""
+    found = statistics.estimate(statistics.mean, [np.array(scores, np.float64)])
+    mean, low, high = (f"{bound:.{digits}f}" for bound in found)
+    return mean if np.isnan(found[1]) else f"{mean} [{low}, {high}]"
 
 
 def versions() -> str:

@@ -20,6 +20,7 @@ from evidence import (
     RESULTS,
     Experiment,
     evaluations,
+    interval,
     keep,
     kept,
     options,
@@ -27,7 +28,6 @@ from evidence import (
     versions,
 )
 
-from neuraxis.training.analysis import statistics
 from neuraxis.training.storage.stored_run import StoredRun
 
 KEPT = RESULTS / "runs"
@@ -76,14 +76,13 @@ def report(rows: list[Experiment]) -> None:
 def line(row: Experiment, runs: list[StoredRun]) -> str:
     """A line of the table."""
     scores = np.array([evaluations(run, row)[-NEWEST:].mean() for run in runs])
-    mean, low, high = statistics.estimate(statistics.mean, [scores])
+    mean = scores.mean()
     bar, holds = row.published or "control", ""
     if row.at_least is not None:
         bar, holds = f">= {row.at_least:g}", "yes" if mean >= row.at_least else "**no**"
     elif row.at_most is not None:
         bar, holds = f"< {row.at_most:g}", "yes" if mean < row.at_most else "**no**"
     lowest = min(evaluations(run, row)[-END:].min() for run in runs)
-    interval = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     best = np.array([run.score(f"best/{row.metric}") for run in runs], np.float64).mean()
     cpu = np.mean([run.summary["cpu_seconds"] for run in runs])
     steps = max(run.summary["steps"] for run in runs)
@@ -91,7 +90,7 @@ def line(row: Experiment, runs: list[StoredRun]) -> str:
     each = ", ".join(f"{score:.{digits}f}" for score in scores)
     commits = ", ".join(sorted({run.summary.get("commit", "older") for run in runs}))
     return (
-        f"| {row.name} | {steps:,} | {f'{mean:.2f} {interval}'.rstrip()} | "
+        f"| {row.name} | {steps:,} | {interval(scores, 2)} | "
         f"{bar} | {holds} | {lowest:.2f} | {best:.2f} | {cpu:.0f} | {each} | {commits} |"
     )
 

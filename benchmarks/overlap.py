@@ -10,10 +10,17 @@ table goes to `benchmarks/results/overlap.md`.
 
 from __future__ import annotations
 
-import numpy as np
-from evidence import NEWEST, RESULTS, Experiment, evaluations, options, run, versions
+from evidence import (
+    NEWEST,
+    RESULTS,
+    Experiment,
+    evaluations,
+    interval,
+    options,
+    run,
+    versions,
+)
 
-from neuraxis.training.analysis import statistics
 from neuraxis.training.storage import stored_run
 
 SEEDS = 5
@@ -34,10 +41,7 @@ def line(row: Experiment) -> str:
     curves = [evaluations(stored_run.read(row.folder(seed)), row) for seed in seeds]
     cells = []
     for scores in ([c[-NEWEST:].mean() for c in curves], [c.mean() for c in curves]):
-        value, low, high = statistics.estimate(statistics.mean, [np.array(scores)])
-        each = ", ".join(f"{score:.0f}" for score in scores)
-        bounds = "" if np.isnan(low) else f" [{low:.0f}, {high:.0f}]"
-        cells += [f"{value:.0f}{bounds}", each]
+        cells += [interval(scores, 0), ", ".join(f"{score:.0f}" for score in scores)]
     agent, overlap = row.name.split("_")[1:]
     return f"| {agent} | {overlap} | {' | '.join(cells)} |"
 
