@@ -135,7 +135,7 @@ def kept(experiment: Experiment, place: Path) -> list[StoredRun]:
     return [stored_run.read(folder) for folder in folders if folder.exists()]
 
 
-def interval(scores: Sequence[float], digits: int = 1) -> str:
+def interval(scores: Sequence[float] | np.ndarray, digits: int = 1) -> str:
     """The mean of seeds and, with enough of them, its 95 % bootstrap interval."""
     found = statistics.estimate(statistics.mean, [np.array(scores, np.float64)])
     mean, low, high = (f"{bound:.{digits}f}" for bound in found)
