@@ -145,11 +145,11 @@ class FreshAgent(Agent[P]):
         if self.teacher is None:
             return {}
         coef = self.teacher.coef(self.progress)
-        return {"teacher_coef": torch.tensor(coef, device=self.device)}
+        return {"teacher_coef": torch.full((), coef, device=self.device)}
 
     def scheduled(self, value: float, shape: Shape) -> Tensor:
         """The present value of a setting with a schedule, a scalar."""
-        return torch.tensor(scheduled(value, shape, self.progress), device=self.device)
+        return torch.full((), scheduled(value, shape, self.progress), device=self.device)
 
     def weigh(self, batch: Any) -> Any:
         """See `Agent.weigh`: weights [L, N] whose sum is 1, the same for all valid steps."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.devices import to_device
 from ..core.rollout import Rollout
 from ..core.tree import Tree, map_tree
 from .agent import Agent, Metrics
@@ -194,7 +195,7 @@ class OffPolicyAgent(Agent[P]):
             return self._minibatch(starts, weight)
         once, first, places = np.unique(starts, return_index=True, return_inverse=True)
         batch = self._minibatch(once, weight[first])
-        picked = torch.from_numpy(places).to(self.device)
+        picked = to_device(places, self.device)
         return map_tree(lambda leaf: leaf.index_select(1, picked), batch)
 
     def _minibatch(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:

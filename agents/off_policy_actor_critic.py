@@ -15,7 +15,7 @@ strong baseline for many POMDPs" by Ni et al. (2022); the target critics' is by 
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium
 import torch
@@ -76,11 +76,17 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
             twin = make().to(self.device).eval()
             self.parts["target"] = self.target = TargetNetwork(twin, critic, config.tau)
         self.policy_delay = config.policy_delay
+        self._begun = 0  # updates; the optimizer's count would have to be read from the GPU
 
     @property
     def has_memory(self) -> bool:
         """Whether the actor or the critics have memory."""
         return super().has_memory or bool(self.critics.memories)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        super().load_state_dict(state)
+        self._begun = int(self.critic_optimizer.count)
 
     def batch_of(self, sample: Sample) -> Batch:
         """See `OffPolicyAgent.batch_of`: windows without burn-in, noise and memories."""
@@ -99,7 +105,8 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
             "valid": sample.valid[rows][: self.sequence_length].float(),
             "weight": sample.weight[None],
         }
-        if self.policy_delay > 1 and (self.critic_optimizer.count + 1) % self.policy_delay == 0:
+        self._begun += 1
+        if self.policy_delay > 1 and self._begun % self.policy_delay == 0:
             batch["actor_valid"] = batch["valid"].clone()
         return batch
 

@@ -103,8 +103,9 @@ def main() -> None:
     lines = [
         "# Two cores by overlap",
         "",
-        "PPO, steps per second by the clock: medians of turns; speedup: the median over the rounds,",
-        "and its range. Limit: collecting and learning, timed on one core, over the longer of them.",
+        "PPO, steps per second by the clock: medians of turns; speedup: the median over the",
+        "rounds, and its range. Limit: collecting and learning, timed on one core, over the longer",
+        "of the two.",
         "",
         "| experiment | one core | two cores, `overlap=true` | speedup | range | limit |",
         "|---|--:|--:|--:|--:|--:|",

@@ -150,7 +150,10 @@ class LearnerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
 
     count: int = Field(default=1, gt=0)
     """Learners that share each minibatch, each in a process; on GPUs, each on one of its own."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products while learning; bfloat16 is faster on GPUs made for it."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Precision of matrix products while learning; tf32 (on a CPU as float32) and bfloat16 are
+    faster on GPUs made for them."""
+    deterministic: bool = False
+    """Let a GPU give the same numbers in each run, by slower operations; a CPU always does."""
     timeout_seconds: float = Field(default=300.0, gt=0)
     """Seconds a learner may keep the others waiting before the run ends with an error."""

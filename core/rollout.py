@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .devices import to_device
 from .tree import Tree, map_tree
 
 A = TypeVar("A", np.ndarray, Tensor)
@@ -74,7 +76,7 @@ class Rollout(Generic[A]):
         """[T, B] bool: False where step t was a reset and not a transition."""
         return ~self.first[1:]
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Environment steps in here, resets not counted."""
         return int(self.valid.sum())
@@ -85,20 +87,15 @@ class Rollout(Generic[A]):
         return len(self.columns) * len(self.reward)
 
     def to(self, device: torch.device | str) -> Rollout[Tensor]:
-        """Returns the same rollout as tensors on `device` (no copy when that is the CPU).
-
-        Copies to a GPU go through pinned memory and are asynchronous.
-        """
-        on_gpu = torch.device(device).type == "cuda"
+        """Returns the same rollout as tensors on `device`; see `to_device`."""
 
         def move(leaf: np.ndarray | Tensor) -> Tensor:
-            tensor = torch.as_tensor(leaf)
-            if on_gpu and tensor.device.type == "cpu":
-                tensor = tensor.pin_memory()
-            return tensor.to(device, non_blocking=on_gpu)
+            return to_device(leaf, device)
 
         moved = {name: map_tree(move, getattr(self, name)) for name in (*BATCHED, "columns")}
-        return Rollout(**moved, version=self.version, episodes=self.episodes)
+        rollout = Rollout(**moved, version=self.version, episodes=self.episodes)
+        vars(rollout)["steps"] = self.steps  # counted here: reading them there waits for a GPU
+        return rollout
 
 
 def join(rollouts: Sequence[Rollout[np.ndarray]]) -> Rollout[np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.devices import to_device
 from ...core.tree import Tree, leaves, map_tree
 
 
@@ -42,7 +43,7 @@ def minibatches(
         return
     device = next(leaves(batch)).device
     for _ in range(epochs):
-        shuffled = torch.from_numpy(rng.permutation(count)).to(device)
+        shuffled = to_device(rng.permutation(count), device)
         for picked in shuffled.tensor_split(-(-count // size)):
             yield map_tree(functools.partial(torch.index_select, dim=1, index=picked), batch)
 

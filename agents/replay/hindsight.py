@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.devices import to_device
 from ...core.errors import shorten
 from ...core.goals import GoalRewards, has_goals
 from ...core.rollout import Rollout
@@ -64,7 +65,7 @@ class HindsightReplay(Replay):
         """See `Replay.gather`; with new goals."""
         sample = super().gather(starts, weight)
         picked, wanted = self._goals(starts, sample.first.cpu().numpy())
-        changed = torch.from_numpy(wanted).to(self.steps.device)
+        changed = to_device(wanted, self.steps.device)
         obs, columns = sample.obs, starts % self.num_envs
         goal = self.steps.pick(self.steps.trees["obs"]["achieved_goal"], picked, columns)
         goal = torch.where(_like(changed, goal), goal, obs["desired_goal"])
@@ -101,10 +102,10 @@ class HindsightReplay(Replay):
         goals = sample.obs["achieved_goal"][1:], sample.obs["desired_goal"][:-1]
         achieved, desired = (goal.flatten(0, 1).cpu().numpy() for goal in goals)
         reward, over = self.rewards(achieved, desired)
-        new = torch.from_numpy(reward).to(self.steps.device).view_as(sample.reward)
+        new = to_device(reward, self.steps.device).view_as(sample.reward)
         reward, discount = torch.where(changed, new, sample.reward), sample.discount
         if over is not None:
-            goes_on = torch.from_numpy(~over).to(self.steps.device).view_as(discount)
+            goes_on = to_device(~over, self.steps.device).view_as(discount)
             discount = torch.where(changed, goes_on.to(discount.dtype), discount)
         return replace(sample, reward=reward, discount=discount)
 

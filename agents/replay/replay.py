@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.devices import to_device
 from ...core.rollout import Rollout
 from ...core.tree import leaves, map_tree
 from .ring import Ring
@@ -137,7 +138,7 @@ class Replay:
         picked |= self.steps.read(TRANSITIONS, rows, columns, self.window)
         memory = self.memories.read(("state",), blocks, columns, 1)["state"]
         state = map_tree(lambda leaf: leaf[0].transpose(0, 1), memory)
-        weights = torch.from_numpy(weight).to(self.steps.device)
+        weights = to_device(weight, self.steps.device)
         return Sample(**picked, state=state, starts=starts, weight=weights)
 
     def update_priorities(self, starts: np.ndarray, priority: np.ndarray) -> None:

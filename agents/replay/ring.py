@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.devices import to_device
 from ...core.memory import lower
 from ...core.tree import Tree, leaves, map_tree
 
@@ -62,7 +63,7 @@ class Ring:
     def _where(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
         """The positions [L * N] of rows [L, N] in leaves whose first two axes are joined."""
         places = rows % self.rows * self.columns + columns
-        return torch.from_numpy(places.reshape(-1)).to(self.device)
+        return to_device(places.reshape(-1), self.device)
 
     def state_dict(self, filled: int) -> dict[str, Any]:
         """The trees, cut after the first `filled` rows."""

@@ -15,6 +15,7 @@ import torch
 
 from ...agents.policies.policy import Policy
 from ...configs import Config
+from ...core.devices import to_device
 from ...core.errors import RunError
 from ...core.memory import lower
 from ...core.rollout import Rollout
@@ -98,7 +99,7 @@ class DatasetSource:
     def _remember(self, obs: Tree, first: np.ndarray) -> None:
         """The memory after these rows, by the newest weights."""
         device = next(self.policy.parameters()).device
-        tensors = map_tree(lambda leaf: torch.from_numpy(leaf).to(device), (obs, first))
+        tensors = map_tree(lambda leaf: to_device(leaf, device), (obs, first))
         state = map_tree(lambda leaf: leaf.to(device), self.state)
         with torch.inference_mode():
             *_, self.state = self.policy(tensors[0], state, tensors[1])

@@ -13,6 +13,7 @@ from ...agents.agent import Agent
 from ...configs import Config
 from ...core.memory import lower
 from ...core.rollout import Rollout
+from .process import configure_gpu
 
 
 class Learner:
@@ -26,6 +27,8 @@ class Learner:
     def __init__(self, cfg: Config, agent: Agent) -> None:
         self.cfg = cfg.learner
         self.agent = agent
+        if agent.device.type == "cuda":
+            configure_gpu(cfg.learner)
         self._sizes = cfg.named("agent.batch_size", "agent.n_steps", "num_envs", "network.blocks")
 
     def learn(self, rollout: Rollout[np.ndarray]) -> dict[str, Tensor]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 import torch
+
+from ...configs.sections import LearnerConfig
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -25,3 +28,13 @@ def configure_process(threads: int) -> None:
     if mallopt is not None:  # glibc has it, musl has not
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def configure_gpu(learner: LearnerConfig) -> None:
+    """Sets how this process computes on a GPU; see `learner.precision`, `learner.deterministic`."""
+    if learner.precision == "tf32":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if learner.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads such
+        torch.use_deterministic_algorithms(True)  # an operation that cannot raises RuntimeError
