@@ -24,7 +24,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 from neuraxis.agents import agent_class, agent_names
 from neuraxis.configs import load, load_resumed
-from neuraxis.core.errors import EnvError
+from neuraxis.core.errors import EnvError, RunError
 from neuraxis.core.rollout import BATCHED, Rollout
 from neuraxis.core.tree import map_tree
 from neuraxis.training import prepare, train
@@ -132,7 +132,7 @@ def test_the_lag_is_one_whatever_the_speed(
         for field in BATCHED:
             map_tree(np.testing.assert_array_equal, getattr(rollout, field), getattr(said, field))
         late_by = update - rollout.version
-        assert one.source.metrics() == {"ray/policy_lag": late_by} and late_by == min(update, 1)
+        assert one.source.metrics() == {"rollout/policy_lag": late_by} and late_by == min(update, 1)
         for run, source in ((one, one.source), (other, expected)):
             torch.manual_seed(update)
             run.agent.learn((rollout if run is one else said).to("cpu"))
@@ -151,7 +151,7 @@ def test_a_process_collects_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
         runs.append(prepare(load([*words, *own])).run())
     found = [lines(run.dir) for run in runs]
     assert found[0] == found[1] == found[2]
-    assert len(found[0]) > 5 and [row.get("ray/policy_lag") for row in found[0]].count(1.0) > 3
+    assert len(found[0]) > 5 and [row.get("rollout/policy_lag") for row in found[0]].count(1.0) > 3
 
 
 @pytest.mark.parametrize("name", ["ppo-lstm", "impala", "dqn"])
@@ -246,6 +246,22 @@ def test_a_resumed_run_keeps_it(here: Any, tmp_path: Path) -> None:
     prepare(load(words)).run()
     with pytest.raises(ValueError, match=r"^overlap=false: cannot change in a resumed run"):
         load_resumed(tmp_path / "run" / "config.yaml", ["overlap=false"])
+
+
+def test_a_checkpoint_of_other_columns_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the other process raises is said in this one."""
+    words = (*RUN, *WORDS, *CASES["ppo"], "total_steps=100", f"run_dir={tmp_path / 'run'}")
+    prepare(load(words)).run()
+    stored = tmp_path / "run" / "config.yaml"
+    stored.write_text(stored.read_text().replace("vectorization: auto", "vectorization: sync"))
+    cfg = load_resumed(stored, ["total_steps=200"])
+    with pytest.raises(
+        RunError, match=r"does not fit what config\.yaml describes: ValueError: columns"
+    ):
+        prepare(cfg, resume_from=tmp_path / "run")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def processes() -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.errors import Guard
 from ...core.rollout import Rollout
 from .helper_process import answer, unpickled
 from .local_source import LocalSource
@@ -47,8 +48,13 @@ class Collecting:
         return self.source.columns()
 
     def load(self, state: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
-        """See `Source.load_state_dict`; also returns where the columns stand now."""
-        reopened = self.source.load_state_dict(state)
+        """See `Source.load_state_dict`; also returns where the columns stand now.
+
+        Raises:
+            ValueError: The state is that of other environments.
+        """
+        with Guard(lambda: "columns", ValueError):
+            reopened = self.source.load_state_dict(state)
         return self.source.columns(), reopened
 
     def collect(self, version: int, weights: np.ndarray) -> Reply:
