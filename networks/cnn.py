@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from .backbone import Backbone, BlockConfig, State
-from .layers import Init, Norm, drop, image_norm, initialise, vector_norm
+from .layers import Init, Linear, Norm, drop, image_norm, initialise, vector_norm
 from .weight_norm import WeightNorm, normed
 
 
@@ -55,7 +55,7 @@ class CNN(Backbone):
         convolutions = architectures[self.architecture](in_shape[0], config)
         self.features = nn.Sequential(*convolutions, *_pool(config.pooling), nn.Flatten())
         count = self._count(in_shape, config.pooling)
-        linear = nn.Linear(count, config.size, bias=not config.norm.startswith("batch"))
+        linear = Linear(count, config.size, bias=not config.norm.startswith("batch"))
         self.head = nn.Sequential(
             normed(initialise(linear, config.init), config.weight_norm),
             *vector_norm(config.norm, config.size),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import twice
+from .products import linear, product
 from .recurrent import SHUT, Memory, Recurrent, RecurrentConfig
 
 
@@ -72,7 +73,7 @@ class GRULayer(torch.autograd.Function):
     ) -> Tensor:
         """Runs the steps; w [3H,I], u [3H,H], b and c [3H], in the order r, z, n."""
         size, transposed, start = h.shape[1], u.t(), h
-        gates = torch.addmm(b, x.flatten(0, 1), w.t()).view(*x.shape[:2], 3 * size)
+        gates = linear(x, w, b)
         hidden, outputs = torch.empty_like(gates), x.new_empty(*x.shape[:2], size)
         rz, n = gates.split((2 * size, size), -1)
         hidden_rz, hidden_n = hidden.split((2 * size, size), -1)
@@ -109,11 +110,11 @@ class GRULayer(torch.autograd.Function):
             torch.mul(wide_t, slopes_t, out=parts_t)
             before_t.addmm_(inner_t, u).addcmul_(grad_t, z_t)
         rows = inner.flatten(0, 1)
-        grad_u, grad_c = rows.t().mm(before.flatten(0, 1)), rows.sum(0)
+        grad_u, grad_c = product(rows.t(), before.flatten(0, 1)), rows.sum(0)
         inner_n = inner[..., 2 * start.shape[1] :]  # so far of the hidden part
         torch.mul(grad[1:], slope_n, out=inner_n)
-        grad_x = rows.mm(w).view_as(x) if ctx.needs_input_grad[0] else None
-        return grad_x, grad[0], rows.t().mm(x.flatten(0, 1)), grad_u, rows.sum(0), grad_c
+        grad_x = product(rows, w).view_as(x) if ctx.needs_input_grad[0] else None
+        return grad_x, grad[0], product(rows.t(), x.flatten(0, 1)), grad_u, rows.sum(0), grad_c
 
 
 def _gru(x: Tensor, h: Tensor, *weights: Tensor) -> Tensor:

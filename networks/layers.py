@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor, nn
 
+from . import products
 from .batch_norm import BatchRenorm, FoldedBatchNorm, FoldedBatchRenorm, ImageBatchNorm
 from .dense import float32_linear
 from .noisy import NoisyLinear
@@ -46,6 +47,14 @@ def image_norm(norm: Norm, channels: int) -> list[nn.Module]:
     if norm == "layer":
         return [nn.GroupNorm(1, channels)]
     return [ImageBatchNorm(channels) if norm == "batch" else BatchRenorm(channels)]
+
+
+class Linear(nn.Linear):
+    """PyTorch's linear layer, by the faster library; see `products`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps input [..., in] to [..., out]."""
+        return products.linear(input, self.weight, self.bias)
 
 
 class Float32Linear(nn.Linear):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, BlockConfig, State
 from .dense import ACTIVATED, dense
-from .layers import ACTIVATIONS, Activation, Init, Norm, drop, initialise, vector_norm
+from .layers import ACTIVATIONS, Activation, Init, Linear, Norm, drop, initialise, vector_norm
 from .weight_norm import WeightNorm, normed
 
 
@@ -52,7 +52,7 @@ class MLP(Backbone):
             bias = before or not config.norm.startswith("batch")
             norm, activation = vector_norm(config.norm, out_size), ACTIVATIONS[config.activation]()
             layers += [
-                normed(initialise(nn.Linear(size, out_size, bias=bias), config.init), weight_norm),
+                normed(initialise(Linear(size, out_size, bias=bias), config.init), weight_norm),
                 *([activation, *norm] if before else [*norm, activation]),
                 *drop(config.dropout),
             ]

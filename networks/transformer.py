@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from . import twice
 from .backbone import Backbone, BlockConfig
-from .layers import HIDDEN_GAIN, drop, initialise
+from .layers import HIDDEN_GAIN, Linear, drop, initialise
 from .weight_norm import WeightNorm, normed
 
 Memory = tuple[Tensor, ...]
@@ -66,7 +66,7 @@ class Transformer(Backbone):
         self.heads = config.heads
         self.memory = config.memory
         self.out_size = config.size
-        embed = initialise(nn.Linear(in_shape[0], config.size), "orthogonal", 1.0)
+        embed = initialise(Linear(in_shape[0], config.size), "orthogonal", 1.0)
         self.embed = normed(embed, config.weight_norm)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.size)
@@ -102,7 +102,7 @@ class Layer(nn.Module):
         self.heads = config.heads
 
         def linear(inputs: int, outputs: int, gain: float = 1.0, bias: bool = True) -> nn.Linear:
-            layer = initialise(nn.Linear(inputs, outputs, bias=bias), "xavier", gain)
+            layer = initialise(Linear(inputs, outputs, bias=bias), "xavier", gain)
             return normed(layer, config.weight_norm)
 
         self.norm = nn.LayerNorm(size)
@@ -166,9 +166,9 @@ class Gate(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.branch = initialise(nn.Linear(size, 3 * size, bias=False), "xavier", 1.0)
-        self.input = initialise(nn.Linear(size, 2 * size), "xavier", 1.0)
-        self.reset = initialise(nn.Linear(size, size, bias=False), "xavier", 1.0)
+        self.branch = initialise(Linear(size, 3 * size, bias=False), "xavier", 1.0)
+        self.input = initialise(Linear(size, 2 * size), "xavier", 1.0)
+        self.reset = initialise(Linear(size, size, bias=False), "xavier", 1.0)
         nn.init.constant_(self.input.bias[size:], -self.START_BIAS)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

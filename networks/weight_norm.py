@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import products
+
 WeightNorm = Literal["none", "spectral", "weight"]
 ITERATIONS = 30
 """Power iterations at the start."""
@@ -89,7 +91,7 @@ class NormedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps input [...,in] to [...,out]."""
-        return F.linear(input, self.norm(self.weight), self.bias)
+        return products.linear(input, self.norm(self.weight), self.bias)
 
 
 class NormedConv2d(nn.Conv2d):
