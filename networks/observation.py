@@ -115,6 +115,9 @@ class Image(nn.Module):
             x = x.movedim(-1, 2)  # a view, in the memory format that convolutions like best
         elif not self.has_channels:
             x = x.unsqueeze(2)
+        else:  # that format now: bytes move in a third of the time of floats
+            pixels = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            x = pixels.unflatten(0, first.shape)
         if self.scale is None:
             x = x.float()
         else:  # for bytes, a tenth of the time of `x * self.scale`
