@@ -5,6 +5,7 @@ One Ray for the whole module; each run has workers of its own.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -38,6 +39,13 @@ from neuraxis.training.distributed.packed_weights import Unpacker, pack
 from neuraxis.training.distributed.ray_pool import TRIES
 from neuraxis.training.distributed.ray_source import RaySource
 from neuraxis.training.distributed.ray_worker import Reply
+from neuraxis.training.distributed.worker_logs import (
+    FILE_BYTES,
+    MOST_BYTES,
+    Printed,
+    WorkerLogs,
+    printed_since,
+)
 from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run
 
@@ -134,6 +142,83 @@ def test_an_environment_of_a_program_goes_to_the_workers(tmp_path: Path) -> None
     run = train(env=short, run_dir=tmp_path / "run", **words)
     assert run.summary["evaluate/length"] == 5
     assert np.nanmax(run.metrics()["episode/length"]) == 5
+    assert not (tmp_path / "run" / "logs").exists(), "nothing was printed"
+
+
+class Talking(CartPoleEnv):
+    """Prints at its start and in each step, and ends its process once, as C code does it."""
+
+    def __init__(self, died: Path) -> None:
+        super().__init__()
+        self.died, self.steps = died, 0
+        print("it starts", file=sys.stderr)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        ctypes.CDLL(None).puts(b"step %d, said in C" % self.steps)
+        if self.steps == 40 and not self.died.exists():
+            self.died.touch()
+            ctypes.string_at(0)
+        print(f"step {self.steps}, done")
+        return super().step(action)
+
+
+def test_what_workers_print_is_in_the_runs_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    died = tmp_path / "died"
+    small = {"num_envs": 2, "agent.n_steps": 32, "eval.final_episodes": 1, "total_steps": 128}
+    words = {"ray.workers": 2, "wandb.mode": "disabled", **small}
+    train(env=lambda: Talking(died), run_dir=tmp_path / "run", **words)
+    logs = {file.name: file.read_text() for file in (tmp_path / "run" / "logs").iterdir()}
+    assert {*logs} == {"worker_0.log", "worker_1.log"}
+    (dead,) = (name for name, text in logs.items() if "Segmentation fault" in text)
+    for name, text in logs.items():
+        for said in ("step 39, said in C\n", "step 40, said in C\n", "step 39, done\n"):
+            assert said in text
+        assert text.count("it starts\n") == 1 + (name == dead) and "job_id" not in text
+    assert f"; it has printed {tmp_path}/run/logs/{dead}; it goes on" in caplog.text
+
+
+def test_what_was_printed_before_there_is_a_folder_is_not_lost(tmp_path: Path) -> None:
+    driver = os.getpid()
+
+    class Dying(CartPoleEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            if os.getpid() != driver:
+                print("it dies", flush=True)
+                os._exit(1)
+
+    words = ("ray.workers=1", "num_envs=1", "wandb.mode=disabled", f"run_dir={tmp_path}/run")
+    with pytest.raises(RunError, match="its process died") as caught:
+        train(*words, env=Dying)
+    assert caught.value.__notes__ == ["it dies\n"]
+
+
+def test_logs_have_an_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The newest of what a call prints, and the newest megabytes of a worker."""
+    printed, gone = tmp_path / "out", str(tmp_path / "gone")
+    printed.write_bytes(b"x" * 10 + b"y" * 1_000 + b"z" * MOST_BYTES)
+    new = printed_since({str(printed): 10, gone: 5})
+    assert new.text == b"[neuraxis: 1000 bytes are left out here]\n" + b"z" * MOST_BYTES
+    assert new.read == {str(printed): printed.stat().st_size, gone: 5}
+    assert printed_since(new.read) == Printed(b"", new.read)
+    logs = WorkerLogs()
+    logs.add(0, Printed(b"early\n"))
+    logs.open(tmp_path / "logs")
+    for number in range(100):
+        logs.add(0, Printed(b"%d" % number + b"." * MOST_BYTES))
+    new, old = tmp_path / "logs" / "worker_0.log", tmp_path / "logs" / "worker_0.old.log"
+    assert {*(tmp_path / "logs").iterdir()} == {new, old}
+    assert max(new.stat().st_size, old.stat().st_size) <= FILE_BYTES < 1.1 * old.stat().st_size
+    assert new.read_bytes().endswith(b"." * MOST_BYTES) and b"99." in new.read_bytes()
+    full = WorkerLogs()
+    full.open(tmp_path / "out" / "logs")
+    for _ in range(2):
+        full.add(0, Printed(b"lost"))
+    said = f"{printed}/logs/worker_0.log: Not a directory; what workers print is not kept"
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
 def test_workers_of_a_ray_that_was_imported_before_are_as_nice(
@@ -392,7 +477,7 @@ def test_what_fails_at_once_ends_the_run(tmp_path: Path) -> None:
 class Workers:
     """A pool without Ray, whose workers answer in an order of their own: the oldest late."""
 
-    def __init__(self, cfg: Config, policy: Policy, length: int) -> None:
+    def __init__(self, cfg: Config, policy: Policy, length: int, logs: WorkerLogs) -> None:
         self.rng = np.random.default_rng(cfg.seed)
         self.rollouts = [collector(num_envs=1, first_column=c).collect() for c in range(length)]
         self.generations = [0] * cfg.ray.workers
@@ -432,7 +517,7 @@ def test_async_mode_keeps_to_the_lag(
     cfg = config("agent=dqn", "env=neuraxis/Counter-v0", *words)
     policy = Counting()
     policy.register_buffer("weight", torch.zeros(1))
-    source = RaySource(cfg, policy, length=workers)
+    source = RaySource(cfg, policy, workers, WorkerLogs())
     lags, columns = [], np.zeros(workers, int)
     for _ in range(100):
         rollout = source.next()
@@ -445,7 +530,7 @@ def test_async_mode_keeps_to_the_lag(
     state = source.state_dict()
     assert state["generations"] == [1] * workers, "a resumed run opens other episodes"
     source.close()
-    resumed = RaySource(cfg, policy, length=workers)
+    resumed = RaySource(cfg, policy, workers, WorkerLogs())
     assert resumed.load_state_dict(state) == Counter(reopened=workers)
     assert resumed.next().version == 0 and resumed.state_dict()["generations"] == [2] * workers
     resumed.close()

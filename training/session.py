@@ -28,6 +28,7 @@ from .distributed.local_source import LocalSource
 from .distributed.overlap_source import OverlapSource
 from .distributed.process import configure_process
 from .distributed.source import Source
+from .distributed.worker_logs import WorkerLogs
 from .early_stopping import EarlyStopping
 from .evaluation_worker import EvaluationWorker
 from .initialization import Start, initialise
@@ -70,7 +71,8 @@ def prepare(
     start = _start(cfg, agent, resume_from)
     _try_environment(cfg, agent, resume_from)
     with ExitStack() as undo:
-        source = open_source(cfg, agent.policy, agent.rollout_length)
+        logs = WorkerLogs()
+        source = open_source(cfg, agent.policy, agent.rollout_length, logs)
         undo.callback(source.close)
         learner = (LearnerGroup if several else Learner)(cfg, agent)
         undo.callback(learner.close)
@@ -82,6 +84,7 @@ def prepare(
             run = _create_run(cfg, agent, start)
         else:
             run = _resume_run(Run.open(resume_from, cfg), learner, source, checkpoint)
+        logs.open(run.dir / layout.LOGS)
         if run.pending is not None and inline:  # of before `eval.mode` was changed
             worker = _worker(cfg, agent.policy, undo)
         session = Session(run, learner, source, callbacks, worker)
@@ -187,7 +190,7 @@ def teacher_of(cfg: Config, trust: bool) -> Policy | None:
     return policy
 
 
-def open_source(cfg: Config, policy: Policy, length: int) -> Source:
+def open_source(cfg: Config, policy: Policy, length: int, logs: WorkerLogs | None = None) -> Source:
     """The source that `agent.dataset`, `ray.workers` or `overlap` asks for, or one in this process.
 
     Without workers Ray is not even imported.
@@ -196,6 +199,7 @@ def open_source(cfg: Config, policy: Policy, length: int) -> Source:
         cfg: The run's configuration.
         policy: Of the learner.
         length: T of the rollouts.
+        logs: Get what Ray workers print.
     """
     dataset = dataset_of(cfg)
     if dataset is not None:
@@ -213,4 +217,4 @@ def open_source(cfg: Config, policy: Policy, length: int) -> Source:
     ray_cluster.set_environment()
     from .distributed.ray_source import RaySource
 
-    return RaySource(cfg, policy, length)
+    return RaySource(cfg, policy, length, logs or WorkerLogs())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
@@ -12,6 +13,18 @@ from ...configs import Config, RayConfig
 from ...core.errors import one_line
 
 FETCHING_SECONDS = 60  # that a finished result may take from another machine
+
+
+@dataclass(frozen=True)
+class Call:
+    """A question that a worker has not answered."""
+
+    group: int
+    method: str
+    args: tuple[Any, ...]
+    deadline: float = 0.0
+    then: Call | None = None
+    """The call that waits until a new worker has opened its columns."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,11 @@ class Fault:
     """The worker's traceback."""
     timed_out: bool = False
     """It is lost because it did not answer in time."""
+
+
+def place(call: Call, fault: Fault) -> int | str:
+    """Where it happened: the steps until then, or the call of which a lost worker says no more."""
+    return call.method if fault.steps is None else fault.steps
 
 
 def worker_name(cfg: Config, group: int, generation: int) -> str:

@@ -42,6 +42,7 @@ class Placement:
     def __init__(self, cfg: Config, policy: Policy, length: int) -> None:
         self.cfg = cfg
         self._policy, self._length = copy.deepcopy(policy).to("cpu"), length
+        self._files: dict[Any, Any] = {}  # by worker: the reference to the files it prints into
         # by group: a worker that waits for room, and the reference that is there once it started
         self._waiting: dict[int, tuple[Any, Any]] = {}
         self.actors = self._start(*range(cfg.ray.workers))
@@ -55,11 +56,24 @@ class Placement:
             scheduling_strategy="SPREAD",
         )(Worker)
         parts = ray.put(self.cfg), ray.put(self._policy), self._length
-        return [actor.remote(*parts, group) for group in groups]
+        started: list[Any] = [actor.remote(*parts, group) for group in groups]
+        self._files |= {worker: worker.files.remote() for worker in started}
+        return started
 
     def shares(self, group: int) -> bool:
         """Whether its worker has no processors of its own."""
         return group in self._waiting
+
+    def told(self, group: int) -> Any:
+        """The reference to the files that a worker prints into, see `Worker.files`."""
+        return self._files[self.actors[group]]
+
+    def files(self, group: int) -> dict[str, int]:
+        """The files that a worker prints into; none if it has not started."""
+        try:
+            return ray.get(self.told(group), timeout=0)
+        except RayError:
+            return {}
 
     def replace(self, group: int, no_room: bool) -> None:
         """Kills a worker and starts another, which shares processors if there are too few.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,27 +24,16 @@ from ray.exceptions import RayError
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.errors import RunError
-from .ray_faults import FETCHING_SECONDS, Fault, cause_of, limit, shortage, worker_name
+from .ray_faults import FETCHING_SECONDS, Call, Fault, cause_of, limit, place, shortage, worker_name
 from .ray_placement import Placement
 from .ray_worker import Reply
+from .worker_logs import WorkerLogs
 
 TRIES = 2  # in a row, to go on where columns stood: a new worker may be put on a machine that goes
 INLINE_BYTES = 100_000  # Ray sends smaller arguments within the call
 SIGNAL_SECONDS = 0.5  # by which SIGTERM may reach a worker before it reaches this process
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A question that a worker has not answered."""
-
-    group: int
-    method: str
-    args: tuple[Any, ...]
-    deadline: float = 0.0
-    then: Call | None = None
-    """The call that waits until a new worker has opened its columns."""
 
 
 class WorkerPool:
@@ -55,6 +43,7 @@ class WorkerPool:
         cfg: The run's configuration.
         policy: Of the learner; the workers get copies.
         length: T of the rollouts.
+        logs: Get what the workers print.
 
     Attributes:
         placement: The workers' processes.
@@ -68,8 +57,8 @@ class WorkerPool:
             place ends the run: there it would for ever.
     """
 
-    def __init__(self, cfg: Config, policy: Policy, length: int) -> None:
-        self.cfg = cfg
+    def __init__(self, cfg: Config, policy: Policy, length: int, logs: WorkerLogs) -> None:
+        self.cfg, self._logs = cfg, logs
         self.generations = [0] * cfg.ray.workers
         self.restarts = 0
         self.restarting = self.learned = False
@@ -99,6 +88,8 @@ class WorkerPool:
         _, seconds = limit(self.cfg.ray, method)
         actor = self.placement.actors[group]
         sent = [None if self._load(actor, argument) else argument for argument in args]
+        if method == "open":
+            sent.insert(0, self.placement.told(group))
         reference = getattr(actor, method).remote(self.generations[group], *sent)
         self._calls[reference] = Call(group, method, args, time.monotonic() + seconds, then)
 
@@ -146,6 +137,7 @@ class WorkerPool:
                 self._recover(call, Fault(cause_of(error)))
                 continue
             self._heard = True
+            self._logs.add(call.group, reply.printed)
             if reply.failure is not None:
                 self._recover(call, Fault(reply.failure, reply.steps, reply.trace))
             elif call.then is not None:
@@ -165,6 +157,8 @@ class WorkerPool:
     def close(self) -> None:
         """Closes the environments and ends the workers."""
         self.placement.close()
+        for group in range(len(self.generations)):
+            self._logs.end(group, {})
 
     def _recover(self, call: Call, fault: Fault) -> None:
         """Repeats a call, in a new worker if the old one is lost.
@@ -175,13 +169,16 @@ class WorkerPool:
             RunError: No restart is left, or none would help.
         """
         group = call.group
-        said = f"{worker_name(self.cfg, group, self.generations[group])}: {fault.cause}"
+        if fault.steps is None:
+            self._logs.end(group, self.placement.files(group))
+        name = worker_name(self.cfg, group, self.generations[group])
+        said = f"{name}: {fault.cause}{self._logs.hint(group)}"
         self._first_fault = self._first_fault or said
         if (why := self._end(call, fault)) is not None:
             error = RunError(said + why)
-            error.add_note(fault.trace)
+            error.add_note(fault.trace + self._logs.early(group))
             raise error
-        self._places[group] = _place(call, fault)
+        self._places[group] = place(call, fault)
         self.restarts += 1
         self._deaths[group] += 1
         no_room = fault.timed_out and call.method == "open"
@@ -207,14 +204,9 @@ class WorkerPool:
         if not self.restarting:
             room = self._heard and fault.timed_out and shortage(self.cfg.ray)
             return None if room and not self.placement.shares(call.group) else ""
-        if not self.learned and self._places.get(call.group) == _place(call, fault):
+        if not self.learned and self._places.get(call.group) == place(call, fault):
             return " (again at the same place, before anything was learned)"
         if self.restarts == most:
             first = f"the first fault: {self._first_fault}"
             return f" (restarts left: none, ray.max_restarts={most}; {first})"
         return None
-
-
-def _place(call: Call, fault: Fault) -> int | str:
-    """Where it happened: the steps until then, or the call of which a lost worker says no more."""
-    return call.method if fault.steps is None else fault.steps

@@ -32,6 +32,7 @@ from .groups import regrouped
 from .packed_weights import pack
 from .ray_pool import WorkerPool
 from .ray_worker import Reply
+from .worker_logs import WorkerLogs
 
 
 class RaySource:
@@ -41,13 +42,14 @@ class RaySource:
         cfg: The run's configuration.
         policy: Of the learner.
         length: T of the rollouts.
+        logs: Get what the workers print.
 
     Raises:
         ValueError: There is no Ray where the configuration says.
         RunError: A worker cannot start.
     """
 
-    def __init__(self, cfg: Config, policy: Policy, length: int) -> None:
+    def __init__(self, cfg: Config, policy: Policy, length: int, logs: WorkerLogs) -> None:
         self.cfg = cfg
         settings = cfg.ray
         self.sync = settings.mode == "sync"
@@ -62,7 +64,7 @@ class RaySource:
         ray_cluster.start(settings, settings.workers * settings.cpus_per_worker)
         self._pool: WorkerPool | None = None
         try:
-            self._pool = WorkerPool(cfg, policy, length)
+            self._pool = WorkerPool(cfg, policy, length, logs)
             self.copy(policy)
             self._open()
         except BaseException:

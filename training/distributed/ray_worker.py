@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from . import ray_cluster
 from .groups import open_group
 from .packed_weights import Unpacker
 from .process import configure_process
+from .worker_logs import Printed, output_files, own_output
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Reply:
     """Steps of each column since they opened, up to the one that failed."""
     trace: str = ""
     """The traceback of what was raised."""
+    printed: Printed = field(default_factory=Printed)
+    """What the process has printed since its last reply, or its start."""
 
 
 class Worker:
@@ -57,11 +60,24 @@ class Worker:
         configure_process(cfg.threads)
         self.cfg, self.policy, self.length, self.group = cfg, policy, length, group
         self._unpack = Unpacker(policy)
+        self._read = output_files()
         self.generation = -1
         self.collector: Collector | None = None
 
-    def open(self, generation: int, saved: dict[str, Any] | None = None) -> Reply:
-        """Opens the columns where they stood; the result counts those that could not."""
+    def files(self) -> dict[str, int]:
+        """The files that this process prints into, with 0 for each."""
+        return dict.fromkeys(self._read, 0)
+
+    def open(
+        self, generation: int, files: dict[str, int], saved: dict[str, Any] | None = None
+    ) -> Reply:
+        """Opens the columns where they stood; the result counts those that could not.
+
+        Args:
+            generation: Of the columns.
+            files: What `files` said: it has arrived before an environment can end this process.
+            saved: Where they stood; None: nowhere, they open new episodes.
+        """
         return self._answer(lambda: self._open(generation, saved))
 
     def load(self, weights: np.ndarray) -> None:
@@ -87,6 +103,12 @@ class Worker:
             self.collector = None
 
     def _answer(self, result: Callable[[], Any]) -> Reply:
+        reply = self._reply(result)
+        printed = own_output(self._read)
+        self._read = dict(printed.read)
+        return replace(reply, printed=printed)
+
+    def _reply(self, result: Callable[[], Any]) -> Reply:
         before = self.collector.env_seconds if self.collector else 0.0
         try:
             found = result()

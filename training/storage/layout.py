@@ -6,6 +6,7 @@ runs/<env>/<agent>-<network>/<time>-s<seed>/      unless `run_dir` says otherwis
   videos/step_000500000.mp4
   histograms/step_000500000.json
   wandb/  tensorboard/
+  logs/worker_0.log                               what Ray workers print
   run.lock                                        see `metrics.MetricsFile`
 """
 
@@ -31,7 +32,7 @@ CONFIG, META, METRICS, SUMMARY = "config.yaml", "meta.json", "metrics.jsonl", "s
 LOCK = "run.lock"
 """Locked by the process that trains. It is empty: on Windows nobody else may read a locked file."""
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
-WANDB, TENSORBOARD = "wandb", "tensorboard"
+WANDB, TENSORBOARD, LOGS = "wandb", "tensorboard", "logs"
 STEPS_PATTERN = "step_*"
 HINT_FOLDERS = 300
 """How many folders a message searches for runs that may have been meant."""
@@ -105,7 +106,9 @@ def fresh(stem: Path) -> Path:
 def refuse_links(folder: Path) -> None:
     """Raises RunError if a part of a run is a link out of its folder: it would be written there."""
     with disk(folder):
-        below = (path for name in (CHECKPOINTS, TENSORBOARD) for path in folder.glob(f"{name}/*"))
+        below = (
+            path for name in (CHECKPOINTS, TENSORBOARD, LOGS) for path in folder.glob(f"{name}/*")
+        )
         for path in (*folder.iterdir(), *below):
             if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
                 raise RunError(
