@@ -108,6 +108,8 @@ class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """Most updates that a rollout may be late in async mode; auto: twice the usual; null: any."""
     address: str | None = None
     """A cluster: auto or HOST:PORT; null: $RAY_ADDRESS, which a submitted job has, or none."""
+    dashboard: bool = False
+    """Start Ray's dashboard, too, for this machine only; not with a cluster, which has its own."""
     runtime_env: dict[str, Any] = {}
     """Ray's runtime_env for the workers: packages, variables, folders to send along."""
     start_timeout_seconds: float = Field(default=600.0, gt=0)

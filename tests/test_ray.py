@@ -33,6 +33,7 @@ from neuraxis import train
 from neuraxis.agents.policies.policy import Policy
 from neuraxis.configs import Config, RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
+from neuraxis.training.cli import exit_codes, main
 from neuraxis.training.distributed import ray_cluster, ray_placement, ray_source
 from neuraxis.training.distributed.groups import regrouped
 from neuraxis.training.distributed.packed_weights import Unpacker, pack
@@ -615,6 +616,28 @@ ray_cluster.start(RayConfig())
     env = os.environ | {"RAY_ADDRESS": "localhost:9"}
     found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert "ValueError: $RAY_ADDRESS=localhost:9: nobody answers there" in found.stderr
+
+
+def test_a_dashboard_needs_its_packages_and_not_a_cluster(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
+    monkeypatch.setattr(ray_cluster, "_users", 0)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    words = ("train", "ray.workers=2", "ray.dashboard=true", f"run_dir={tmp_path}/run")
+    assert exit_codes.exit_code(main.neuraxis, [*words]) == 2
+    says = "ray.dashboard=true: ray.dashboard.optional_deps is not installed; pip install"
+    assert capsys.readouterr().err == f"error: {says} 'ray[default]'\n"
+    assert exit_codes.exit_code(main.neuraxis, [*words, "ray.address=localhost:9"]) == 2
+    says = (
+        "ray.dashboard=true has no effect with ray.address=localhost:9, which has its own or none"
+    )
+    assert [record.getMessage() for record in caplog.records] == [says]
+    assert "error: ray.address=localhost:9: nobody answers there" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_token_is_the_owners_and_others_are_refused(token: Path) -> None:

@@ -4,12 +4,14 @@
     ray_cluster.start(cfg.ray, cpus=8)     starts Ray here or joins the cluster, at the first call
     ray_cluster.stop()                     one for each start; the last one ends Ray or leaves
 
-Token authentication is always on, there is no dashboard, nothing is reported to anyone and Ray's
-own log stays in its files. Ray is imported only where it is needed: a run without it starts faster.
+Token authentication is always on, a dashboard comes only if it is asked for, nothing is reported to
+anyone and Ray's own log stays in its files. Ray is imported only where it is needed: a run without
+it starts faster.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -37,6 +39,7 @@ ENVIRONMENT = {
     # Ray's own 15 leaves workers 3 % of a core beside busy processes: to start took 6 minutes.
     "RAY_worker_niceness": "0",
 }
+_log = logging.getLogger(__name__)
 _users = 0  # calls of `start` without their `stop`, if Ray was started or joined here
 _session: str | None = None  # where the Ray that was started here keeps its logs and sockets
 
@@ -79,7 +82,7 @@ def start(config: RayConfig, cpus: float = 0) -> None:
 
     Raises:
         ValueError: There is no such cluster, it does not know our token, authentication is off, or
-            a secret is missing, or Ray refuses the workers' environment.
+            a secret is missing, or Ray refuses the workers' environment or has no dashboard.
     """
     global _users
     set_environment()
@@ -94,8 +97,10 @@ def start(config: RayConfig, cpus: float = 0) -> None:
             protect_token()
         environment = _environment(config)
         word = "ray.address" if config.address or not found else "$RAY_ADDRESS"
+        if config.dashboard:
+            _check_dashboard(address and f"{word}={address}")
         try:
-            _connect(address, environment, cpus)
+            _connect(address, environment, cpus, config.dashboard)
         except ValueError as error:
             raise ValueError(f"{word}={address or 'null'}: {error}") from error
     _users += 1
@@ -150,7 +155,22 @@ def _environment(config: RayConfig) -> dict[str, Any]:
     return told
 
 
-def _connect(address: str | None, environment: dict[str, Any], cpus: float) -> None:
+def _check_dashboard(cluster: str | None) -> None:
+    """Says that a cluster has its own. Raises ValueError if packages are missing for one here."""
+    if cluster:
+        _log.warning("ray.dashboard=true has no effect with %s, which has its own or none", cluster)
+        return
+    try:
+        importlib.import_module("ray.dashboard.optional_deps")
+    except ImportError as error:
+        raise ValueError(
+            f"ray.dashboard=true: {error.name} is not installed; pip install 'ray[default]'"
+        ) from error
+
+
+def _connect(
+    address: str | None, environment: dict[str, Any], cpus: float, dashboard: bool
+) -> None:
     """Connects to the cluster at `address`, or starts a Ray of this process's own."""
     global _session
     import ray
@@ -160,7 +180,8 @@ def _connect(address: str | None, environment: dict[str, Any], cpus: float) -> N
         check_reachable(address)
     own: dict[str, Any] = {
         "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)),
-        "include_dashboard": False,
+        "include_dashboard": dashboard,
+        "dashboard_host": "127.0.0.1",
     }
     try:
         joined: Any = ray.init(
@@ -175,6 +196,10 @@ def _connect(address: str | None, environment: dict[str, Any], cpus: float) -> N
         reason = textwrap.shorten(one_line(error), 400, placeholder=" ...")
         hint = "; give it a short folder, RAY_TMPDIR=/tmp" if "AF_UNIX" in reason else ""
         raise ValueError(reason + hint) from error
+    if dashboard and not address:
+        _log.warning(
+            "Ray's dashboard: http://%s (token: `ray get-auth-token`)", joined.dashboard_url
+        )
     _session = joined.address_info["session_dir"] if address in (None, "local") else None
 
 
