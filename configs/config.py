@@ -15,6 +15,7 @@ from .sections import (
     CheckpointConfig,
     EvalConfig,
     LearnerConfig,
+    PrometheusConfig,
     RayConfig,
     TensorBoardConfig,
     WandbConfig,
@@ -77,6 +78,8 @@ class Config(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Weights & Biases."""
     tensorboard: TensorBoardConfig = TensorBoardConfig()
     """TensorBoard."""
+    prometheus: PrometheusConfig = PrometheusConfig()
+    """Prometheus."""
     learner: LearnerConfig = LearnerConfig()
     """Learners."""
     ray: RayConfig = RayConfig()

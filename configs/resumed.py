@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESUMABLE = (
     *("total_steps", "device", "threads", "compile", "learner", "groups"),
-    *("eval", "checkpoint", "wandb", "tensorboard", "ray"),
+    *("eval", "checkpoint", "wandb", "tensorboard", "prometheus", "ray"),
 )
 
 

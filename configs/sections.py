@@ -93,6 +93,15 @@ class TensorBoardConfig(BaseModel, frozen=True, extra="forbid", use_attribute_do
     """Write an event file into `tensorboard/` in the run's folder, too."""
 
 
+class PrometheusConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """The newest metrics for Prometheus; see docs/prometheus.md."""
+
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """Port at which Prometheus asks for the run's newest metrics; null: none."""
+    address: str = Field(default="127.0.0.1", min_length=1)
+    """Address of this machine at which the port is open; 0.0.0.0: all, for everybody who asks."""
+
+
 class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Rollouts by Ray workers, on this machine or on a cluster; see docs/distributed.md."""
 

@@ -40,6 +40,7 @@ EXTRAS = {
     "moviepy": "video",
     "pygame": "video",
     "tensorboard": "tensorboard",
+    "prometheus_client": "prometheus",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",

@@ -62,6 +62,7 @@ MISSING = {
     "baseline": "neuraxis baseline: stable_baselines3 | sb3",
     "baseline agent=sb3/ppo wandb.mode=online": "neuraxis baseline: stable_baselines3 | sb3",
     "sweep sweep=ppo": "neuraxis sweep: ray | ray",
+    "train prometheus.port=9100": "prometheus.port=9100: prometheus_client | prometheus",
     "compare run": "neuraxis compare: scipy | plots",
     "compare run --wandb project": "--wandb project: wandb | wandb",
     "compare wandb:team/project": "neuraxis compare: scipy | plots",

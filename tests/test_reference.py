@@ -24,6 +24,7 @@ from neuraxis.configs import (
     Config,
     EvalConfig,
     LearnerConfig,
+    PrometheusConfig,
     RayConfig,
     TensorBoardConfig,
     WandbConfig,
@@ -76,6 +77,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "checkpoint", "checkpoint.", CheckpointConfig
     yield "wandb", "wandb.", WandbConfig
     yield "tensorboard", "tensorboard.", TensorBoardConfig
+    yield "prometheus", "prometheus.", PrometheusConfig
     yield "ray", "ray.", RayConfig
     yield "learner", "learner.", LearnerConfig
     yield "sweep", "sweep.", SweepConfig

@@ -7,7 +7,7 @@ run = session.run()
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ..agents.agent import Agent
@@ -16,7 +16,7 @@ from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
 from ..agents.teacher_config import TaughtConfig
 from ..configs import Config
-from ..core.errors import RunError, installed
+from ..core.errors import RunError
 from .callbacks import Callback
 from .checks import preflight
 from .datasets.dataset_source import DatasetSource
@@ -37,8 +37,7 @@ from .saved_policy import load
 from .storage import layout, provenance
 from .storage.checkpoint_folder import begun
 from .storage.run import Run
-from .tracking.tensorboard_tracker import TensorBoardTracker
-from .tracking.wandb_tracker import WandbTracker
+from .tracking.trackers import trackers
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +63,7 @@ def prepare(
     preflight.check_installed(cfg)
     configure_process(cfg.threads)
     callbacks = callbacks_of(cfg)
-    several = cfg.learner.count > 1
-    replicas = Replicas(0, cfg.learner.count) if several else None
+    replicas = Replicas(0, cfg.learner.count) if cfg.learner.count > 1 else None
     agent = build_agent(cfg, replicas, teacher=teacher_of(cfg, trust))
     _check_learns(cfg, agent, resume_from is not None)
     start = _start(cfg, agent, resume_from)
@@ -74,8 +72,7 @@ def prepare(
         logs = WorkerLogs()
         source = open_source(cfg, agent.policy, agent.rollout_length, logs)
         undo.callback(source.close)
-        learner = (LearnerGroup if several else Learner)(cfg, agent)
-        undo.callback(learner.close)
+        learner = undo.enter_context(closing((LearnerGroup if replicas else Learner)(cfg, agent)))
         inline = cfg.eval.mode == "inline"
         worker = None if inline else _worker(cfg, agent.policy, undo)
         if inline:
@@ -160,11 +157,7 @@ def _resume_run(run: Run, learner: Learner, source: Source, checkpoint: str) -> 
 
 def callbacks_of(cfg: Config) -> list[Callback]:
     """The callbacks that the configuration asks for. Raises ValueError if one cannot be had."""
-    callbacks: list[Callback] = []
-    if cfg.wandb.mode != "disabled" and installed("wandb"):
-        callbacks.append(WandbTracker())
-    if cfg.tensorboard.enabled:
-        callbacks.append(TensorBoardTracker())
+    callbacks = trackers(cfg)
     if cfg.eval.patience:
         callbacks.append(EarlyStopping(cfg.eval.patience))
     return callbacks

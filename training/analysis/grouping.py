@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]
 # Repetition, places and bookkeeping: none makes another experiment. W&B has two more of these,
 # `code` and what was `loaded`.
 IGNORED = (
-    *("seed", "run_dir", "wandb", "tensorboard", "code", "loaded", "checkpoint"),
+    *("seed", "run_dir", "wandb", "tensorboard", "prometheus", "code", "loaded", "checkpoint"),
     *("log_interval_steps", "profile", "eval.mode", "eval.video_interval_steps"),
     "env.processes",
 )

@@ -103,9 +103,9 @@ def resume(run: Path, words: tuple[str, ...], checkpoint: str, trust: bool, quie
     The last checkpoint holds all that the next update depends on: nothing is lost or repeated.
     A run that was killed before its first checkpoint starts from its beginning.
 
-    What may change: total_steps, eval.*, checkpoint.*, wandb.*, tensorboard.*, ray.* (also the
-    number of workers), groups, learner.*, device, threads, compile, and the module that registers
-    its environment (env.id=MODULE:ID).
+    What may change: total_steps, eval.*, checkpoint.*, wandb.*, tensorboard.*, prometheus.*, ray.*
+    (also the number of workers), groups, learner.*, device, threads, compile, and the module that
+    registers its environment (env.id=MODULE:ID).
     """
     with usage_errors():
         from ..session import prepare

@@ -20,6 +20,7 @@ from pathlib import Path
 from ...agents.choices import agent_class
 from ...configs import Config, dump, load
 from ...configs.groups import choices
+from ...configs.text import brief
 from ...configs.words import typed, unique
 from ...core.errors import require
 from ...core.files import expanded
@@ -33,7 +34,7 @@ from .ranges import Parameters, SweepConfig, load_sweep, show
 from .trials import Sweep, Trial, ranked
 
 BEST = "best.yaml"
-OWN = (*("seed", "run_dir", "total_steps", "experiment", "wandb", "tensorboard", "ray", "learner"),)
+OWN = "seed run_dir total_steps experiment wandb tensorboard prometheus ray learner".split()
 Say = Callable[[str], None]
 
 
@@ -74,12 +75,16 @@ def check(sweep: Sweep, name: str) -> None:
     for key in config.parameters:
         if key.partition(".")[0] in OWN:
             raise ValueError(f"sweep={name}: {key}: every trial has the same, or its own")
-    counts = ("ray.workers", base.ray.workers, 0), ("learner.count", base.learner.count, 1)
-    for key, found, expected in counts:
+    alone = (
+        ("ray.workers", base.ray.workers, 0),
+        ("learner.count", base.learner.count, 1),
+        ("prometheus.port", base.prometheus.port, None),
+    )
+    for key, found, expected in alone:
         if found != expected:
             raise ValueError(
-                f"{key}={found}: expected {expected} in a sweep, whose trials run side by side in "
-                "one process each"
+                f"{key}={found}: expected {brief(expected)} in a sweep, whose trials run side by "
+                "side in one process each"
             )
     check_installed(base)
     _check_scheduler(base, config)
