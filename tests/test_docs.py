@@ -17,8 +17,8 @@ episodes end after SHORT_EPISODE_STEPS and evaluations play SHORT_EPISODES, unle
 them; W&B is disabled unless the command sets `wandb.*`. `wandb` and `wandb.mode=online` use the
 server of `wandb_server`; ENTITY and SWEEP in a command are replaced by its entity and its newest
 sweep. What cannot run here is only checked: `make` (a dry run), `pip install` (its extras), `python
-FILE` (compiles), `ray` (its options, and the words for `neuraxis`), `tensorboard` (there are event
-files).
+FILE` (compiles), `ray` (its options, and the words for `neuraxis`), `docker` (the words), `kubectl`
+(its file), `tensorboard` (there are event files).
 """
 
 import itertools
@@ -148,6 +148,10 @@ class Reader:
             ray(words)
         elif program == "tensorboard":
             assert words[0] == "--logdir" and any(Path(words[1]).rglob("*.tfevents.*"))
+        elif program == "docker":
+            assert words_for_neuraxis(words) or words == ["build", "--tag", "neuraxis:0.1.0", "."]
+        elif program == "kubectl":
+            assert words[0] != "create" or (ROOT / words[-1]).exists()
         elif program == "source":
             assert words == [".venv/bin/activate"], "make setup builds no other environment"
         else:
@@ -177,12 +181,19 @@ class Reader:
         return out
 
 
+def words_for_neuraxis(words: list[str]) -> list[str]:
+    """Those that another program, or its image, hands on to `neuraxis train`; checks them."""
+    found = re.search(r"neuraxis(:\S+)? train (.*)", " ".join(words))
+    ours = found[2].split() if found else []
+    assert not ours or load(ours)
+    return ours
+
+
 def ray(words: list[str]) -> None:
     """Checks that Ray has the command and its options, and neuraxis the words it runs there."""
     from ray.scripts.scripts import cli as command  # a second, and for one document only
 
-    ours = " ".join(words).partition("neuraxis train ")[2].split()
-    assert not ours or load(ours)
+    ours = words_for_neuraxis(words)
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
     options = {name for parameter in command.params for name in parameter.opts}

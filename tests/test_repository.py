@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from neuraxis.configs import load
 from neuraxis.core.errors import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +19,14 @@ MODULES = [file for package in PACKAGES for file in sorted((ROOT / package).rglo
 LONGEST_MODULE = 220  # lines; the aim is 200
 LONGEST_FUNCTION = 45  # lines, from `def` to its last one; the aim is 40
 SUPPRESSIONS = 5
-SETUP = ("Makefile", "constraints.txt", "pyproject.toml", ".ci/run", ".pre-commit-config.yaml")
+SETUP = (
+    "Makefile",
+    "constraints.txt",
+    "pyproject.toml",
+    ".ci/run",
+    ".pre-commit-config.yaml",
+    "Dockerfile",
+)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRA = PROJECT["project"]["optional-dependencies"]
@@ -65,6 +74,33 @@ def test_every_dependency_is_pinned_to_a_version_that_it_allows() -> None:
         if requirement.name != "neuraxis":
             pin = pins[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(pin), requirement
+
+
+def test_the_image_has_what_the_wheel_is_made_of() -> None:
+    kept = re.findall(
+        r"^!(\S+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    files = {"LICENSE", "README.md", "constraints.txt", "pyproject.toml"}
+    assert {*kept} == {*PACKAGES} | files
+    (extras,) = re.findall(r"^ARG EXTRAS=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {*extras.split(",")} <= EXTRA.keys()
+
+
+def test_the_manifest_fits_the_image_and_its_command_is_ours() -> None:
+    spec = yaml.safe_load((ROOT / "docs" / "rayjob.yaml").read_text(encoding="utf-8"))["spec"]
+    program, command, *words = spec["entrypoint"].split()
+    cfg = load(words)
+    assert (program, command) == ("neuraxis", "train") and cfg.run_dir is not None
+    cluster = spec["rayClusterSpec"]
+    assert f"\nray=={cluster['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    (workers,) = cluster["workerGroupSpecs"]
+    pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], workers)]
+    images = {container["image"] for pod in pods for container in pod["containers"]}
+    assert images == {f"neuraxis:{PROJECT['project']['version']}"}
+    (mounted,) = pods[0]["containers"][0]["volumeMounts"]
+    assert Path(cfg.run_dir).is_relative_to(mounted["mountPath"]), "it outlives the cluster"
+    processors = int(pods[1]["containers"][0]["resources"]["requests"]["cpu"])
+    assert cfg.ray.workers * cfg.ray.cpus_per_worker == workers["replicas"] * processors
 
 
 def test_the_extras_that_errors_advise_exist() -> None:
