@@ -186,8 +186,7 @@ class OffPolicyAgent(Agent[P]):
         """Makes minibatches from windows [N]; one that was drawn twice is computed once.
 
         While a replay has few windows, many are drawn twice: 8,192 draws from 5,000 windows take
-        half the work. With hindsight each of them has a goal of its own, with augmentation its own
-        observations.
+        half the work. With hindsight each has a goal of its own, with augmentation observations.
         """
         cfg = self.settings
         anew = cfg.hindsight != "none" or self.augmentation is not None

@@ -43,8 +43,7 @@ P = TypeVar("P", bound=Policy)
 class OffPolicyActorCritic(OffPolicyAgent[P]):
     """A policy and critics that learn from a replay.
 
-    A subclass builds its policy, calls `build_parts`, and implements `next_action`, `bootstrap`,
-    `actor_loss` and `update`.
+    A subclass builds its policy, calls `build_parts`, implements `update` and what raises here.
     """
 
     asynchronous: ClassVar[bool] = True
@@ -75,8 +74,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         if config.tau is not None:
             twin = make().to(self.device).eval()
             self.parts["target"] = self.target = TargetNetwork(twin, critic, config.tau)
-        self.policy_delay = config.policy_delay
-        self._begun = 0  # updates; the optimizer's count would have to be read from the GPU
+        self.policy_delay, self._begun = config.policy_delay, 0  # updates, counted on the CPU
 
     @property
     def has_memory(self) -> bool:
@@ -190,8 +188,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """Half the squared errors of all critics."""
         q, target = self.values_and_targets(batch)
-        error = q - target
-        loss = 0.5 * (batch["weight"] * error.square()).sum()
+        loss = 0.5 * (batch["weight"] * (error := q - target).square()).sum()
         return loss, {"q": q.detach().mean(0), "error": error.detach().abs().mean(0)}
 
     def valued(self, batch: Batch, action: Tensor | None, count: int | None = None) -> Tensor:
@@ -203,9 +200,9 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
             count: How many critics value them; None: all.
         """
         obs, first = self.learned(batch)
-        memory = batch["memory"]["critics"]
         with torch.no_grad():
-            features, _ = self.critics.unroll(self.policy.inputs(obs), memory, first)
+            seen = self.policy.inputs(obs)
+            features, _ = self.critics.unroll(seen, batch["memory"]["critics"], first)
         return self.critics.values(features, action, first, count)
 
     def learned(self, batch: Batch) -> tuple[Tree, Tensor]:
@@ -216,8 +213,8 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
     def metrics(self, terms: Terms) -> Metrics:
         """See `OffPolicyAgent.metrics`."""
         valid = terms["valid"]
-        loss = 0.5 * masked_mean(terms["error"].square(), valid)
-        metrics = super().metrics(terms) | {"loss/td": loss}
+        metrics = super().metrics(terms)
+        metrics["loss/td"] = 0.5 * masked_mean(terms["error"].square(), valid)
         if "gain" in terms:
             metrics["loss/policy"] = -masked_mean(terms["gain"], terms.get("actor_valid", valid))
         return metrics

@@ -132,7 +132,7 @@ def test_the_lag_is_one_whatever_the_speed(
         for field in BATCHED:
             map_tree(np.testing.assert_array_equal, getattr(rollout, field), getattr(said, field))
         late_by = update - rollout.version
-        assert one.source.metrics() == {"rollout/policy_lag": late_by} and late_by == min(update, 1)
+        assert one.source.metrics() == {"train/policy_lag": late_by} and late_by == min(update, 1)
         for run, source in ((one, one.source), (other, expected)):
             torch.manual_seed(update)
             run.agent.learn((rollout if run is one else said).to("cpu"))
@@ -151,7 +151,7 @@ def test_a_process_collects_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
         runs.append(prepare(load([*words, *own])).run())
     found = [lines(run.dir) for run in runs]
     assert found[0] == found[1] == found[2]
-    assert len(found[0]) > 5 and [row.get("rollout/policy_lag") for row in found[0]].count(1.0) > 3
+    assert len(found[0]) > 5 and [row.get("train/policy_lag") for row in found[0]].count(1.0) > 3
 
 
 @pytest.mark.parametrize("name", ["ppo-lstm", "impala", "dqn"])
