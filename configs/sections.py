@@ -119,6 +119,8 @@ class RayConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """A cluster: auto or HOST:PORT; null: $RAY_ADDRESS, which a submitted job has, or none."""
     dashboard: bool = False
     """Start Ray's dashboard, too, for this machine only; not with a cluster, which has its own."""
+    compression: Literal["none", "zlib"] = "none"
+    """zlib: the images of rollouts are compressed, for workers on other machines."""
     runtime_env: dict[str, Any] = {}
     """Ray's runtime_env for the workers: packages, variables, folders to send along."""
     start_timeout_seconds: float = Field(default=600.0, gt=0)

@@ -86,6 +86,12 @@ class EnvConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
         """What makes an environment, where a program gave that instead of an id."""
         return self._maker
 
+    @property
+    def stacked(self) -> int:
+        """S, the frames that an image of the observations stacks; 1: it is no stack."""
+        atari = self.id.rpartition(":")[2].startswith("ALE/")
+        return self.atari.stack if atari and self.frame_stack == 1 else self.frame_stack
+
     def made_by(self, maker: Callable[..., Any] | None) -> EnvConfig:
         """The same settings with what makes an environment, which is not stored with a run."""
         config = self.model_copy()

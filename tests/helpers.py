@@ -38,6 +38,11 @@ ACTIONS = {
     "box": spaces.Box,
 }
 """Kinds of actions, as `env.kwargs.action_space` of the identity environment names them."""
+STACKED = (
+    *("env=neuraxis/Dict-v0", "env.kwargs.size=12"),
+    *("env.image_layout=chw", "env.frame_stack=2"),
+)
+"""An environment whose observations have an image, a stack of two frames."""
 
 
 def file_of(agent: str) -> str:

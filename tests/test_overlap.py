@@ -34,7 +34,7 @@ from neuraxis.training.distributed.overlap_process import Collecting
 from neuraxis.training.distributed.overlap_source import OverlapSource
 from neuraxis.training.storage.run import Run
 
-from .helpers import OnUpdate, Training, training, weights
+from .helpers import STACKED, OnUpdate, Training, training, weights
 from .test_resume import lines, resume_after_crash
 
 WORDS = ("overlap=true", "num_envs=4")
@@ -46,7 +46,7 @@ CASES = {
     "ppo-lstm": PPO_LSTM,
     "impala": ("agent=impala", *FRESH, "agent.normalize_observations=true"),
     "appo": ("agent=appo", *FRESH, "network.blocks.0.dropout=0.2"),
-    "pqn": ("agent=pqn", *FRESH),
+    "pqn": ("agent=pqn", *FRESH, *STACKED),
     "dqn": (*DQN, "agent.batch_size=16", "agent.exploration_per_column=true"),
     "sac": ("agent=sac", "env=Pendulum-v1", *DQN[1:], "agent.batch_size=16"),
     "tabular_q": ("agent=tabular_q", "env=CliffWalking-v1", "agent.n_steps=16"),

@@ -50,7 +50,7 @@ from neuraxis.training.distributed.worker_logs import (
 from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run
 
-from .helpers import Counting, OnUpdate, collector, config, training
+from .helpers import STACKED, Counting, OnUpdate, collector, config, training
 from .test_initialization import stored, tensors
 
 SMALL = ("num_envs=4", "network.blocks.0.sizes=[16]")
@@ -80,7 +80,11 @@ CASES = {
         *(*SMALL, "agent=sac", "env=Pendulum-v1"),
         *("agent.learning_starts=16", "agent.batch_size=16"),
     ),
-    "pqn": ("agent=pqn", "num_envs=4", "agent.n_steps=32", "network.blocks.0.norm=layer"),
+    "pqn-frames": (
+        *("agent=pqn", "num_envs=4", "agent.n_steps=32", "network.blocks.0.norm=layer"),
+        *STACKED,
+        "ray.compression=zlib",
+    ),
     "sarsa": ("num_envs=4", "agent=sarsa", "env=CliffWalking-v1", "agent.n_steps=16"),
     "dqn-lstm": (*DQN, "network=lstm", "agent.sequence_length=8", "agent.burn_in=4"),
 }

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import Guard
+from ...core.frames import packed
 from ...core.rollout import Rollout
+from .groups import frames
 from .helper_process import answer, unpickled
 from .local_source import LocalSource
 from .packed_weights import Unpacker
@@ -22,6 +24,7 @@ class Reply:
     """A rollout, and what the run needs to know of it."""
 
     rollout: Rollout[np.ndarray]
+    """See `packed`."""
     columns: dict[str, Any]
     """Where the columns stand after it."""
     env_share: float
@@ -65,6 +68,7 @@ class Collecting:
             collector.version = version
         rollout = source.next()
         share = (source.env_seconds - before) / (time.perf_counter() - begin)
+        rollout = packed(rollout, frames(source.cfg, source.collectors[0]))
         return Reply(rollout, source.columns(), share)
 
     def close(self) -> None:

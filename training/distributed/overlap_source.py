@@ -21,6 +21,7 @@ import numpy as np
 
 from ...agents.policies.policy import Policy
 from ...configs import Config
+from ...core.frames import unpacked
 from ...core.rollout import Rollout
 from .helper import Helper
 from .overlap_process import Reply
@@ -71,7 +72,7 @@ class OverlapSource:
         self._lag = self.version - reply.rollout.version
         self._acting = {"version": self.version, "weights": self._weights}
         self._ask()
-        return reply.rollout
+        return unpacked(reply.rollout)
 
     def _ask(self) -> None:
         """Begins the next rollout."""

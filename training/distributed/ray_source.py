@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...agents.policies.policy import Policy
 from ...configs import Config
+from ...core.frames import unpacked
 from ...core.rollout import Rollout, join
 from ...core.tree import map_tree
 from . import ray_cluster
@@ -97,7 +99,7 @@ class RaySource:
         self._lags = [self.version - self._asked.pop(group) for group in taken]
         # Workers run at the same time: this is their mean.
         self.env_seconds += sum(reply.env_seconds for reply in replies) / self.cfg.ray.workers
-        rollouts: list[Rollout[np.ndarray]] = [reply.result for reply in replies]
+        rollouts = [unpacked(reply.result) for reply in replies]
         return join(rollouts) if len(rollouts) > 1 else _writable(rollouts[0])
 
     def _urgent(self) -> int:
@@ -167,9 +169,9 @@ class RaySource:
 
 
 def _writable(rollout: Rollout[np.ndarray]) -> Rollout[np.ndarray]:
-    """A copy of what Ray hands out read-only; a join of several is one already."""
+    """The rollout with copies of what Ray hands out read-only; a join of several has none."""
     copied = {
-        field.name: map_tree(np.array, getattr(rollout, field.name))
+        field.name: map_tree(partial(np.require, requirements="W"), getattr(rollout, field.name))
         for field in fields(rollout)
         if field.name != "version"
     }

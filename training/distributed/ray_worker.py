@@ -13,10 +13,11 @@ import numpy as np
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.errors import EnvError
+from ...core.frames import packed
 from ...core.rollout import Rollout
 from ...envs.collector import Collector
 from . import ray_cluster
-from .groups import open_group
+from .groups import frames, open_group
 from .packed_weights import Unpacker
 from .process import configure_process
 from .worker_logs import Printed, output_files, own_output
@@ -85,14 +86,15 @@ class Worker:
         self._unpack(weights)
 
     def collect(self, generation: int, version: int, weights: np.ndarray | None) -> Reply:
-        """The result is the next rollout, by these weights; None: by those of `load`."""
+        """The result is the next rollout, `packed`, by these weights; None: by those of `load`."""
 
         def rollout() -> Rollout[np.ndarray]:
             if weights is not None:
                 self.load(weights)
             collector = self._opened(generation)
             collector.version = version
-            return collector.collect()
+            found, compress = collector.collect(), self.cfg.ray.compression == "zlib"
+            return packed(found, frames(self.cfg, collector), compress)
 
         return self._answer(rollout)
 
