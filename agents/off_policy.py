@@ -66,8 +66,7 @@ class OffPolicyAgent(Agent[P]):
         """Builds the replay and puts it into `parts`; the policy must be there already."""
         cfg, memory = self.settings, self.has_memory
         check(cfg, self.setup, memory, taught=self.teacher is not None)
-        self.burn_in = cfg.burn_in
-        self.sequence_length = cfg.sequence_length if memory else 1
+        self.burn_in, self.sequence_length = cfg.burn_in, cfg.sequence_length if memory else 1
         given = cfg.hindsight, cfg.n_sampled_goal, self.setup.observation_space
         self.parts["replay"] = replay = kind_of_replay(*given, self.setup.goal_rewards)(
             cfg.buffer_size,
@@ -79,6 +78,7 @@ class OffPolicyAgent(Agent[P]):
             device=self.device,
             alpha=cfg.prioritized_alpha if cfg.prioritized else 0.0,
             learned=slice(self.burn_in, self.burn_in + self.sequence_length),
+            frames=self.setup.frames,
         )
         self.augmentation = augmentation(cfg.augment, self.policy)
         if cfg.plasticity.reset_interval or cfg.plasticity.shrink_interval:
@@ -186,7 +186,7 @@ class OffPolicyAgent(Agent[P]):
         """Makes minibatches from windows [N]; one that was drawn twice is computed once.
 
         While a replay has few windows, many are drawn twice: 8,192 draws from 5,000 windows take
-        half the work. With hindsight each has a goal of its own, with augmentation observations.
+        half the work. With hindsight each has its own goal, with augmentation its own observation.
         """
         cfg = self.settings
         anew = cfg.hindsight != "none" or self.augmentation is not None

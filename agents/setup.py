@@ -16,8 +16,10 @@ from pydantic import (
     field_validator,
 )
 
+from ..core.frames import frames_of
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
+from ..networks.observation import leaf_spaces
 from .augmentation import AugmentConfig
 from .learning.data_parallel import Replicas
 from .learning.schedules import Shape
@@ -128,8 +130,16 @@ class Setup:
     """The policy that teaches; None: there is none, or only the policy is wanted."""
     late: bool = False
     """Whether rollouts are of older weights, which all agents here can learn from."""
+    stacked: int = 1
+    """Frames that an image of the observations stacks."""
     rollout_columns: int | None = None
     """Columns of each rollout, where not all arrive together; None: all."""
     goal_rewards: Callable[[], GoalRewards] | None = None
     """Makes the function that computes the rewards of other goals; None: only the policy is
     wanted."""
+
+    @property
+    def frames(self) -> list[int]:
+        """Frames of each leaf of the observations, see `frames_of`."""
+        leaves = leaf_spaces(self.observation_space)
+        return [frames_of(leaf, self.stacked) for _, leaf in leaves]

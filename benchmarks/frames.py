@@ -13,15 +13,19 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from neuraxis.agents.replay.frame_ring import FrameRing
+from neuraxis.agents.replay.replay import Replay
 from neuraxis.configs import load
 from neuraxis.core.frames import packed, unpacked
 from neuraxis.core.rollout import Rollout
+from neuraxis.core.tree import leaves
 from neuraxis.envs.collector import Collector
 from neuraxis.training.distributed.build import build_agent
 from neuraxis.training.distributed.groups import frames, open_group
@@ -31,6 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "frames.md"
 WORDS = ("device=cpu", "wandb.mode=disabled", "compile=false", "agent=ppo", "env=atari")
 FORMS = ("stacks", "frames", "frames, zlib")
 ROUNDS = 15
+CAPACITY, FILLED, BATCH = 80_000, 12_000, 32
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -73,24 +78,75 @@ def _sent(rollout: Rollout[np.ndarray], name: str, sizes: list[int]) -> tuple[fl
     return len(pickle.dumps(small.obs, protocol=5)), packing, unpacking
 
 
+def keeping(collector: Collector, sizes: list[int]) -> list[str]:
+    """The table of what a replay takes."""
+    replays = {name: _replay(given) for name, given in zip(FORMS, ([1], sizes), strict=False)}
+    adding: dict[str, list[float]] = {name: [] for name in replays}
+    gathering: dict[str, list[float]] = {name: [] for name in replays}
+    while len(replays[FORMS[0]]) < FILLED:
+        rollout = collector.collect().to("cpu")
+        for name, replay in replays.items():
+            adding[name].append(timed(partial(replay.add, rollout))[1])
+    for _ in range(40 * ROUNDS):
+        drawn = replays[FORMS[0]].draw(BATCH)
+        samples = []
+        for name, replay in replays.items():
+            sample, taken = timed(partial(replay.gather, *drawn))
+            gathering[name].append(taken)
+            samples.append(sample.obs)
+        assert torch.equal(*samples)
+    rows = []
+    for name, replay in replays.items():
+        ring = replay.steps
+        stored = ring.frames.trees if isinstance(ring, FrameRing) else ring.trees["obs"]
+        size = sum(leaf.nbytes for leaf in leaves(stored)) / CAPACITY
+        add, gather = (statistics.median(times[name]) for times in (adding, gathering))
+        rows.append(f"| {name} | {size:,.0f} | {add:.2f} | {gather:.2f} |")
+    return [
+        f"A replay of {CAPACITY:,} transitions, bytes of the pictures of each; CPU ms to add "
+        f"{collector.length * collector.envs.num_envs} transitions, and to gather {BATCH} windows "
+        "of one:",
+        "",
+        "| kept as | bytes a transition | add | gather |",
+        "|---|--:|--:|--:|",
+        *rows,
+    ]
+
+
+def _replay(sizes: list[int]) -> Replay:
+    cpu, rng = torch.device("cpu"), np.random.default_rng(0)
+    settings = {"window": 1, "stride": 1, "length": 4, "rng": rng, "device": cpu}
+    return Replay(CAPACITY, 8, **settings, frames=sizes)
+
+
+def opened(length: int) -> tuple[Collector, list[int]]:
+    """A collector in the midst of its episodes, and the frames of its observations."""
+    cfg = load(list(WORDS))
+    collector, _ = open_group(cfg, build_agent(cfg).policy, length, 0)
+    for _ in range(5):
+        collector.collect()
+    return collector, frames(cfg, collector)
+
+
 def main() -> None:
     """Measures and writes the tables."""
     configure_process(1)
-    cfg = load(list(WORDS))
-    collector, _ = open_group(cfg, build_agent(cfg).policy, 128, 0)
-    for _ in range(5):
-        collector.collect()
+    sender, keeper = opened(128), opened(4)
     text = [
-        "# What it saves to send the frames of stacks once",
+        "# What it saves to send and keep the frames of stacks once",
         "",
-        *sending(collector, frames(cfg, collector)),
+        *sending(*sender),
+        "",
+        *keeping(*keeper),
         "",
         f"`python benchmarks/frames.py`, medians of {ROUNDS}; Pong, 8 environments, T=128, a "
-        f"policy that has not learned; PyTorch {torch.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} CPU cores with a load average of {os.getloadavg()[0]:.0f}.",
+        f"policy that has not learned; PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}, {os.cpu_count()} CPU cores with a load average of "
+        f"{os.getloadavg()[0]:.0f}.",
         "",
     ]
-    collector.envs.close()
+    for collector, _ in (sender, keeper):
+        collector.envs.close()
     RESULTS.write_text("\n".join(text))
     print("\n".join(text))
 

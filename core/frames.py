@@ -44,19 +44,16 @@ def frames_of(space: spaces.Space[Any], stacked: int) -> int:
     return stacked if space.channel_axis == -3 and space.low.shape[0] % stacked == 0 else 1
 
 
-def continues(before: Tensor, stacks: Tensor) -> Tensor:
-    """Whether stacks [B, S, *frame] are those of `before` with one new frame, [B] bool."""
-    old, new = before.view(torch.uint8)[:, 1:], stacks.view(torch.uint8)[:, :-1]
-    return (old == new).flatten(1).all(1)
+def same(one: Tensor, other: Tensor) -> Tensor:
+    """Which of some frames [B, *] are the same bit for bit, [B] bool."""
+    return (one.view(torch.uint8) == other.view(torch.uint8)).flatten(1).all(1)
 
 
 def brought(stacks: Tensor) -> Tensor:
     """How many frames the rows [T, B, S, *frame] bring, [T, B]: 1, or S where a row opens."""
-    same = [continues(*rows) for rows in pairwise(stacks)]
-    count = stacks.new_full(stacks.shape[:2], stacks.shape[2], dtype=torch.long)
-    if same:
-        count[1:][torch.stack(same)] = 1
-    return count
+    goes_on = [same(before[:, 1:], now[:, :-1]) for before, now in pairwise(stacks)]
+    opens = torch.zeros(stacks.shape[1], dtype=torch.bool, device=stacks.device)
+    return torch.where(torch.stack([opens, *goes_on]), 1, stacks.shape[2])
 
 
 def positions(count: np.ndarray, size: int) -> np.ndarray:

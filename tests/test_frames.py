@@ -24,8 +24,10 @@ PPO = ("agent=ppo", "network=mlp", "network.blocks.0.sizes=[8]")
 OPENINGS = ("zeros", "repeated", "unseen", "on")
 
 
-def stacked(size: int, rows: int, columns: int, dtype: Any = np.uint8, seed: int = 0) -> Any:
-    """Stacks [rows, B, S, 3, 2] of episodes that open in any way, and how many do not go on.
+def stacked(
+    size: int, rows: int, columns: int, dtype: Any = np.uint8, seed: int = 0, share: float = 0.2
+) -> Any:
+    """Stacks [rows, B, S, 3, 2] of episodes that open in any way, at a share of the rows.
 
     Frames are few, so that equal ones follow upon one another. At an opening, older frames are
     zeros, the new frame, frames that no row has as its newest, or those of the episode before.
@@ -37,7 +39,7 @@ def stacked(size: int, rows: int, columns: int, dtype: Any = np.uint8, seed: int
         stack = few[random.integers(0, 3, size)]
         for row in range(rows):
             new = few[random.integers(3)][None]
-            opening = OPENINGS[random.integers(4)] if random.random() < 0.2 else "on"
+            opening = OPENINGS[random.integers(4)] if random.random() < share else "on"
             older = {
                 "zeros": np.zeros_like(stack[1:]),
                 "repeated": np.repeat(new, size - 1, 0),

@@ -6,6 +6,8 @@ sequences for memory only need longer windows, and no next_obs is stored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from ...core.devices import to_device
 from ...core.rollout import Rollout
-from ...core.tree import leaves, map_tree
+from ...core.tree import map_tree
+from .frame_ring import FrameRing
 from .ring import Ring
 from .sample import Sample
 from .sumtree import SumTree
@@ -41,6 +44,8 @@ class Replay:
         alpha: Exponent of the priorities; 0 draws uniformly and keeps no priorities.
         learned: Steps of a window that are learned from. A window in which all of these are resets
             has priority 0 and is never drawn.
+        frames: Of each leaf of the observations, see `frames_of`. Of stacks each frame is stored
+            once, and some more rows may be gone, see `FrameRing`.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Replay:
         device: torch.device,
         alpha: float = 0.0,
         learned: slice = slice(0, 1),
+        frames: Sequence[int] = (),
     ) -> None:
         blocks = capacity // (num_envs * stride)  # of a column
         needed = max(window + stride, length + 1)
@@ -69,7 +75,9 @@ class Replay:
         self.alpha = alpha
         self.learned = learned
         setting = f"agent.buffer_size={capacity}"
-        self.steps = Ring(blocks * stride, num_envs, device, setting)
+        stacked = max(frames, default=0) > 1
+        ring = partial(FrameRing, frames, needed) if stacked else Ring
+        self.steps = ring(blocks * stride, num_envs, device, setting)
         self.memories = Ring(blocks, num_envs, device, setting)
         self.tree = SumTree(blocks * num_envs) if alpha else None
         self.highest = 1.0
@@ -81,8 +89,7 @@ class Replay:
     @property
     def window_bytes(self) -> int:
         """Size of the observations of one window."""
-        rows = leaves(self.steps.trees["obs"])
-        return (self.window + 1) * sum(leaf[0, 0].nbytes for leaf in rows)
+        return (self.window + 1) * self.steps.row_bytes("obs")
 
     @property
     def ready(self) -> bool:
@@ -103,7 +110,7 @@ class Replay:
         self.steps.write(begin, columns, stream)
         memory = map_tree(lambda leaf: leaf.transpose(0, 1)[None], rollout.state)
         self.memories.write(begin // self.stride, columns, {"state": memory})
-        gone, new = self.windows.advance(columns, steps)
+        gone, new = self.windows.advance(columns, steps, self.steps.floor)
         if self.tree is not None:
             self.tree.set(gone, 0.0)
             self.tree.set(new, self.highest * self._teach(new))
@@ -166,6 +173,7 @@ class Replay:
         steps = state["steps"]
         older = {"extras": {}} if steps and "extras" not in steps else {}
         self.steps.load_state_dict(steps | older)
+        self.windows.floor[:] = self.steps.floor
         self.memories.load_state_dict(state["memories"])
         if self.tree is not None:
             self.tree.set(np.arange(len(state["priorities"])), state["priorities"])

@@ -22,6 +22,9 @@ class Ring:
         columns: B.
         device: Where it lies.
         setting: The setting that decides its size, for the message if memory is too small.
+
+    Attributes:
+        floor: [B] rows of each column before this one are gone, even if not overwritten.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device, setting: str) -> None:
@@ -29,6 +32,7 @@ class Ring:
         self.device = device
         self.setting = setting
         self.trees: dict[str, Tree] = {}
+        self.floor = np.zeros(columns, np.int64)
 
     def write(self, begin: np.ndarray, columns: np.ndarray, trees: dict[str, Tree]) -> None:
         """Writes leaves [T, n, *] into T rows of `columns` [n], from rows `begin` [n] on.
@@ -38,7 +42,7 @@ class Ring:
         """
         if not self.trees:
             empty = map_tree(lambda leaf: leaf.new_empty((0, self.columns, *leaf.shape[2:])), trees)
-            self.load_state_dict(empty)
+            self.trees = map_tree(self._grown, empty)
         for ring, leaf in zip(leaves(self.trees), leaves(trees), strict=True):
             where = self._where(begin + np.arange(len(leaf))[:, None], columns)
             ring.flatten(0, 1).index_copy_(0, where, leaf.flatten(0, 1))
@@ -59,6 +63,10 @@ class Ring:
             return picked.view(*rows.shape, *leaf.shape[2:])
 
         return map_tree(one, tree)
+
+    def row_bytes(self, name: str) -> int:
+        """Size of a row of one column of a tree."""
+        return sum(leaf[0, 0].nbytes for leaf in leaves(self.trees[name]))
 
     def _where(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
         """The positions [L * N] of rows [L, N] in leaves whose first two axes are joined."""

@@ -23,16 +23,17 @@ class Windows:
         self.stride, self.window = stride, window
         self.rows = blocks * stride
         self.written = np.zeros(columns, np.int64)  # rows that each column ever got
+        self.floor = np.zeros(columns, np.int64)  # rows before it are gone, see `Ring.floor`
 
     @property
     def steps(self) -> int:
         """Transitions in the ring, including resets. One row of a column is only a last state."""
-        return int(np.minimum(self.written, self.rows - 1).sum())
+        return int((self.written - self.oldest).sum())
 
     @property
     def oldest(self) -> np.ndarray:
         """The oldest row [B] of each column that is still in the ring."""
-        return np.maximum(0, self.written - self.rows + 1)
+        return np.maximum(self.floor, self.written - self.rows + 1)
 
     @property
     def span(self) -> tuple[np.ndarray, np.ndarray]:
@@ -40,10 +41,16 @@ class Windows:
         begin = -(-self.oldest // self.stride)
         return begin, np.maximum(begin, (self.written - self.window) // self.stride + 1)
 
-    def advance(self, columns: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Counts `steps` more rows of `columns`; returns the starts that are gone, and the new."""
+    def advance(
+        self, columns: np.ndarray, steps: int, floor: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Counts `steps` more rows of `columns`; returns the starts that are gone, and the new.
+
+        Rows before `floor` [B] are gone, too.
+        """
         begin, end = self.span
         self.written[columns] += steps
+        self.floor[:] = floor
         new_begin, new_end = self.span
         gone = self._each(begin, np.minimum(new_begin, end))
         return gone, self._each(np.maximum(end, new_begin), new_end)

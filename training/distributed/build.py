@@ -53,6 +53,7 @@ def build_agent(
         *spaces,
         num_envs=cfg.num_envs,
         late=cfg.overlap,
+        stacked=cfg.env.stacked,
         rollout_columns=_columns(cfg),
         total_steps=cfg.total_steps,
         seed=cfg.seed,
