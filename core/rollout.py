@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -76,10 +75,11 @@ class Rollout(Generic[A]):
         """[T, B] bool: False where step t was a reset and not a transition."""
         return ~self.first[1:]
 
-    @cached_property
+    @property
     def steps(self) -> int:
         """Environment steps in here, resets not counted."""
-        return int(self.valid.sum())
+        counted: int | None = vars(self).get("counted")
+        return int(self.valid.sum()) if counted is None else counted
 
     @property
     def rows(self) -> int:
@@ -94,7 +94,7 @@ class Rollout(Generic[A]):
 
         moved = {name: map_tree(move, getattr(self, name)) for name in (*BATCHED, "columns")}
         rollout = Rollout(**moved, version=self.version, episodes=self.episodes)
-        vars(rollout)["steps"] = self.steps  # counted here: reading them there waits for a GPU
+        vars(rollout)["counted"] = self.steps  # here: reading them there waits for a GPU
         return rollout
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from gymnasium import spaces
 
@@ -198,6 +199,12 @@ class Late:
 
     def _ask(self, collector: Collector) -> tuple[Collector, Rollout]:
         return collector, collector.collect()
+
+
+def processes_with(name: str) -> list[psutil.Process]:
+    """The processes of this one with a name in their command line; what has ended has none."""
+    alive = (p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE)
+    return [process for process in alive if name in " ".join(process.cmdline())]
 
 
 def weights(agent: Agent) -> torch.Tensor:

@@ -33,7 +33,7 @@ from neuraxis.envs.processes import async_envs, process
 from neuraxis.training.session import prepare
 from neuraxis.training.storage.run import Run
 
-from .helpers import OnUpdate
+from .helpers import OnUpdate, processes_with
 from .test_resume import Crash, lines, weights
 
 Maker = Callable[..., gymnasium.Env[Any, Any]]
@@ -138,8 +138,7 @@ def _assert_equal(sync: Envs, found: Envs) -> None:
 
 def children() -> list[psutil.Process]:
     """The processes with environments; W&B's own outlive the tests that start them."""
-    found = psutil.Process().children()
-    return [child for child in found if "neuraxis.envs.processes" in " ".join(child.cmdline())]
+    return processes_with("neuraxis.envs.processes")
 
 
 def _assert_no_torch() -> None:

@@ -32,7 +32,7 @@ from neuraxis.training.storage.run import Run
 from neuraxis.training.storage.stored_run import read_rows
 from neuraxis.training.tracking.new_rows import NewRows
 
-from .helpers import OnUpdate, training
+from .helpers import OnUpdate, processes_with, training
 
 SMALL = (
     *("wandb.mode=disabled", "device=cpu", "num_envs=4", "agent.n_steps=16", "agent.batch_size=32"),
@@ -188,8 +188,7 @@ def test_it_films_too(late: type[LateWorker], tmp_path: Path) -> None:
 
 def processes() -> list[int]:
     """Those of workers that this process has started."""
-    found = psutil.Process().children()
-    return [child.pid for child in found if "evaluation_process" in " ".join(child.cmdline())]
+    return [process.pid for process in processes_with("evaluation_process")]
 
 
 def test_a_process_plays_an_environment_of_this_program(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from neuraxis.training.distributed.overlap_process import Collecting
 from neuraxis.training.distributed.overlap_source import OverlapSource
 from neuraxis.training.storage.run import Run
 
-from .helpers import STACKED, OnUpdate, Training, training, weights
+from .helpers import STACKED, OnUpdate, Training, processes_with, training, weights
 from .test_resume import lines, resume_after_crash
 
 WORDS = ("overlap=true", "num_envs=4")
@@ -132,7 +132,7 @@ def test_the_lag_is_one_whatever_the_speed(
         for field in BATCHED:
             map_tree(np.testing.assert_array_equal, getattr(rollout, field), getattr(said, field))
         late_by = update - rollout.version
-        assert one.source.metrics() == {"train/policy_lag": late_by} and late_by == min(update, 1)
+        assert one.source.metrics() == {"ray/policy_lag": late_by} and late_by == min(update, 1)
         for run, source in ((one, one.source), (other, expected)):
             torch.manual_seed(update)
             run.agent.learn((rollout if run is one else said).to("cpu"))
@@ -151,7 +151,7 @@ def test_a_process_collects_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
         runs.append(prepare(load([*words, *own])).run())
     found = [lines(run.dir) for run in runs]
     assert found[0] == found[1] == found[2]
-    assert len(found[0]) > 5 and [row.get("train/policy_lag") for row in found[0]].count(1.0) > 3
+    assert len(found[0]) > 5 and [row.get("ray/policy_lag") for row in found[0]].count(1.0) > 3
 
 
 @pytest.mark.parametrize("name", ["ppo-lstm", "impala", "dqn"])
@@ -266,8 +266,7 @@ def test_a_checkpoint_of_other_columns_is_refused(
 
 def processes() -> list[int]:
     """Those that collect for this process."""
-    found = psutil.Process().children()
-    return [child.pid for child in found if "overlap_process" in " ".join(child.cmdline())]
+    return [process.pid for process in processes_with("overlap_process")]
 
 
 def at_step(limit: int, happens: Callable[[], None]) -> type[CartPoleEnv]:

@@ -528,7 +528,7 @@ def test_async_mode_keeps_to_the_lag(
         rollout = source.next()
         assert len(rollout.columns) == taken and (np.diff(rollout.columns) > 0).all()
         columns[rollout.columns] += 1
-        lags.append(source.metrics()["train/policy_lag_max"])
+        lags.append(source.metrics()["ray/policy_lag_max"])
         source.publish(policy)
     assert max(lags) == lag, "the limit holds, and is made use of"
     assert columns.min() >= 100 * taken // (lag + taken) // 2

@@ -91,7 +91,7 @@ class OverlapSource:
 
     def metrics(self) -> dict[str, float]:
         """The lag of the last rollout, in updates."""
-        return {"train/policy_lag": self._lag}
+        return {"ray/policy_lag": self._lag}
 
     def state_dict(self) -> dict[str, Any]:
         """See `Source.state_dict`; with the weights that act in the rollout under way."""

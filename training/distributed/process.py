@@ -36,5 +36,4 @@ def configure_gpu(learner: LearnerConfig) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if learner.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads such
         torch.use_deterministic_algorithms(True)  # an operation that cannot raises RuntimeError

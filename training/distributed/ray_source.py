@@ -128,8 +128,8 @@ class RaySource:
     def metrics(self) -> dict[str, float]:
         """Mean and maximum of the lag of the last rollout, in updates, and the restarts so far."""
         return {
-            "train/policy_lag": sum(self._lags) / len(self._lags),
-            "train/policy_lag_max": max(self._lags),
+            "ray/policy_lag": sum(self._lags) / len(self._lags),
+            "ray/policy_lag_max": max(self._lags),
             "ray/restarts": self.pool.restarts,
         }
 
