@@ -14,8 +14,9 @@ strong baseline for many POMDPs" by Ni et al. (2022); the target critics' is by 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import gymnasium
 import torch
@@ -74,17 +75,18 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         if config.tau is not None:
             twin = make().to(self.device).eval()
             self.parts["target"] = self.target = TargetNetwork(twin, critic, config.tau)
-        self.policy_delay, self._begun = config.policy_delay, 0  # updates, counted on the CPU
+        self.policy_delay = config.policy_delay
+        self._begun = 0  # updates since the critics' optimizer was new
 
     @property
     def has_memory(self) -> bool:
         """Whether the actor or the critics have memory."""
         return super().has_memory or bool(self.critics.memories)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Agent.load_state_dict`."""
-        super().load_state_dict(state)
-        self._begun = int(self.critic_optimizer.count)
+    def _updates(self, count: int) -> Iterator[Terms]:
+        if self.policy_delay > 1:
+            self._begun = int(self.critic_optimizer.count)  # waits for a GPU, once a round
+        return super()._updates(count)
 
     def batch_of(self, sample: Sample) -> Batch:
         """See `OffPolicyAgent.batch_of`: windows without burn-in, noise and memories."""
@@ -144,10 +146,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
         raise NotImplementedError
 
     def bootstrap(self, value: Tensor, about: Tree) -> Tensor:
-        """From the critics' values [count, S, N, *] of these actions to bootstrap values [S, N, *].
-
-        `about` is what `next_action` returned beside the actions.
-        """
+        """From values [count, S, N, *] of `next_action`'s actions and its `about` to [S, N, *]."""
         raise NotImplementedError
 
     def values_and_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:

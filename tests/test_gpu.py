@@ -43,6 +43,8 @@ WAIT = {
     "reinforce": {"agents/reinforce.py", "agents/replay/unfinished.py"},  # which episodes ended?
     "trpo": {"agents/learning/trust_region.py"},  # is the residual small, the step too long?
     "r2d2": {"networks/recurrent.py"},  # which columns have resets?
+    "td3": {"agents/off_policy_actor_critic.py"},  # once a rollout: how many updates were there?
+    "crossq": {"agents/off_policy_actor_critic.py"},
 }
 """The files where a learner waits, and what it asks there; all others never do."""
 
@@ -73,7 +75,8 @@ class Waits(TorchDispatchMode):
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_no_update_waits_for_a_gpu(learner: str) -> None:
     more = VARIANTS.get(learner, fitting(learner, "network.blocks.0.sizes=[8]"))
-    words = (*action_words(kind_of(learner)), *quick(learner), *more)
+    several = fitting(learner, "agent.gradient_steps=3")
+    words = (*action_words(kind_of(learner)), *quick(learner), *several, *more)
     run = training(f"agent={learner}", "num_envs=4", *words)
     while "train/grad_norm" not in run.step():  # of many updates in TRPO
         pass
@@ -81,6 +84,7 @@ def test_no_update_waits_for_a_gpu(learner: str) -> None:
     with Waits() as found:
         run.agent.learn(rollout)
     assert found.files.keys() == WAIT.get(learner, set())
+    assert found.files["agents/off_policy_actor_critic.py"] <= 1
 
 
 def test_a_wait_is_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from neuraxis.agents import agent_class, agent_names, plasticity
 from neuraxis.agents.learning.target import TargetNetwork
 from neuraxis.agents.off_policy import OffPolicyAgent
 
-from .helpers import VARIANTS, Training, action_words, kind_of, quick, training
+from .helpers import VARIANTS, Training, action_words, kind_of, quick, training, weights
 
 AGENTS = [name for name in agent_names() if issubclass(agent_class(name), OffPolicyAgent)]
 BACKBONES = "backbone", "memories"
@@ -216,3 +217,21 @@ def test_an_agent_that_would_ignore_it_is_refused(
 def test_agents_without_a_replay_have_none() -> None:
     with pytest.raises(ValueError, match=r"agent\.plasticity"):
         training("agent=ppo", "agent.plasticity.reset_interval=100")
+
+
+def test_after_a_reset_a_resumed_agent_delays_the_same_updates() -> None:
+    """TD3's policy learns in every other update, which the fresh optimizer counts from 0."""
+    words = ("agent=td3", "env=Pendulum-v1", "num_envs=1", "agent.train_freq=1", "seed=1")
+    words += ("agent.learning_starts=8", "agent.batch_size=4", "agent.gradient_steps=1")
+    words += ("agent.plasticity.reset_interval=21", "network.blocks.0.sizes=[8]")
+    run, resumed = training(*words), training(*words)
+    while run.agent.steps < 22:
+        run.step()
+    resumed.agent.load_state_dict(copy.deepcopy(run.agent.state_dict()))
+    torch_state = torch.get_rng_state()
+    rollouts = [run.rollout() for _ in range(3)]
+    for agent in (run.agent, resumed.agent):
+        torch.set_rng_state(torch_state)
+        for rollout in rollouts:
+            agent.learn(rollout)
+    assert torch.equal(weights(run.agent), weights(resumed.agent))
