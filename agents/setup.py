@@ -16,10 +16,9 @@ from pydantic import (
     field_validator,
 )
 
-from ..core.frames import frames_of
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
-from ..networks.observation import leaf_spaces
+from ..networks.observation import frames_of
 from .augmentation import AugmentConfig
 from .learning.data_parallel import Replicas
 from .learning.schedules import Shape
@@ -141,5 +140,4 @@ class Setup:
     @property
     def frames(self) -> list[int]:
         """Frames of each leaf of the observations, see `frames_of`."""
-        leaves = leaf_spaces(self.observation_space)
-        return [frames_of(leaf, self.stacked) for _, leaf in leaves]
+        return frames_of(self.observation_space, self.stacked)

@@ -27,8 +27,9 @@ from neuraxis.core.frames import packed, unpacked
 from neuraxis.core.rollout import Rollout
 from neuraxis.core.tree import leaves
 from neuraxis.envs.collector import Collector
+from neuraxis.networks.observation import frames_of
 from neuraxis.training.distributed.build import build_agent
-from neuraxis.training.distributed.groups import frames, open_group
+from neuraxis.training.distributed.groups import open_group
 from neuraxis.training.distributed.process import configure_process
 
 RESULTS = Path(__file__).parent / "results" / "frames.md"
@@ -125,7 +126,7 @@ def opened(length: int) -> tuple[Collector, list[int]]:
     collector, _ = open_group(cfg, build_agent(cfg).policy, length, 0)
     for _ in range(5):
         collector.collect()
-    return collector, frames(cfg, collector)
+    return collector, frames_of(collector.envs.observation_space, cfg.env.stacked)
 
 
 def main() -> None:

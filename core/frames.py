@@ -21,27 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
-from .images import ImageSpace
 from .rollout import Rollout
 from .tree import map_tree
 
 ZLIB_LEVEL = 1
-
-
-def frames_of(space: spaces.Space[Any], stacked: int) -> int:
-    """Frames along the first axis of the observations of a space: S, 1 for an image, else 0.
-
-    Args:
-        space: A leaf of the observation space.
-        stacked: S, frames that the environment stacks; along the first axis are those of images
-            [S,H,W] and [S*C,H,W].
-    """
-    if not isinstance(space, ImageSpace):
-        return 0
-    return stacked if space.channel_axis == -3 and space.low.shape[0] % stacked == 0 else 1
 
 
 def same(one: Tensor, other: Tensor) -> Tensor:
@@ -112,7 +97,7 @@ def packed(
 
     Args:
         rollout: To be sent to another process, which calls `unpacked`.
-        sizes: Of each leaf of the observations, see `frames_of`.
+        sizes: Of each leaf of the observations, see `networks.observation.frames_of`.
         compress: Whether zlib compresses the frames.
     """
     size = iter(sizes)

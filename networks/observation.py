@@ -170,3 +170,21 @@ def leaf_spaces(space: Space, path: Path = ()) -> Iterator[tuple[Path, Space]]:
         return
     for key, branch in branches:
         yield from leaf_spaces(branch, (*path, key))
+
+
+def frames_of(space: Space, stacked: int) -> list[int]:
+    """Frames along the first axis of each leaf of a space: S, 1 for an image, else 0.
+
+    Args:
+        space: Of observations.
+        stacked: S, frames that the environment stacks; along the first axis are those of images
+            [S,H,W] and [S*C,H,W].
+    """
+    found = []
+    for _, leaf in leaf_spaces(space):
+        if not isinstance(leaf, ImageSpace):
+            found.append(0)
+        else:
+            whole = leaf.channel_axis == -3 and leaf.low.shape[0] % stacked == 0
+            found.append(stacked if whole else 1)
+    return found

@@ -166,7 +166,7 @@ def test_a_checkpoint_with_whole_stacks_is_refused() -> None:
 @pytest.mark.parametrize("words", [(), ("agent.prioritized=true", "network=lstm")])
 def test_an_agent_learns_the_same(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     run = training(*STACKED, *DQN, *words)
-    monkeypatch.setattr(setup, "frames_of", lambda *_: 0)
+    monkeypatch.setattr(setup, "frames_of", lambda *_: [0])
     plain = training(*STACKED, *DQN, *words)
     assert isinstance(run.agent.replay.steps, FrameRing)
     assert not isinstance(plain.agent.replay.steps, FrameRing)

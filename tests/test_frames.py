@@ -11,7 +11,7 @@ import pytest
 
 from neuraxis.core.frames import PackedStacks, packed, unpacked
 from neuraxis.core.tree import leaves, map_tree
-from neuraxis.training.distributed.groups import frames
+from neuraxis.networks.observation import frames_of
 from neuraxis.training.distributed.local_source import LocalSource
 from neuraxis.training.distributed.overlap_process import Collecting
 from neuraxis.training.distributed.packed_weights import pack
@@ -99,7 +99,7 @@ def test_stacks_are_known_by_the_settings(words: tuple[str, ...], expected: list
     run = training(*words, *PPO, "agent.n_steps=20", "num_envs=2")
     assert isinstance(run.source, LocalSource)
     (source,) = run.source.collectors
-    assert frames(run.cfg, source) == expected
+    assert frames_of(source.envs.observation_space, run.cfg.env.stacked) == expected
     rollout = source.collect()
     for compress in (False, True):
         sent = packed(rollout, expected, compress)

@@ -10,10 +10,8 @@ import numpy as np
 from ...agents.policies.policy import Policy
 from ...configs import Config
 from ...core.errors import RunError
-from ...core.frames import frames_of
 from ...envs import make
 from ...envs.collector import Collector
-from ...envs.observations import space_leaves
 from ...envs.regrouping import regroup
 
 
@@ -55,12 +53,6 @@ def open_group(
     if saved is None:
         return collector, Counter(reopened=size)
     return collector, collector.load_state_dict(saved)
-
-
-def frames(cfg: Config, collector: Collector) -> list[int]:
-    """Frames of each leaf of the collector's observations, see `frames_of`."""
-    leaves = space_leaves(collector.envs.observation_space)
-    return [frames_of(leaf, cfg.env.stacked) for leaf in leaves]
 
 
 def regrouped(

@@ -12,7 +12,7 @@ import numpy as np
 from ...core.errors import Guard
 from ...core.frames import packed
 from ...core.rollout import Rollout
-from .groups import frames
+from ...networks.observation import frames_of
 from .helper_process import answer, unpickled
 from .local_source import LocalSource
 from .packed_weights import Unpacker
@@ -68,7 +68,8 @@ class Collecting:
             collector.version = version
         rollout = source.next()
         share = (source.env_seconds - before) / (time.perf_counter() - begin)
-        rollout = packed(rollout, frames(source.cfg, source.collectors[0]))
+        space = source.collectors[0].envs.observation_space
+        rollout = packed(rollout, frames_of(space, source.cfg.env.stacked))
         return Reply(rollout, source.columns(), share)
 
     def close(self) -> None:

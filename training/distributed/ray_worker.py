@@ -16,8 +16,9 @@ from ...core.errors import EnvError
 from ...core.frames import packed
 from ...core.rollout import Rollout
 from ...envs.collector import Collector
+from ...networks.observation import frames_of
 from . import ray_cluster
-from .groups import frames, open_group
+from .groups import open_group
 from .packed_weights import Unpacker
 from .process import configure_process
 from .worker_logs import Printed, output_files, own_output
@@ -93,8 +94,8 @@ class Worker:
                 self.load(weights)
             collector = self._opened(generation)
             collector.version = version
-            found, compress = collector.collect(), self.cfg.ray.compression == "zlib"
-            return packed(found, frames(self.cfg, collector), compress)
+            sizes = frames_of(collector.envs.observation_space, self.cfg.env.stacked)
+            return packed(collector.collect(), sizes, self.cfg.ray.compression == "zlib")
 
         return self._answer(rollout)
 
