@@ -43,9 +43,12 @@ class Ring:
         if not self.trees:
             empty = map_tree(lambda leaf: leaf.new_empty((0, self.columns, *leaf.shape[2:])), trees)
             self.trees = map_tree(self._grown, empty)
+        where: dict[int, Tensor] = {}  # by T: states have a row more than transitions
         for ring, leaf in zip(leaves(self.trees), leaves(trees), strict=True):
-            where = self._where(begin + np.arange(len(leaf))[:, None], columns)
-            ring.flatten(0, 1).index_copy_(0, where, leaf.flatten(0, 1))
+            rows = len(leaf)
+            if rows not in where:
+                where[rows] = self._where(begin + np.arange(rows)[:, None], columns)
+            ring.flatten(0, 1).index_copy_(0, where[rows], leaf.flatten(0, 1))
 
     def read(
         self, names: Iterable[str], begin: np.ndarray, columns: np.ndarray, length: int
