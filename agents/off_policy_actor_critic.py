@@ -1,8 +1,7 @@
 """Off-policy actor-critics: what SAC and TD3 share.
 
-A policy acts and critics value its actions; the critics learn n-step returns from the replay, and a
-target network of theirs makes the bootstrap values. An algorithm says what these are, how the
-policy learns, and in which order an update takes its steps.
+A policy acts and critics value its actions. These learn n-step returns from the replay; their
+target network makes the bootstrap values. An algorithm says what they are, how the policy learns.
 
 Without a target network (`tau=null`) the critics value a step and its successor in one pass in
 train mode, as in "CrossQ" by Bhatt et al. (2024): batch statistics and dropout masks are of both.
@@ -24,6 +23,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.devices import to_device
 from ..core.tree import Tree, map_tree
 from ..networks.batch_norm import counting
 from .actor_critic_batch import Batch, memories
@@ -100,7 +100,7 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
             "reward": sample.reward[rows],
             "discount": sample.discount[rows],
             "successor": sample.valid[rows],
-            "noise": self.draw(*sample.first[rows].shape).to(self.device),
+            "noise": to_device(self.draw(*sample.first[rows].shape), self.device),
             "memory": memories(sample, self.burn_in, *networks, target),
             "valid": sample.valid[rows][: self.sequence_length].float(),
             "weight": sample.weight[None],
@@ -187,7 +187,8 @@ class OffPolicyActorCritic(OffPolicyAgent[P]):
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """Half the squared errors of all critics."""
         q, target = self.values_and_targets(batch)
-        loss = 0.5 * (batch["weight"] * (error := q - target).square()).sum()
+        error = q - target
+        loss = 0.5 * (batch["weight"] * error.square()).sum()
         return loss, {"q": q.detach().mean(0), "error": error.detach().abs().mean(0)}
 
     def valued(self, batch: Batch, action: Tensor | None, count: int | None = None) -> Tensor:
