@@ -543,6 +543,16 @@ def test_what_does_not_fit_into_memory_is_said(
     assert '"status": "failed"' in Path("run/summary.json").read_text()
 
 
+def test_priorities_that_do_not_fit_into_memory_are_said(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before there is a run: they are made with the agent."""
+    words = f"{DQN} agent.prioritized=true agent.buffer_size={HUGE}"
+    says = f"Unable to allocate | ; lower agent.buffer_size={HUGE}"
+    refused(f"train {words} run_dir=run", 1, f"out of memory: | {says}", capsys)
+    assert not Path("run").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [

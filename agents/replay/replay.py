@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...core.devices import to_device
+from ...core.memory import lower
 from ...core.rollout import Rollout
 from ...core.tree import map_tree
 from .frame_ring import FrameRing
@@ -79,7 +80,8 @@ class Replay:
         ring = partial(FrameRing, frames, needed) if stacked else Ring
         self.steps = ring(blocks * stride, num_envs, device, setting)
         self.memories = Ring(blocks, num_envs, device, setting)
-        self.tree = SumTree(blocks * num_envs) if alpha else None
+        with lower(setting):
+            self.tree = SumTree(blocks * num_envs) if alpha else None
         self.highest = 1.0
 
     def __len__(self) -> int:
