@@ -163,6 +163,9 @@ class LearnerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
 
     count: int = Field(default=1, gt=0)
     """Learners that share each minibatch, each in a process; on GPUs, each on one of its own."""
+    placement: Literal["driver", "actor"] = "driver"
+    """Where the first of them is: in the run's own process, or in a Ray actor, on a machine of the
+    cluster that has a GPU."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Precision of matrix products while learning; tf32 (on a CPU as float32) and bfloat16 are
     faster on GPUs made for them."""
