@@ -155,7 +155,7 @@ class Session:
         with self._changing:
             if not run.ended:
                 if not run.saved:
-                    run.save(self.agent, self.source)
+                    run.save(self.learner, self.source)
                 run.finish("interrupted")
         _log.warning("%s: ended at %s steps; what hangs was left as it is", run.dir, run.steps)
 
@@ -170,7 +170,7 @@ class Session:
                 with profile("publish"):
                     source.publish(agent.policy)
                 with profile("log"):
-                    row = run.add(rollout, {**metrics, **source.metrics()}, agent.tensors)
+                    row = run.add(rollout, {**metrics, **source.metrics()}, self.learner.tensors)
             tell("on_update", metrics)
             if row is not None:
                 tell("on_log", row)
@@ -202,7 +202,7 @@ class Session:
 
     def _save(self, tell: Callbacks) -> None:
         with self.profile("save"), self._changing:
-            path = self.current_run.save(self.agent, self.source)
+            path = self.current_run.save(self.learner, self.source)
         tell("on_checkpoint", path)
 
     def shares(self) -> dict[str, float]:

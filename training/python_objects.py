@@ -55,8 +55,10 @@ def load_config(
     cfg = load(words, **values)
     names = [cfg.agent.name, *cfg.block_names()]
     here = next((name for name in names if name.startswith(f"{PROGRAM}:")), None)
-    if here and (cfg.ray.workers or cfg.learner.count > 1):
-        where = f"ray.workers={cfg.ray.workers}, learner.count={cfg.learner.count}"
+    learner = cfg.learner
+    if here and (cfg.ray.workers or learner.count > 1 or learner.placement == "actor"):
+        own = f"learner.count={learner.count}, learner.placement={learner.placement}"
+        where = f"ray.workers={cfg.ray.workers}, {own}"
         raise ValueError(
             f"{here}: other processes ({where}) cannot import it; put the class into a module"
         )

@@ -11,7 +11,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ..agents.agent import Agent
-from ..agents.learning.data_parallel import Replicas
 from ..agents.policies.policy import Policy
 from ..agents.setup import DatasetConfig
 from ..agents.teacher_config import TaughtConfig
@@ -21,9 +20,9 @@ from .callbacks import Callback
 from .checks import preflight
 from .datasets.dataset_source import DatasetSource
 from .distributed import ray_cluster
-from .distributed.build import build_agent
+from .distributed.build import build_agent, new_replicas
 from .distributed.learner import Learner
-from .distributed.learner_group import LearnerGroup
+from .distributed.learner_group import local_learner
 from .distributed.local_source import LocalSource
 from .distributed.overlap_source import OverlapSource
 from .distributed.process import configure_process
@@ -63,8 +62,7 @@ def prepare(
     preflight.check_installed(cfg)
     configure_process(cfg.threads)
     callbacks = callbacks_of(cfg)
-    replicas = Replicas(0, cfg.learner.count) if cfg.learner.count > 1 else None
-    agent = build_agent(cfg, replicas, teacher=teacher_of(cfg, trust))
+    agent = _build_agent(cfg, teacher_of(cfg, trust))
     _check_learns(cfg, agent, resume_from is not None)
     start = _start(cfg, agent, resume_from)
     _try_environment(cfg, agent, resume_from)
@@ -72,7 +70,7 @@ def prepare(
         logs = WorkerLogs()
         source = open_source(cfg, agent.policy, agent.rollout_length, logs)
         undo.callback(source.close)
-        learner = undo.enter_context(closing((LearnerGroup if replicas else Learner)(cfg, agent)))
+        learner = undo.enter_context(closing(_open_learner(cfg, agent)))
         inline = cfg.eval.mode == "inline"
         worker = None if inline else _worker(cfg, agent.policy, undo)
         if inline:
@@ -87,6 +85,22 @@ def prepare(
         session = Session(run, learner, source, callbacks, worker)
         undo.pop_all()
     return session
+
+
+def _build_agent(cfg: Config, teacher: Policy | None) -> Agent:
+    """The agent that learns in this process; or whose policy acts, while an actor learns."""
+    if cfg.learner.placement == "actor":
+        return build_agent(cfg.model_copy(update={"device": "cpu"}), teacher=teacher)
+    return build_agent(cfg, new_replicas(cfg), teacher=teacher)
+
+
+def _open_learner(cfg: Config, agent: Agent) -> Learner:
+    """The learner where `learner.placement` says."""
+    if cfg.learner.placement == "driver":
+        return local_learner(cfg, agent)
+    from .distributed.remote_learner import RemoteLearner
+
+    return RemoteLearner(cfg, agent)
 
 
 def _worker(cfg: Config, policy: Policy, undo: ExitStack) -> EvaluationWorker:
@@ -148,9 +162,8 @@ def _create_run(cfg: Config, agent: Agent, start: Start | None) -> Run:
 
 def _resume_run(run: Run, learner: Learner, source: Source, checkpoint: str) -> Run:
     """The run as it was at a checkpoint; all that learn and act are, too."""
-    for said in run.load(learner.agent, source, checkpoint):
+    for said in run.load(learner, source, checkpoint):
         _log.warning("%s: %s", run.dir, said)
-    learner.align()
     source.copy(learner.agent.policy)
     return run
 

@@ -41,6 +41,8 @@ def check_installed(cfg: Config) -> None:
         require(f"ray.workers={cfg.ray.workers}", "ray")
     if cfg.learner.count > 1:
         require(f"learner.count={cfg.learner.count}", "ray")
+    if cfg.learner.placement == "actor":
+        require("learner.placement=actor", "ray")
     if cfg.wandb.mode == "online":
         require("wandb.mode=online", "wandb")
 

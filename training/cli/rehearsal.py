@@ -48,7 +48,9 @@ def _facts(config: Config, session: Session) -> Iterator[tuple[str, str]]:
     size = sum(parameter.numel() for parameter in agent.policy.parameters())
     network = "-".join(config.block_names()) or "a table"
     yield "agent", f"{config.agent.name} with {network}: {size:,} parameters of the policy"
-    yield "device", f"{setup.device}, updates {agent.execution}"
+    chosen = f"{setup.device}, updates {agent.execution}"
+    remote = config.learner.placement == "actor"
+    yield "device", f"that of a Ray actor, device={config.device}" if remote else chosen
     steps = agent.rollout_length * (setup.rollout_columns or setup.num_envs)
     rollouts = -(-config.total_steps // steps)
     yield "training", f"{config.total_steps:,} steps, {rollouts:,} rollouts of {steps:,}"

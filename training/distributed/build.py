@@ -69,6 +69,11 @@ def build_agent(
     return agent
 
 
+def new_replicas(cfg: Config) -> Replicas | None:
+    """The place of the first of several learners, not connected yet; None if there is only one."""
+    return Replicas(0, cfg.learner.count) if cfg.learner.count > 1 else None
+
+
 def choose_device(name: str, replicas: Replicas | None = None) -> torch.device:
     """The device of that name; `auto` is the GPU if there is one.
 

@@ -1,9 +1,13 @@
-"""Who learns: what the loop asks of one learner, or of several (`learner_group.LearnerGroup`).
+"""Who learns: what the loop asks of a learner.
 
 metrics = Learner(cfg, agent).learn(rollout)
+
+`learner_group.LearnerGroup` are several, `remote_learner.RemoteLearner` is one in another process.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +49,17 @@ class Learner:
         with autocast, lower(self._sizes):
             return self.agent.learn(rollout.to(device))
 
-    def align(self) -> None:
-        """Sends the agent's state to the other learners, after a checkpoint was loaded."""
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Agent.tensors`."""
+        return self.agent.tensors()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Agent.state_dict`."""
+        return self.agent.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`; of all learners."""
+        self.agent.load_state_dict(state)
 
     def close(self) -> None:
         """Ends the processes of the other learners."""

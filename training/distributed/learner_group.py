@@ -20,7 +20,7 @@ from ...agents.learning.data_parallel import ReplicaError
 from ...configs import Config
 from ...core.errors import RunError, one_line
 from ...core.rollout import Rollout
-from ...core.tree import map_tree
+from ...core.tree import Tree, map_tree
 from . import process_group, ray_cluster
 from .follower import LOOPBACK, Follower, connect, host_address, node_id
 from .learner import Learner
@@ -66,7 +66,7 @@ class LearnerGroup(Learner):
         store = process_group.create_store(mine, self.cfg.timeout_seconds)
         asked = [f.connect.remote(mine, store.port) for f in self.followers]
         self._together(asked, lambda: connect(self, self.replicas, store, mine))
-        self.align()
+        self._align()
 
     def _options(self) -> list[dict[str, Any]]:
         """Ray's options of each of the others. Raises ValueError if there are too few GPUs."""
@@ -92,11 +92,16 @@ class LearnerGroup(Learner):
             ) from error
         return metrics[0]
 
-    def align(self) -> None:
-        """See `Learner.align`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Learner.load_state_dict`."""
+        super().load_state_dict(state)
+        self._align()
+
+    def _align(self) -> None:
+        """Sends the agent's state to the other learners."""
         import ray
 
-        state = map_tree(_on_cpu, self.agent.state_dict())
+        state = on_cpu(self.agent.state_dict())
         shared = ray.put(state)
         self._together([follower.load.remote(shared) for follower in self.followers])
 
@@ -147,6 +152,11 @@ class LearnerGroup(Learner):
         ray_cluster.stop()
 
 
+def local_learner(cfg: Config, agent: Agent) -> Learner:
+    """The learner of this process, or the group that it is the first of."""
+    return (LearnerGroup if agent.setup.replicas else Learner)(cfg, agent)
+
+
 def gpu_options(
     others: int, gpus: int, node: str, nodes: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -183,5 +193,6 @@ def gpu_options(
     ]
 
 
-def _on_cpu(leaf: Any) -> Any:
-    return leaf.cpu() if isinstance(leaf, Tensor) else leaf
+def on_cpu(tree: Tree) -> Tree:
+    """The tree with its tensors on the CPU: as it can go to another process."""
+    return map_tree(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, tree)

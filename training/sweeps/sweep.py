@@ -78,6 +78,7 @@ def check(sweep: Sweep, name: str) -> None:
     alone = (
         ("ray.workers", base.ray.workers, 0),
         ("learner.count", base.learner.count, 1),
+        ("learner.placement", base.learner.placement, "driver"),
         ("prometheus.port", base.prometheus.port, None),
     )
     for key, found, expected in alone:

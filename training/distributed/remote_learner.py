@@ -1,0 +1,178 @@
+"""The learner in a Ray actor: `learner.placement=actor`, where the run's own machine has no GPU.
+
+    loop, on the driver                     LearnerActor, on a machine with a GPU
+     rollout, torch's generator  -------->  learn
+     metrics, weights, generator <--------   :
+     publish, evaluate: by these weights
+
+The driver has the policy, which acts and is evaluated; all else of the agent is the actor's, its
+replay too. Random numbers of learning continue those of the driver, so the numbers are those of a
+learner in the driver's process.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...agents.agent import Agent
+from ...configs import Config
+from ...core.errors import RunError, one_line
+from ...core.frames import packed, unpacked
+from ...core.memory import OutOfMemory
+from ...core.rollout import Rollout
+from ...networks.observation import frames_of
+from . import ray_cluster
+from .build import build_agent, new_replicas
+from .learner import Learner
+from .learner_group import local_learner, on_cpu
+from .packed_weights import Unpacker, pack
+from .process import configure_process
+
+
+class LearnerActor:
+    """A learner, or the first of several, in a process of its own.
+
+    Args:
+        cfg: The run's configuration.
+        teacher: Of the driver's agent.
+    """
+
+    def __init__(self, cfg: Config, teacher: Any) -> None:
+        ray_cluster.set_secrets(cfg.ray)
+        configure_process(cfg.threads)
+        agent = build_agent(cfg, new_replicas(cfg), teacher=teacher)
+        self.learner = local_learner(cfg, agent)
+
+    def learn(
+        self, rollout: Rollout[np.ndarray], draws: Tensor
+    ) -> tuple[dict[str, Tensor], np.ndarray, Tensor]:
+        """Learns with torch's generator at `draws`; returns metrics, weights, and the generator."""
+        torch.set_rng_state(draws.clone())
+        metrics = on_cpu(self.learner.learn(unpacked(rollout)))
+        return metrics, pack(self.learner.agent.policy), torch.get_rng_state()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Learner.tensors`."""
+        return on_cpu(self.learner.tensors())
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner.state_dict`."""
+        return on_cpu(self.learner.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Learner.load_state_dict`."""
+        self.learner.load_state_dict(state)
+
+
+class RemoteLearner(Learner):
+    """The agent learns in a Ray actor; see `Learner`.
+
+    Args:
+        cfg: The run's configuration.
+        agent: The driver's, on the CPU, with the weights to begin with.
+
+    Raises:
+        ValueError: Ray cannot be started, or no machine of it has a GPU.
+        RunError: The actor did not start.
+    """
+
+    def __init__(self, cfg: Config, agent: Agent) -> None:
+        super().__init__(cfg, agent)
+        self.actor: Any = None
+        self._take = Unpacker(agent.policy)
+        self._frames = frames_of(agent.setup.observation_space, cfg.env.stacked)
+        self._compress = cfg.ray.compression == "zlib"
+        ray_cluster.start(cfg.ray)
+        try:
+            self._start(cfg)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, cfg: Config) -> None:
+        import ray
+
+        options = actor_options(cfg.device, cfg.learner.count, ray.nodes())
+        actor = ray.remote(max_restarts=0, max_task_retries=0)(LearnerActor)
+        self.actor = actor.options(**options).remote(cfg, self.agent.setup.teacher)
+        state = on_cpu(self.agent.state_dict())
+        self._ask("load_state_dict", state, seconds=self.cfg.timeout_seconds)
+
+    def learn(self, rollout: Rollout[np.ndarray]) -> dict[str, Tensor]:
+        """See `Learner.learn`."""
+        sent = packed(rollout, self._frames, self._compress)
+        metrics, weights, draws = self._ask("learn", sent, torch.get_rng_state())
+        torch.set_rng_state(draws.clone())
+        self._take(weights)
+        return metrics
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Learner.tensors`."""
+        return self._ask("tensors")
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner.state_dict`."""
+        return self._ask("state_dict")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Learner.load_state_dict`."""
+        self._ask("load_state_dict", state)
+        self.agent.policy.load_state_dict(state["policy"])
+
+    def _ask(self, name: str, *args: Any, seconds: float | None = None) -> Any:
+        """Calls a method of the actor.
+
+        Raises:
+            RunError: Learning failed, or the actor died, or it has not begun in time.
+            OutOfMemory: As in the actor.
+            RuntimeError: As in the actor, for a state that does not fit.
+        """
+        import ray
+        import ray.exceptions
+
+        try:
+            return ray.get(getattr(self.actor, name).remote(*args), timeout=seconds)
+        except ray.exceptions.GetTimeoutError as error:
+            raise RunError(
+                f"learner.placement=actor: Ray had no free machine for it in {seconds:g} s "
+                "(learner.timeout_seconds)"
+            ) from error
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OutOfMemory | RunError | RuntimeError):
+                raise error.cause from None
+            raise RunError(f"the learner's process: {one_line(error.cause)}") from error
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"the learner's process died: {one_line(error)}; `neuraxis resume` goes on from "
+                "the last checkpoint"
+            ) from error
+
+    def close(self) -> None:
+        """See `Learner.close`."""
+        import ray
+
+        if self.actor is not None:
+            ray.kill(self.actor)
+            self.actor = None
+        ray_cluster.stop()
+
+
+def actor_options(device: str, learners: int, nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ray's options of the actor: GPUs for the learners of its machine, or none.
+
+    Args:
+        device: `cfg.device`.
+        learners: How many share a minibatch.
+        nodes: All machines, as `ray.nodes` describes them.
+
+    Raises:
+        ValueError: `device` is `cuda`, and no machine has a GPU.
+    """
+    gpus = max((int(n["Resources"].get("GPU", 0)) for n in nodes if n["Alive"]), default=0)
+    if device == "cuda" and not gpus:
+        raise ValueError("device=cuda: no machine of Ray's has a GPU; use device=cpu")
+    return {"num_cpus": 0, "num_gpus": 0 if device == "cpu" else min(learners, gpus)}
