@@ -23,6 +23,7 @@ from .off_policy_config import OffPolicyConfig, check
 from .plasticity import Plasticity
 from .policies.policy import Policy
 from .replay.hindsight import kind_of_replay
+from .replay.location import locate
 from .replay.replay import Replay
 from .replay.sample import Sample
 from .setup import AgentConfig, Setup
@@ -75,7 +76,7 @@ class OffPolicyAgent(Agent[P]):
             stride=cfg.train_freq if memory else 1,
             length=cfg.train_freq,
             rng=self.rng,
-            device=self.device,
+            device=locate(cfg.replay_device, self.device, cfg.buffer_size * self.setup.step_bytes),
             alpha=cfg.prioritized_alpha if cfg.prioritized else 0.0,
             learned=slice(self.burn_in, self.burn_in + self.sequence_length),
             frames=self.setup.frames,
@@ -102,7 +103,7 @@ class OffPolicyAgent(Agent[P]):
             rollout = self.teacher.advise(rollout)
         self.set_learning_rate(self.settings)
         due = self._due()
-        self.replay.add(rollout)
+        self.replay.add(rollout.to(self.replay.steps.device))
         self.steps += rollout.steps
         count = self._due() - due
         self.before_updates(rollout.steps)
@@ -188,9 +189,8 @@ class OffPolicyAgent(Agent[P]):
         While a replay has few windows, many are drawn twice: 8,192 draws from 5,000 windows take
         half the work. With hindsight each has its own goal, with augmentation its own observation.
         """
-        cfg = self.settings
-        anew = cfg.hindsight != "none" or self.augmentation is not None
-        if len(starts) == cfg.batch_size or anew:
+        anew = self.settings.hindsight != "none" or self.augmentation is not None
+        if len(starts) == self.settings.batch_size or anew:
             return self._minibatch(starts, weight)
         once, first, places = np.unique(starts, return_index=True, return_inverse=True)
         batch = self._minibatch(once, weight[first])
@@ -199,7 +199,7 @@ class OffPolicyAgent(Agent[P]):
 
     def _minibatch(self, starts: np.ndarray, weight: np.ndarray) -> dict[str, Tree]:
         """What `batch_of` makes of these windows, with a teacher's advice if there is one."""
-        sample = seen = self.replay.gather(starts, weight)
+        sample = seen = self.replay.gather(starts, weight).to(self.device)
         if self.augmentation is not None:
             sample = replace(seen, obs=self.augmentation(seen.obs))
         batch = self.batch_of(sample)

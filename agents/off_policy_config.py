@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .learning.schedules import Shape
 from .plasticity import PlasticityConfig
+from .replay.location import Location
 from .setup import GradientConfig, Setup
 
 
@@ -18,6 +19,9 @@ class OffPolicyConfig(GradientConfig, frozen=True):
     """Step of the optimizer."""
     buffer_size: int = Field(default=100_000, gt=0)
     """Transitions that the replay holds, over all environments."""
+    replay_device: Location = "auto"
+    """Where it lies: on the learner's device, on the CPU (minibatches are sent to a GPU ahead of
+    time), or as it fits: on a GPU if it takes at most half of the memory that is free there."""
     learning_starts: int = Field(default=1_000, ge=0)
     """Environment steps before the first update."""
     batch_size: int = Field(default=64, gt=0)

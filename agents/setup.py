@@ -18,7 +18,7 @@ from pydantic import (
 
 from ..core.goals import GoalRewards
 from ..networks.backbone import NetworkConfig
-from ..networks.observation import frames_of
+from ..networks.observation import frames_of, stored_bytes
 from .augmentation import AugmentConfig
 from .learning.data_parallel import Replicas
 from .learning.schedules import Shape
@@ -141,3 +141,9 @@ class Setup:
     def frames(self) -> list[int]:
         """Frames of each leaf of the observations, see `frames_of`."""
         return frames_of(self.observation_space, self.stacked)
+
+    @property
+    def step_bytes(self) -> float:
+        """Bytes of an observation and an action, as a replay keeps them."""
+        action = stored_bytes(self.action_space, 1)
+        return stored_bytes(self.observation_space, self.stacked) + action

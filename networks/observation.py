@@ -8,6 +8,7 @@ goes through its own copy of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -188,3 +189,12 @@ def frames_of(space: Space, stacked: int) -> list[int]:
             whole = leaf.channel_axis == -3 and leaf.low.shape[0] % stacked == 0
             found.append(stacked if whole else 1)
     return found
+
+
+def stored_bytes(space: Space, stacked: int) -> float:
+    """Bytes of a value of a space, each frame of a stack once; `stacked` as for `frames_of`."""
+    frames = frames_of(space, stacked)
+    return sum(
+        math.prod(leaf.shape or ()) * np.dtype(leaf.dtype).itemsize / max(1, number)
+        for number, (_, leaf) in zip(frames, leaf_spaces(space), strict=True)
+    )

@@ -140,6 +140,14 @@ def test_a_gpu_learns_what_a_cpu_learns(agent: str) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.parametrize("agent", ["dqn", "sac"])
+def test_a_gpu_learns_alike_from_a_replay_on_the_cpu(agent: str) -> None:
+    here, there = (learned("cuda", agent, f"agent.replay_device={x}") for x in ("learner", "cpu"))
+    assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@needs_gpu
 @pytest.mark.parametrize("agent", ["ppo", "dqn", "sac"])
 def test_a_deterministic_gpu_repeats_its_numbers(
     agent: str, usual_products: tuple[Any, ...]

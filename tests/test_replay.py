@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from neuraxis.agents import Setup
+from neuraxis.agents.replay.location import locate
 from neuraxis.agents.replay.replay import Replay
 from neuraxis.agents.replay.sample import Sample
 from neuraxis.agents.replay.sumtree import SumTree
+from neuraxis.core.images import image_space
 from neuraxis.core.tree import map_tree
 
-from .helpers import collector, part, sampled
+from .helpers import collector, config, part, sampled
 
 COLUMNS = 3
 CPU = torch.device("cpu")
@@ -328,6 +332,30 @@ def test_a_replay_lies_where_its_agent_learns() -> None:
     for ring in (replay.steps, replay.memories):
         map_tree(lambda leaf: devices.append(leaf.device.type), ring.trees)
     assert set(devices) == {"meta"} and len(devices) == 8  # two of them extras
+
+
+@pytest.mark.parametrize(
+    ("wish", "size", "found"),
+    [("auto", 40, "cuda"), ("auto", 60, "cpu"), ("learner", 60, "cuda"), ("cpu", 40, "cpu")],
+)
+def test_a_replay_lies_where_there_is_room(
+    wish: Any, size: float, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU with 100 bytes that are free; beside a CPU that learns there is no choice."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 200))
+    assert locate(wish, torch.device("cuda", 0), size).type == found
+    assert locate(wish, CPU, size) == CPU
+
+
+def test_the_size_of_a_step_is_what_the_replay_keeps() -> None:
+    """Frames of a stack count once."""
+    image = image_space(spaces.Box(0, 255, (4, 84, 84), np.uint8), "chw")
+    assert image is not None
+    seen = spaces.Dict({"image": image, "speed": spaces.Box(-1, 1, (3,), np.float32)})
+    action = spaces.Tuple((spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float32)))
+    cfg = config("agent=dqn")
+    setup = Setup(cfg.network, seen, action, 1, 1, 0, CPU, None, stacked=4)
+    assert setup.step_bytes == 84 * 84 + 3 * 4 + 8 + 2 * 4
 
 
 @pytest.mark.parametrize("ring", ["steps", "memories"])

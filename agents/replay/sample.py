@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from ...core.devices import to_device
 from ...core.tree import Tree, map_tree
 
 
@@ -33,6 +35,14 @@ class Sample:
     """[N]: importance weights, at most 1; ones when uniform."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """[W, N, *]: what else was known of each step, for instance the advice of a teacher."""
+
+    def to(self, device: torch.device) -> Sample:
+        """The same windows on a device; see `to_device`."""
+        if device == self.first.device:
+            return self
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "starts"}
+        moved = map_tree(lambda leaf: to_device(leaf, device), tensors)
+        return replace(self, **moved)
 
     @property
     def valid(self) -> Tensor:
