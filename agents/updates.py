@@ -128,7 +128,7 @@ class Updates(Claims):
         if replicas is not None:
             reason = f"several learners share it (learner.count={replicas.count})"
             share_statistics(modules, replicas.sum)
-        self.execution = choose(setup.compile, updates, reason, self.device)
+        self.execution = choose(setup.compile, updates, reason)
         self._wrap()
 
     def _wrap(self) -> None:

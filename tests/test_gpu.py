@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neuraxis.agents.learning.execution import cuda_graph, recorded
 from neuraxis.configs import LearnerConfig
 from neuraxis.training.distributed.learner import Learner
 from neuraxis.training.distributed.process import configure_gpu
@@ -119,12 +120,12 @@ def test_a_gpu_is_told_how_to_compute(
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def learned(device: str, agent: str, *words: str) -> torch.Tensor:
-    """All weights after three rollouts, collected on the CPU and learned from on a device."""
+def learned(device: str, agent: str, *words: str, rollouts: int = 3) -> torch.Tensor:
+    """All weights after some rollouts, collected on the CPU and learned from on a device."""
     common = (f"agent={agent}", "num_envs=4", f"device={device}", *quick(agent), *words)
     run = training(*action_words(claimed(agent)[0]), *common)
     learner = Learner(config(*common), run.agent)
-    for _ in range(3):
+    for _ in range(rollouts):
         learner.learn(run.source.next())
     return weights(run.agent).cpu()
 
@@ -144,6 +145,22 @@ def test_a_gpu_learns_what_a_cpu_learns(agent: str) -> None:
 def test_a_gpu_learns_alike_from_a_replay_on_the_cpu(agent: str) -> None:
     here, there = (learned("cuda", agent, f"agent.replay_device={x}") for x in ("learner", "cpu"))
     assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("compiled", ["auto", "true"])
+@pytest.mark.parametrize("agent", ["ppo", "dqn", "sac"])
+def test_a_cuda_graph_learns_what_plain_calls_learn(
+    agent: str, compiled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of 12 rollouts by the graph, the first ones by calls."""
+    words = (f"compile={compiled}", "agent.optimizer_eps=1e-3")
+    monkeypatch.setattr(recorded, "CALLS_BEFORE", 0)
+    graph = learned("cuda", agent, *words, rollouts=12)
+    monkeypatch.setattr(cuda_graph, "WARM_UP", 10**9)
+    plain = learned("cuda", agent, *words, rollouts=12)
+    assert torch.allclose(graph, plain, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.gpu

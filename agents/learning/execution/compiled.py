@@ -23,6 +23,7 @@ from ....core.errors import Guard, shorten
 from ....core.interruption import BrokenOff, breakable
 from ....core.tree import Tree, leaves, map_tree
 from ..terms import Terms
+from .cuda_graph import CudaGraph
 from .numbers import Watched
 from .recorded import geometry_of
 
@@ -109,13 +110,18 @@ class Compiled:
             graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
         _refuse_others(graph)
         with torch.autocast(given[0].device.type, enabled=False):  # the trace has its casts
-            run: Any = inductor(graph, example, {"cpp_wrapper": True})
+            run: Any = inductor(graph, example, {"cpp_wrapper": given[0].device.type == "cpu"})
         # The compiler leaves 300,000 objects. A collection makes them old ones, which Python then
         # no longer checks during the updates, for 0.2 s each time.
         gc.collect()
 
+        def compiled(*given: Tensor) -> tuple[Tensor, ...]:
+            return tuple(run(*always, *given))
+
+        call = CudaGraph(compiled) if given[0].device.type == "cuda" else compiled
+
         def play(given: list[Tensor]) -> Terms:
-            results = dict(zip(names, run(*always, *given), strict=True))
+            results = dict(zip(names, call(*given), strict=True))
             for name, place in kept.items():
                 results[name] = given[place]
             return results

@@ -4,7 +4,8 @@ An agent's update is one function of a minibatch: all its losses, gradients, opt
 target networks. It may read and change the tensors of the agent's parts. One of these wraps it:
 
     plain       the function is called
-    recorded    its operations are recorded once and then repeated (`recorded`)
+    recorded    its operations are recorded once and then repeated (`recorded`), on a GPU as a
+                CUDA graph (`cuda_graph`)
     compiled    it is traced once, with other tensors in the places of the parts', and the graph is
                 compiled (`compiled`)
     shared      it is called with this learner's columns of the minibatch; gradients are summed over
@@ -33,16 +34,13 @@ Update = Callable[[Any], Terms]
 WORTH_COMPILING = 60_000  # updates; each saves half a millisecond, compiling takes up to 30 s
 
 
-def choose(
-    wish: bool | None, updates: float, reason: str | None, device: torch.device
-) -> Execution:
+def choose(wish: bool | None, updates: float, reason: str | None) -> Execution:
     """Chooses how updates run: compiled if asked for or, if left open, where that saves time.
 
     Args:
         wish: Whether to compile; None leaves the choice to this function.
         updates: How many the run will take.
         reason: Why an update can be neither recorded nor compiled, a clause; None: it can.
-        device: Where they run.
 
     Raises:
         ValueError: `wish` asks for compiling, and it is impossible.
@@ -53,7 +51,7 @@ def choose(
         return "plain"
     if wish or (wish is None and updates > WORTH_COMPILING and shutil.which("g++")):
         return "compiled"
-    return "recorded" if device.type == "cpu" else "plain"
+    return "recorded"
 
 
 def execute(update: Update, parts: Iterable[object], execution: Execution, owner: object) -> Update:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ....core.tree import Tree, leaves
+from .cuda_graph import CudaGraph
 from .numbers import Watched
 from .recorder import Recorder, place_of
 
@@ -76,12 +77,14 @@ class Recorded:
                 return play(*given)
         self._calls[geometry] += 1
         due = self._calls[geometry] > CALLS_BEFORE and geometry not in self.recordings
-        size = sum(leaf.numel() for leaf in given)
-        if not due or size > LARGEST or len(set(map(place_of, given))) < len(given):
+        if not due or _is_large(given) or len(set(map(place_of, given))) < len(given):
             return self._function(*args)
         with self._watched.noting(), Recorder(given, self._always) as recorder:
             result = self._function(*args)
-        self.recordings[geometry] = recorder.finish(result)
+        play, device = recorder.finish(result), given[0].device
+        if play is not None and device.type == "cuda" and recorder.is_on(device):
+            play = CudaGraph(play)
+        self.recordings[geometry] = play
         return result
 
     def for_one_geometry(self) -> Callable[..., Tree]:
@@ -116,6 +119,11 @@ class Recorded:
         if len(places) == len(given):  # no tree among them
             return lambda *args: play(*[args[place] for place in places])
         return lambda *args: play(*leaves(args))
+
+
+def _is_large(given: list[Tensor]) -> bool:
+    """Whether a recording is not worth its memory; a CUDA graph keeps none of its tensors."""
+    return given[0].device.type == "cpu" and sum(leaf.numel() for leaf in given) > LARGEST
 
 
 def geometry_of(given: list[Tensor]) -> tuple[Any, ...]:
