@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 from evidence import RESULTS, versions
-from speed import cpu
+from speed_report import cpu
 from torch import Tensor
 
 from neuraxis.networks import products

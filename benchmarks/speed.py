@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from speed_cases import CASES, SBX, Case, model
+from speed_report import PARTS, write
 
-RESULTS = Path(__file__).parent / "results"
-NAMES = ("model name", "flags")  # of /proc/cpuinfo
 THEIRS = {"sb3": ("stable_baselines3", "sb3_contrib"), "sbx": ("sbx",)}
 ONE_THREAD = {
     **{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"},
@@ -49,14 +48,26 @@ def ours(case: Case, compiled: bool) -> dict[str, float]:
         )
         session = prepare(load(words))
         marks: list[tuple[int, float, float]] = []
+        spent: list[dict[str, float]] = []
 
         class Mark(Callback):
             def on_update(self, run: Any, metrics: Any) -> None:
                 if run.steps >= warm:
                     marks.append((run.steps, time.process_time(), time.perf_counter()))
+                    envs = {"environments": session.source.env_seconds}
+                    spent.append({**session.profile.seconds, **envs})
 
         session.run([Mark()])
-    return _rates(marks[0], marks[-1])
+    passed = {name: seconds - spent[0][name] for name, seconds in spent[-1].items()}
+    return _rates(marks[0], marks[-1]) | shares(passed, marks[-1][2] - marks[0][2])
+
+
+def shares(seconds: dict[str, float], whole: float) -> dict[str, float]:
+    """Shares of the whole wall time by `PARTS`, of what `Profile` and the source measured."""
+    envs, learn = seconds["environments"], seconds["learn"]
+    acting = seconds["collect"] - envs
+    parts = (envs, acting, learn, whole - envs - acting - learn)
+    return {name: part / whole for name, part in zip(PARTS, parts, strict=True)}
 
 
 def theirs(case: Case, modules: tuple[str, ...]) -> dict[str, float]:
@@ -139,20 +150,13 @@ def measure(names: list[str], rounds: int, sbx: str | None) -> list[dict[str, An
             wall = statistics.median(rate["wall"] for rate in found[side])
             pairs = zip(found[side], found["sb3"], strict=True)
             ratio = statistics.median(one["cpu"] / other["cpu"] for one, other in pairs)
+            parts = [[rate.get(part, float("nan")) for part in PARTS] for rate in found[side]]
             rows.append(
                 {"case": name, "side": side, "cpu": cpu, "wall": wall, "ratio": ratio}
                 | {"bar": case.bars.get(side), "limit": most and cpu / most}
+                | {"parts": [statistics.median(part) for part in zip(*parts, strict=True)]}
             )
     return rows
-
-
-def cpu() -> str:
-    """What the processor says that it is."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    name, flags = (" ".join(fields[key].split()) for key in fields if key.strip() in NAMES)
-    widest = next((w for w in ("avx512f", "avx2", "avx") if w in flags.split()), "no AVX")
-    return f"{name}, {widest}"
 
 
 def memory() -> float:
@@ -166,40 +170,6 @@ def memory() -> float:
         ]
         process = subprocess.Popen([*program, f"run_dir={folder}/run"])
         return os.wait4(process.pid, 0)[2].ru_maxrss / 1024
-
-
-def write(rows: list[dict[str, Any]], peak_memory: float, rounds: int) -> None:
-    """Writes the table."""
-    import stable_baselines3
-    import torch
-
-    lines = [
-        "# Speed against Stable-Baselines3",
-        "",
-        "Env steps per CPU-second, medians of interleaved turns; ratio: to Stable-Baselines3,",
-        "median over the rounds. sbx is Stable-Baselines3 in JAX, after its compilation.",
-        "",
-        "| case | side | steps/CPU-s | steps/s | ratio | bar | of the arithmetic limit |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        bar = "" if row["bar"] is None else f"{row['bar']:g}"
-        share = "" if row["limit"] is None else f"{row['limit']:.2f}"
-        lines.append(
-            f"| {CASES[row['case']].what} | {row['side']} | {row['cpu']:,.0f} | "
-            f"{row['wall']:,.0f} | {row['ratio']:.2f} | {bar} | {share} |"
-        )
-    lines += [
-        "",
-        f"Peak memory of a CartPole run, W&B offline: {peak_memory:.0f} MiB (bar 300).",
-        "",
-        f"`python benchmarks/speed.py --rounds {rounds}`, torch {torch.__version__}, "
-        f"stable-baselines3 {stable_baselines3.__version__}, one thread, one core of two: {cpu()}.",
-        "",
-    ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "speed.md").write_text("\n".join(lines))
-    print("\n".join(lines))
 
 
 def main() -> None:
