@@ -7,7 +7,7 @@
 All sides have the same hyper-parameters, network, environment and one thread; each turn is a
 process of its own, which warms up (imports, compilation, first rollouts) before its CPU seconds
 are counted. The share of the arithmetic limit is the time that the products alone would take at
-this core's `torch.mm` peak over the time taken. The table goes to `benchmarks/results/speed.md`.
+this core's peak over the time taken. The table goes to `benchmarks/results/speed.md`.
 SBX has a virtual environment of its own: `pip install torch==2.13.0 sbx-rl gymnasium`.
 """
 
@@ -94,6 +94,7 @@ def limit(case: Case) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from neuraxis.configs import load
+    from neuraxis.networks.products import product
     from neuraxis.training import prepare
 
     torch.set_num_threads(1)
@@ -101,7 +102,7 @@ def limit(case: Case) -> float:
     seconds = []
     for _ in range(20):
         begin = time.perf_counter()
-        _ = a @ a
+        product(a, a)
         seconds.append(time.perf_counter() - begin)
     peak = 2 * 512**3 / min(seconds)
     with tempfile.TemporaryDirectory() as folder:
@@ -110,10 +111,16 @@ def limit(case: Case) -> float:
         session, starts = prepare(config), getattr(config.agent, "learning_starts", 0)
         while session.agent.steps < starts:
             session.agent.learn(session.source.next().to("cpu"))
-        with FlopCounterMode(display=False) as counter:
+        own: dict[Any, Any] = {torch.ops.neuraxis.affine: _flops}
+        with FlopCounterMode(display=False, custom_mapping=own) as counter:
             rollout = session.source.next()
             session.agent.learn(rollout.to("cpu"))
         return rollout.steps * peak / counter.get_total_flops()
+
+
+def _flops(x: Any, weight: Any, bias: Any, out_shape: Any = None) -> int:
+    """Of `neuraxis::affine`, from shapes."""
+    return 2 * x[0] * x[1] * weight[0]
 
 
 def child(python: str, name: str, side: str) -> dict[str, float]:
