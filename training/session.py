@@ -20,9 +20,8 @@ from .callbacks import Callback
 from .checks import preflight
 from .datasets.dataset_source import DatasetSource
 from .distributed import ray_cluster
-from .distributed.build import build_agent, new_replicas
 from .distributed.learner import Learner
-from .distributed.learner_group import local_learner
+from .distributed.learner_placement import driver_agent, open_learner
 from .distributed.local_source import LocalSource
 from .distributed.overlap_source import OverlapSource
 from .distributed.process import configure_process
@@ -62,7 +61,7 @@ def prepare(
     preflight.check_installed(cfg)
     configure_process(cfg.threads)
     callbacks = callbacks_of(cfg)
-    agent = _build_agent(cfg, teacher_of(cfg, trust))
+    agent = driver_agent(cfg, teacher_of(cfg, trust))
     _check_learns(cfg, agent, resume_from is not None)
     start = _start(cfg, agent, resume_from)
     _try_environment(cfg, agent, resume_from)
@@ -70,7 +69,7 @@ def prepare(
         logs = WorkerLogs()
         source = open_source(cfg, agent.policy, agent.rollout_length, logs)
         undo.callback(source.close)
-        learner = undo.enter_context(closing(_open_learner(cfg, agent)))
+        learner = undo.enter_context(closing(open_learner(cfg, agent)))
         inline = cfg.eval.mode == "inline"
         worker = None if inline else _worker(cfg, agent.policy, undo)
         if inline:
@@ -85,22 +84,6 @@ def prepare(
         session = Session(run, learner, source, callbacks, worker)
         undo.pop_all()
     return session
-
-
-def _build_agent(cfg: Config, teacher: Policy | None) -> Agent:
-    """The agent that learns in this process; or whose policy acts, while an actor learns."""
-    if cfg.learner.placement == "actor":
-        return build_agent(cfg.model_copy(update={"device": "cpu"}), teacher=teacher)
-    return build_agent(cfg, new_replicas(cfg), teacher=teacher)
-
-
-def _open_learner(cfg: Config, agent: Agent) -> Learner:
-    """The learner where `learner.placement` says."""
-    if cfg.learner.placement == "driver":
-        return local_learner(cfg, agent)
-    from .distributed.remote_learner import RemoteLearner
-
-    return RemoteLearner(cfg, agent)
 
 
 def _worker(cfg: Config, policy: Policy, undo: ExitStack) -> EvaluationWorker:

@@ -75,13 +75,12 @@ def check(sweep: Sweep, name: str) -> None:
     for key in config.parameters:
         if key.partition(".")[0] in OWN:
             raise ValueError(f"sweep={name}: {key}: every trial has the same, or its own")
-    alone = (
+    for key, found, expected in (
         ("ray.workers", base.ray.workers, 0),
         ("learner.count", base.learner.count, 1),
         ("learner.placement", base.learner.placement, "driver"),
         ("prometheus.port", base.prometheus.port, None),
-    )
-    for key, found, expected in alone:
+    ):
         if found != expected:
             raise ValueError(
                 f"{key}={found}: expected {brief(expected)} in a sweep, whose trials run side by "

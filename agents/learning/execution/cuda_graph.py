@@ -15,6 +15,9 @@ from torch import Tensor
 
 from ....core.tree import Tree, leaves, map_tree
 
+copy = torch.ops.aten._foreach_copy_.default
+"""Copies all tensors of a list into those of another one, by one kernel a type."""
+
 _log = logging.getLogger(__name__)
 
 WARM_UP = 3
@@ -45,11 +48,11 @@ class CudaGraph:
             self._capture(given)
         if self._graph is None:
             return self._function(*given)
-        torch._foreach_copy_(self._given, given)
+        copy(self._given, given)
         self._graph.replay()
         own = map_tree(torch.empty_like, self._result)
         if found := list(leaves(own)):
-            torch._foreach_copy_(found, list(leaves(self._result)))
+            copy(found, list(leaves(self._result)))
         return own
 
     def _capture(self, given: tuple[Tensor, ...]) -> None:
