@@ -1,6 +1,6 @@
 """Wall time from a program's start until it scores: ours, and five other libraries'.
 
-    python benchmarks/time_to_score.py --venvs ~/venvs --cleanrl ~/cleanrl    # 5 seeds of all
+    python benchmarks/time_to_score.py --cleanrl ~/cleanrl   # 5 seeds of all but Pong
     python benchmarks/time_to_score.py --only cartpole --sides neuraxis sb3 --seeds 1
     python benchmarks/time_to_score.py --report              # only write the table again
 
@@ -13,7 +13,8 @@ cut off is given again. The table goes to `benchmarks/results/time_to_score.md`.
 run on the machine.
 
 Stable-Baselines3 is in our own environment. The other libraries have virtual environments of their
-own, `VENVS/NAME/bin/python`; one without is left out, and that is said:
+own, `VENVS/NAME/bin/python`, by default in a folder `venvs` beside this clone. What is missing is
+left out, with a line that says why:
 
     sbx: `pip install sbx-rl`    tianshou: `pip install tianshou`    torchrl: `pip install torchrl`
     cleanrl: `pip install torch gymnasium==0.29.1 tyro tensorboard box2d`, and a clone of CleanRL
@@ -42,6 +43,7 @@ from time_to_score_report import RECORDS, read, write
 
 EPISODES = 20  # whose mean return is the score
 LINE = re.compile(rb"global_step=(\d+), episodic_return=\[?\s*(-?[\d.]+(?:e[-+]?\d+)?)")
+VENVS = Path(__file__).resolve().parents[2] / "venvs"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # a library's own number is taken
 VERSIONS = """
 import json, sys
@@ -91,6 +93,7 @@ def turn(case: Case, command: list[str], folder: Path) -> dict[str, Any]:
     reached = False
     given = {name: value for name, value in os.environ.items() if name not in THREADS}
     given |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(folder)}
+    given |= {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}  # nothing is compiled before
     with (folder / "stderr.txt").open("wb") as errors:
         begin = time.perf_counter()
         process = subprocess.Popen(
@@ -197,7 +200,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES)[:3])
     parser.add_argument("--sides", nargs="*", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--venvs", type=Path, default=Path("venvs"), help="see above")
+    parser.add_argument("--venvs", type=Path, default=VENVS, help=f"default {VENVS}")
     parser.add_argument("--cleanrl", type=Path, help="a clone of CleanRL")
     parser.add_argument("--report", action="store_true", help="run nothing, write the table")
     given = parser.parse_args()

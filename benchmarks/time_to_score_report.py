@@ -63,6 +63,8 @@ def write() -> None:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in read():
         found.setdefault((row["case"], row["side"]), []).append(row)
+    if not found:
+        raise SystemExit(f"{RECORDS}: no turn is done")
     pairs = [(case, side) for case in CASES for side in SIDES if (case, side) in found]
     lines = [HEAD, *(line(*pair, found[pair]) for pair in pairs), "", "What each trained:", ""]
     for side in dict.fromkeys(side for _, side in pairs):
@@ -82,9 +84,9 @@ def write() -> None:
     lines += [
         "",
         f"A side gave up where its own training ends, at the latest after: {limits}.",
-        "CleanRL needs an older Gymnasium, whose LunarLander-v2 differs from v3 in its wind, which is",
-        "off here. Its Pong is PongNoFrameskip-v4, which never repeats an action by chance, as the",
-        "others' ALE/Pong-v5 does.",
+        "CleanRL needs an older Gymnasium, whose LunarLander-v2 differs from v3 in its wind, which",
+        "is off here. Its Pong is PongNoFrameskip-v4, which never repeats an action by chance, as",
+        "the others' ALE/Pong-v5 does.",
         "",
         f"`python benchmarks/time_to_score.py`, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores: {cpu()}.",

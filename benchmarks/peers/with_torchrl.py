@@ -26,6 +26,9 @@ samplers = importlib.import_module("torchrl.data.replay_buffers.samplers")
 tensordicts = importlib.import_module("tensordict.nn")
 values = importlib.import_module("torchrl.objectives.value.advantages")
 
+FRAMES = 10
+"""Steps of SAC between its updates, as many: to collect each alone costs TorchRL much time."""
+
 
 def environments(case: str, num_envs: int, seed: int) -> Any:
     """So many environments, stepped in this process."""
@@ -36,9 +39,7 @@ def environments(case: str, num_envs: int, seed: int) -> Any:
 
     several = envs.SerialEnv(num_envs, one) if num_envs > 1 else one()
     several.set_seed(seed)
-    return envs.TransformedEnv(
-        several, envs.Compose(envs.StepCounter(), envs.DoubleToFloat(in_keys=["observation"]))
-    )
+    return several
 
 
 def mlp(inputs: int, outputs: int, activation: type[nn.Module], size: int) -> Any:
@@ -60,28 +61,31 @@ def orthogonal(net: nn.Module) -> nn.Module:
     return net
 
 
-def ppo(case: str, seed: int) -> None:
-    """Trains PPO."""
-    numbers = zoo.PPOS[case]
-    env = environments(case, numbers.num_envs, seed)
+def actor_critic(env: Any) -> tuple[Any, Any]:
+    """PPO's networks for discrete actions."""
     inputs, actions = env.observation_spec["observation"].shape[-1], env.action_spec.space.n
-    policy = modules.ProbabilisticActor(
-        tensordicts.TensorDictModule(
-            orthogonal(mlp(inputs, actions, nn.Tanh, 64)),
-            in_keys=["observation"],
-            out_keys=["logits"],
-        ),
+    logits = orthogonal(mlp(inputs, actions, nn.Tanh, 64))
+    actor = modules.ProbabilisticActor(
+        tensordicts.TensorDictModule(logits, in_keys=["observation"], out_keys=["logits"]),
         in_keys=["logits"],
         distribution_class=torch.distributions.Categorical,
         return_log_prob=True,
     )
-    critic = modules.ValueOperator(orthogonal(mlp(inputs, 1, nn.Tanh, 64)), in_keys=["observation"])
+    value = orthogonal(mlp(inputs, 1, nn.Tanh, 64))
+    return actor, modules.ValueOperator(value, in_keys=["observation"])
+
+
+def ppo(case: str, seed: int) -> None:
+    """Trains PPO."""
+    numbers = zoo.PPOS[case]
+    env = environments(case, numbers.num_envs, seed)
+    actor, critic = actor_critic(env)
     frames = numbers.num_envs * numbers.n_steps
     gae = values.GAE(
         gamma=numbers.gamma, lmbda=numbers.gae_lambda, value_network=critic, average_gae=False
     )
     loss = objectives.ClipPPOLoss(
-        policy,
+        actor,
         critic,
         clip_epsilon=numbers.clip_range,
         entropy_coeff=numbers.ent_coef,
@@ -96,7 +100,7 @@ def ppo(case: str, seed: int) -> None:
         batch_size=numbers.batch_size,
     )
     total = numbers.total_steps
-    collector = collectors.Collector(env, policy, frames_per_batch=frames, total_frames=total)
+    collector = collectors.Collector(env, actor, frames_per_batch=frames, total_frames=total)
     for number, rollout in enumerate(collector):
         remains = 1 - number * frames / total if numbers.linear else 1.0
         adam.param_groups[0]["lr"] = numbers.learning_rate * remains
@@ -112,7 +116,8 @@ def ppo(case: str, seed: int) -> None:
 def _step(adam: torch.optim.Optimizer, losses: Any, clipped: Any = None) -> None:
     """A step down the sum of the losses."""
     adam.zero_grad(set_to_none=True)
-    sum(value for name, value in losses.items() if name.startswith("loss_")).backward()
+    total: Any = sum(value for name, value in losses.items() if name.startswith("loss_"))
+    total.backward()
     if clipped is not None:
         nn.utils.clip_grad_norm_(clipped, 0.5)
     adam.step()
@@ -146,11 +151,11 @@ def sac(case: str, seed: int) -> None:
     adam = torch.optim.Adam(loss.parameters(), zoo.SAC_LEARNING_RATE)
     buffer = data.TensorDictReplayBuffer(storage=data.LazyTensorStorage(1_000_000), batch_size=256)
     collector = collectors.Collector(
-        env, actor, frames_per_batch=1, total_frames=zoo.SAC_STEPS, init_random_frames=100
+        env, actor, frames_per_batch=FRAMES, total_frames=zoo.SAC_STEPS, init_random_frames=100
     )
-    for number, rollout in enumerate(collector):
+    for rollout in collector:
         buffer.extend(rollout.reshape(-1))
-        if number >= 100:
+        for _ in range(FRAMES if len(buffer) > 100 else 0):
             _step(adam, loss(buffer.sample()))
             target.step()
 
