@@ -66,11 +66,11 @@ SCRIPTS = {
 def script(case: str, seed: int) -> list[str]:
     """CleanRL's script of a case, unpacked into `cleanrl/` where it runs."""
     name, *words = SCRIPTS[case]
-    return [f"cleanrl/{name}", *words, "--seed", str(seed)]
+    starter = [str(PEERS / "with_cleanrl.py")] if case == "pong" else []
+    return [*starter, f"cleanrl/{name}", *words, "--seed", str(seed)]
 
 
 ZOO = "rl-baselines3-zoo's numbers"
-OWN_SCRIPT = "`{}` with its defaults"
 SIDES = {
     "neuraxis": Side(
         TORCH,
