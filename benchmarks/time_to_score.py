@@ -86,7 +86,7 @@ def turn(case: Case, command: list[str], folder: Path) -> dict[str, Any]:
         and the `score`, the mean return of the newest episodes.
 
     Raises:
-        SystemExit: It failed: with its last words.
+        RuntimeError: It failed: with its last words.
     """
     newest: deque[float] = deque(maxlen=EPISODES)
     steps = episodes = 0
@@ -116,10 +116,10 @@ def turn(case: Case, command: list[str], folder: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - begin
         cpu = end(process)
     ended = not (reached or steps >= case.steps or seconds >= case.seconds)  # by itself
-    if ended and process.returncode:
+    if ended and (process.returncode or not newest):
         said = (folder / "stderr.txt").read_text("utf-8", "replace").strip()
-        raise SystemExit(f"{' '.join(command)}: failed\n{said[-2000:]}")
-    score = sum(newest) / len(newest)
+        raise RuntimeError(f"{' '.join(command)}: failed\n{said[-2000:]}")
+    score = sum(newest) / max(1, len(newest))
     return {"reached": reached, "seconds": round(seconds, 2), "cpu": round(cpu, 2)} | {
         **{"steps": steps, "episodes": episodes, "score": round(score, 2)}
     }
@@ -186,7 +186,11 @@ def measure(given: argparse.Namespace) -> None:
                 unpack(given.cleanrl, Path(folder))
             command = [str(pythons[side]), *SIDES[side].command(case, seed)]
             row = {"case": case, "side": side, "seed": seed}
-            row |= turn(CASES[case], command, Path(folder)) | {"versions": found[side]}
+            try:
+                row |= turn(CASES[case], command, Path(folder)) | {"versions": found[side]}
+            except RuntimeError as error:  # the next command tries it again
+                print(error, flush=True)
+                continue
         with RECORDS.open("a", encoding="utf-8") as records:
             records.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
