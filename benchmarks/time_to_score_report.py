@@ -67,8 +67,10 @@ def write() -> None:
         raise SystemExit(f"{RECORDS}: no turn is done")
     pairs = [(case, side) for case in CASES for side in SIDES if (case, side) in found]
     lines = [HEAD, *(line(*pair, found[pair]) for pair in pairs), "", "What each trained:", ""]
-    for side in dict.fromkeys(side for _, side in pairs):
+    for side in SIDES:
         own = [case for case, other in pairs if other == side]
+        if not own:
+            continue
         made = {
             f"{name} {number}"
             for case in own
@@ -88,8 +90,9 @@ def write() -> None:
         "is off here. Its Pong is PongNoFrameskip-v4, which never repeats an action by chance, as",
         "the others' ALE/Pong-v5 does.",
         "",
-        f"`python benchmarks/time_to_score.py`, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores: {cpu()}.",
+        "All by `python benchmarks/time_to_score.py --cleanrl CLONE`; one turn alone, for example:",
+        "`python benchmarks/peers/with_sb3.py sbx cartpole SEED`, or CleanRL's script from its clone.",
+        f"Python {platform.python_version()}, {os.cpu_count()} cores: {cpu()}.",
         "",
     ]
     RESULTS.mkdir(exist_ok=True)
