@@ -108,7 +108,10 @@ SIDES = {
     ),
     "torchrl": Side(
         ("torchrl", "tensordict", *TORCH),
-        {"cartpole": f"PPO, {ZOO}", "lunarlander": f"PPO, {ZOO}", "pendulum": f"SAC, {ZOO}"},
+        {
+            **{"cartpole": f"PPO, {ZOO}", "lunarlander": f"PPO, {ZOO}"},
+            "pendulum": f"SAC, {ZOO}, but ten updates after every ten steps",
+        },
         program("with_torchrl.py"),
     ),
 }

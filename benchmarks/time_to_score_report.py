@@ -91,7 +91,7 @@ def write() -> None:
         "the others' ALE/Pong-v5 does.",
         "",
         "All by `python benchmarks/time_to_score.py --cleanrl CLONE`; one turn alone, for example:",
-        "`python benchmarks/peers/with_sb3.py sbx cartpole SEED`, or CleanRL's script from its clone.",
+        "`python benchmarks/peers/with_sb3.py sbx cartpole SEED`, or CleanRL's own script.",
         f"Python {platform.python_version()}, {os.cpu_count()} cores: {cpu()}.",
         "",
     ]
