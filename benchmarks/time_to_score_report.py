@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from evidence import RESULTS, RUNS
-from speed import cpu
+from speed_report import cpu
 from time_to_score_cases import CASES, SIDES
 
 from neuraxis.training.analysis.statistics import estimate, median
