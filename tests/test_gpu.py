@@ -157,7 +157,13 @@ def test_a_cuda_graph_learns_what_plain_calls_learn(
     """Some of 12 rollouts by the graph, the first ones by calls."""
     words = (f"compile={compiled}", "agent.optimizer_eps=1e-3")
     monkeypatch.setattr(recorded, "CALLS_BEFORE", 0)
+    replays: list[object] = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph))
+    )
     graph = learned("cuda", agent, *words, rollouts=12)
+    assert replays and cuda_graph.CudaGraph.refused is None
     monkeypatch.setattr(cuda_graph, "WARM_UP", 10**9)
     plain = learned("cuda", agent, *words, rollouts=12)
     assert torch.allclose(graph, plain, rtol=1e-3, atol=1e-4)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from neuraxis.configs import RayConfig, load, load_resumed
 from neuraxis.core.errors import RunError
 from neuraxis.training import Callback, prepare, train
 from neuraxis.training.distributed import ray_cluster
+from neuraxis.training.distributed.learner_group import on_cpu
 from neuraxis.training.distributed.remote_learner import RemoteLearner, actor_options
 from neuraxis.training.storage.run import Run
 
@@ -96,6 +99,18 @@ def test_a_run_ends_with_one_line_when_its_actor_dies(tmp_path: Path) -> None:
 def test_what_fails_in_the_actor_is_said_as_if_it_had_failed_here(tmp_path: Path) -> None:
     with pytest.raises(MemoryError, match=r"lower agent.buffer_size=1000000000000$"):
         train(*words(tmp_path / "run", "actor", "agent=dqn", "agent.buffer_size=1_000_000_000_000"))
+    refused = words(tmp_path / "refused", "actor", *PPO, "learner.count=2", "compile=true")
+    with pytest.raises(ValueError, match=r"^compile=true: the update cannot be compiled: several"):
+        prepare(load(refused))
+    assert not (tmp_path / "refused").exists()
+
+
+def test_what_is_sent_is_no_larger_than_it_must_be() -> None:
+    """A view would bring all the memory that it is a view of."""
+    flat = torch.arange(1000.0)
+    sent = on_cpu({"weights": flat[:10].view(2, 5), "steps": 3})
+    assert len(pickle.dumps(sent["weights"])) < 1000 and sent["steps"] == 3
+    assert torch.equal(sent["weights"], flat[:10].view(2, 5))
 
 
 def test_the_actor_has_gpus_where_there_are_some() -> None:

@@ -17,7 +17,7 @@ Settings = Mapping[str, Any]
 IGNORED = (
     *("seed", "run_dir", "wandb", "tensorboard", "prometheus", "code", "loaded", "checkpoint"),
     *("log_interval_steps", "profile", "eval.mode", "eval.video_interval_steps"),
-    "env.processes",
+    *("env.processes", "learner.placement", "agent.replay_device"),
 )
 # What an agent makes of its environment: returns are counted before it, so they stay comparable.
 PREPROCESSING = tuple(

@@ -194,5 +194,15 @@ def gpu_options(
 
 
 def on_cpu(tree: Tree) -> Tree:
-    """The tree with its tensors on the CPU: as it can go to another process."""
-    return map_tree(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, tree)
+    """The tree with its tensors on the CPU, none of them a view: as it can go to another process.
+
+    Of a view the whole memory would be sent.
+    """
+
+    def moved(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        leaf = leaf.detach().cpu()
+        return leaf if leaf.untyped_storage().nbytes() == leaf.nbytes else leaf.clone()
+
+    return map_tree(moved, tree)

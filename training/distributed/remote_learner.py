@@ -5,9 +5,9 @@
      metrics, weights, generator <--------   :
      publish, evaluate: by these weights
 
-The driver has the policy, which acts and is evaluated; all else of the agent is the actor's, its
-replay too. Random numbers of learning continue those of the driver, so the numbers are those of a
-learner in the driver's process.
+The driver has the policy, which acts and is evaluated; the rest of the agent learns in the actor,
+with its replay. Torch's generator goes to and fro, so on a CPU the numbers are those of a learner
+in the driver's process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...agents.agent import Agent
 from ...configs import Config
-from ...core.errors import RunError, one_line
+from ...core.errors import RunError, one_line, shorten
 from ...core.frames import packed, unpacked
 from ...core.memory import OutOfMemory
 from ...core.rollout import Rollout
@@ -32,6 +32,8 @@ from .learner_group import local_learner, on_cpu
 from .packed_weights import Unpacker, pack
 from .process import configure_process
 
+GENERATORS = "cuda_generators"
+
 
 class LearnerActor:
     """A learner, or the first of several, in a process of its own.
@@ -41,11 +43,18 @@ class LearnerActor:
         teacher: Of the driver's agent.
     """
 
+    learner: Learner
+
     def __init__(self, cfg: Config, teacher: Any) -> None:
         ray_cluster.set_secrets(cfg.ray)
         configure_process(cfg.threads)
-        agent = build_agent(cfg, new_replicas(cfg), teacher=teacher)
-        self.learner = local_learner(cfg, agent)
+        self._cfg, self._teacher = cfg, teacher
+
+    def open(self, state: dict[str, Any]) -> None:
+        """Builds the agent, with the state of the driver's; what it refuses reaches the driver."""
+        agent = build_agent(self._cfg, new_replicas(self._cfg), teacher=self._teacher)
+        agent.load_state_dict(state)
+        self.learner = local_learner(self._cfg, agent)
 
     def learn(
         self, rollout: Rollout[np.ndarray], draws: Tensor
@@ -60,12 +69,16 @@ class LearnerActor:
         return on_cpu(self.learner.tensors())
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Learner.state_dict`."""
-        return on_cpu(self.learner.state_dict())
+        """See `Learner.state_dict`; with the generators of the GPUs, which the driver lacks."""
+        generators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return on_cpu(self.learner.state_dict()) | {GENERATORS: tuple(generators)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Learner.load_state_dict`."""
         self.learner.load_state_dict(state)
+        saved = state.get(GENERATORS, ())
+        if saved and torch.cuda.device_count() == len(saved):
+            torch.cuda.set_rng_state_all(saved)
 
 
 class RemoteLearner(Learner):
@@ -95,12 +108,19 @@ class RemoteLearner(Learner):
 
     def _start(self, cfg: Config) -> None:
         import ray
+        import ray.exceptions
 
         options = actor_options(cfg.device, cfg.learner.count, ray.nodes())
         actor = ray.remote(max_restarts=0, max_task_retries=0)(LearnerActor)
         self.actor = actor.options(**options).remote(cfg, self.agent.setup.teacher)
         state = on_cpu(self.agent.state_dict())
-        self._ask("load_state_dict", state, seconds=self.cfg.timeout_seconds)
+        try:
+            self._ask("open", state, seconds=self.cfg.timeout_seconds)
+        except ray.exceptions.GetTimeoutError as error:
+            raise RunError(
+                "learner.placement=actor: the actor did not start within "
+                f"learner.timeout_seconds={self.cfg.timeout_seconds:g}: are all GPUs in use?"
+            ) from error
 
     def learn(self, rollout: Rollout[np.ndarray]) -> dict[str, Tensor]:
         """See `Learner.learn`."""
@@ -127,28 +147,25 @@ class RemoteLearner(Learner):
         """Calls a method of the actor.
 
         Raises:
-            RunError: Learning failed, or the actor died, or it has not begun in time.
-            OutOfMemory: As in the actor.
-            RuntimeError: As in the actor, for a state that does not fit.
+            ValueError, RuntimeError, OutOfMemory: As in the actor.
+            RunError: Something else failed there, or the actor died.
+            GetTimeoutError: There was no answer within `seconds`.
         """
         import ray
         import ray.exceptions
 
         try:
             return ray.get(getattr(self.actor, name).remote(*args), timeout=seconds)
-        except ray.exceptions.GetTimeoutError as error:
-            raise RunError(
-                f"learner.placement=actor: Ray had no free machine for it in {seconds:g} s "
-                "(learner.timeout_seconds)"
-            ) from error
+        except ray.exceptions.GetTimeoutError:
+            raise
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, OutOfMemory | RunError | RuntimeError):
-                raise error.cause from None
+            if isinstance(error.cause, ValueError | RuntimeError | OutOfMemory):
+                raise error.cause from error
             raise RunError(f"the learner's process: {one_line(error.cause)}") from error
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"the learner's process died: {one_line(error)}; `neuraxis resume` goes on from "
-                "the last checkpoint"
+                f"the learner's process died: {shorten(one_line(error), 200)}; `neuraxis resume` "
+                "goes on from the last checkpoint"
             ) from error
 
     def close(self) -> None:

@@ -118,7 +118,9 @@ class Compiled:
         def compiled(*given: Tensor) -> tuple[Tensor, ...]:
             return tuple(run(*always, *given))
 
-        call = CudaGraph(compiled) if given[0].device.type == "cuda" else compiled
+        device = given[0].device
+        alone = all(tensor.device == device for tensor in _held(graph))  # the others may change
+        call = CudaGraph(compiled) if device.type == "cuda" and alone else compiled
 
         def play(given: list[Tensor]) -> Terms:
             results = dict(zip(names, call(*given), strict=True))
@@ -145,10 +147,14 @@ def _drop_broken(message: str) -> bool:
     return dropped
 
 
+def _held(graph: fx.GraphModule) -> list[Tensor]:
+    """The tensors that a graph holds: neither arguments nor made in it."""
+    return [getattr(graph, str(n.target)) for n in graph.graph.nodes if n.op == "get_attr"]
+
+
 def _refuse_others(graph: fx.GraphModule) -> None:
     """Raises RuntimeError if a graph holds tensors that may change: all but single numbers."""
-    held = (getattr(graph, str(n.target)) for n in graph.graph.nodes if n.op == "get_attr")
-    shapes = [tuple(tensor.shape) for tensor in held if tensor.ndim]
+    shapes = [tuple(tensor.shape) for tensor in _held(graph) if tensor.ndim]
     if shapes:
         raise RuntimeError(
             f"the loss reads a tensor of shape {shapes[0]} that is neither in the minibatch nor a "

@@ -24,9 +24,9 @@ from .recorder import Recorder, place_of
 CALLS_BEFORE = 20
 """Calls with tensors of one geometry before it is recorded, which takes as long as ten calls."""
 
-LARGEST = 10**6
-"""Most numbers in the arguments of a recording. With more of them overhead hardly counts, and a
-recording keeps all tensors that it makes."""
+LARGEST = {"cpu": 10**6, "cuda": 10**7}
+"""Most numbers in the arguments of a recording. With more of them overhead hardly counts; and what
+is recorded keeps all tensors that it makes, on a CPU for good, on a GPU until it is done."""
 
 
 class Recorded:
@@ -77,11 +77,16 @@ class Recorded:
                 return play(*given)
         self._calls[geometry] += 1
         due = self._calls[geometry] > CALLS_BEFORE and geometry not in self.recordings
-        if not due or _is_large(given) or len(set(map(place_of, given))) < len(given):
+        size, device = sum(leaf.numel() for leaf in given), given[0].device
+        if (
+            not due
+            or size > LARGEST.get(device.type, 0)
+            or len(set(map(place_of, given))) < len(given)
+        ):
             return self._function(*args)
         with self._watched.noting(), Recorder(given, self._always) as recorder:
             result = self._function(*args)
-        play, device = recorder.finish(result), given[0].device
+        play = recorder.finish(result)
         if play is not None and device.type == "cuda" and recorder.is_on(device):
             play = CudaGraph(play)
         self.recordings[geometry] = play
@@ -119,11 +124,6 @@ class Recorded:
         if len(places) == len(given):  # no tree among them
             return lambda *args: play(*[args[place] for place in places])
         return lambda *args: play(*leaves(args))
-
-
-def _is_large(given: list[Tensor]) -> bool:
-    """Whether a recording is not worth its memory; a CUDA graph keeps none of its tensors."""
-    return given[0].device.type == "cpu" and sum(leaf.numel() for leaf in given) > LARGEST
 
 
 def geometry_of(given: list[Tensor]) -> tuple[Any, ...]:

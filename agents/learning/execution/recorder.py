@@ -163,7 +163,7 @@ def _quickest(
         function = getattr(home, name, None)
         if not isinstance(function, BuiltinFunctionType | MethodDescriptorType):
             continue
-        with suppress(TypeError, RuntimeError):  # it takes other arguments
+        with suppress(TypeError, RuntimeError):  # it takes other arguments, or in another order
             again = function(*args, **kwargs)
             alike = isinstance(again, Tensor) and isinstance(result, Tensor)
             if alike and place_of(again)[1:] == place_of(result)[1:] and torch.equal(again, result):
