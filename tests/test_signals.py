@@ -27,6 +27,7 @@ from neuraxis.configs import load, load_resumed
 from neuraxis.core import signals
 from neuraxis.envs.builtin.diagnostic import Identity
 from neuraxis.training.session import prepare
+from neuraxis.training.storage import run as run_module
 from neuraxis.training.storage.run import Run
 
 from .helpers import OnUpdate
@@ -36,6 +37,9 @@ WORDS = (f"env={ENV}", "wandb.mode=disabled", "device=cpu", "num_envs=2", "total
 WORDS = (*WORDS, "agent=ppo", "agent.n_steps=16", "agent.batch_size=16", "agent.n_epochs=1")
 WORDS = (*WORDS, "eval.interval_steps=50", "eval.episodes=1", "eval.final_episodes=1")
 WORDS = (*WORDS, "log_interval_steps=16", "network.blocks.0.sizes=[8]")
+
+FINISHED = ("wandb.mode=disabled", "device=cpu", "num_envs=2", "total_steps=32", "agent.n_steps=16")
+FINISHED = (*FINISHED, "agent.batch_size=16", "eval.interval_steps=0", "eval.final_episodes=1")
 
 
 class Hanging(Identity):
@@ -234,3 +238,29 @@ def test_no_thread_is_left_that_frees_the_run_while_python_ends() -> None:
         with signals.ends_on_signals(lambda number: None, lambda: None):
             assert "signals" in [thread.name for thread in threading.enumerate()]
         assert "signals" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_second_signal_waits_for_the_summary(tmp_path: Path, monkeypatch: Any) -> None:
+    """While the run ends itself, the thread that would end it for a hanging one has to wait."""
+    session = prepare(load([*FINISHED, f"run_dir={tmp_path / 'run'}"]))
+    seen: list[bool] = []
+    summary = tmp_path / "run" / "summary.json"
+
+    def second() -> None:
+        session._end_at_last()
+        seen.append(summary.exists())
+
+    thread = threading.Thread(target=second)
+    write = run_module.write_json
+
+    def slow(path: Path, content: Any) -> None:
+        if path == summary:
+            thread.start()
+            thread.join(0.5)
+        write(path, content)
+
+    monkeypatch.setattr(run_module, "write_json", slow)
+    session.run()
+    thread.join()
+    assert seen == [True]
+    assert json.loads(summary.read_text())["status"] == "finished"

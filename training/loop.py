@@ -127,7 +127,9 @@ class Session:
             closing.callback(self._source_open.close)
             closing.callback(self.evaluations.close)
             closing.callback(tell.end, outcome.status)
-            if (row := self.current_run.finish(*outcome)) is not None:
+            with self._changing:  # a second signal waits for the summary
+                row = self.current_run.finish(*outcome)
+            if row is not None:
                 tell("on_log", row)
 
     def interrupt(self) -> None:

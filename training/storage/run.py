@@ -207,10 +207,10 @@ class Run(RunFolder):
         rest = self._progress.take()
         row = self._write(rest, self.steps) if rest else None
         self._file.close()
+        self._file = None
         why = {} if reason is None else {"reason": reason}
         self.summary = {"status": status, **why, **self._progress.summary(), **(final or {})}
         write_json(self.dir / layout.SUMMARY, self.summary)
-        self._file = None  # from now on it is `ended`
         return row
 
     def _write(self, metrics: Mapping[str, float], steps: int) -> dict[str, float]:
