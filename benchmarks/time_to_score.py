@@ -16,9 +16,9 @@ Stable-Baselines3 is in our own environment. The other libraries have virtual en
 own, `VENVS/NAME/bin/python`, by default in a folder `venvs` beside this clone. What is missing is
 left out, with a line that says why:
 
-    sbx: `pip install sbx-rl box2d pygame-ce`
-    tianshou: `pip install tianshou box2d pygame-ce`
-    torchrl: `pip install torchrl gymnasium box2d pygame-ce`
+    sbx: `pip install sbx-rl box2d pygame-ce pyyaml`
+    tianshou: `pip install tianshou box2d pygame-ce pyyaml`
+    torchrl: `pip install torchrl gymnasium box2d pygame-ce pyyaml`
     cleanrl: `pip install torch gymnasium==0.29.1 tyro tensorboard box2d pygame-ce`
 """
 
