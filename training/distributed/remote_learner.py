@@ -108,19 +108,17 @@ class RemoteLearner(Learner):
 
     def _start(self, cfg: Config) -> None:
         import ray
-        import ray.exceptions
 
         options = actor_options(cfg.device, cfg.learner.count, ray.nodes())
         actor = ray.remote(max_restarts=0, max_task_retries=0)(LearnerActor)
         self.actor = actor.options(**options).remote(cfg, self.agent.setup.teacher)
-        state = on_cpu(self.agent.state_dict())
-        try:
-            self._ask("open", state, seconds=self.cfg.timeout_seconds)
-        except ray.exceptions.GetTimeoutError as error:
+        opened = self.actor.open.remote(on_cpu(self.agent.state_dict()))
+        if not ray.wait([opened], timeout=self.cfg.timeout_seconds)[0]:
             raise RunError(
                 "learner.placement=actor: the actor did not start within "
                 f"learner.timeout_seconds={self.cfg.timeout_seconds:g}: are all GPUs in use?"
-            ) from error
+            )
+        self._answer(opened)
 
     def learn(self, rollout: Rollout[np.ndarray]) -> dict[str, Tensor]:
         """See `Learner.learn`."""
@@ -143,21 +141,22 @@ class RemoteLearner(Learner):
         self._ask("load_state_dict", state)
         self.agent.policy.load_state_dict(state["policy"])
 
-    def _ask(self, name: str, *args: Any, seconds: float | None = None) -> Any:
-        """Calls a method of the actor.
+    def _ask(self, name: str, *args: Any) -> Any:
+        """Calls a method of the actor; see `_answer`."""
+        return self._answer(getattr(self.actor, name).remote(*args))
+
+    def _answer(self, asked: Any) -> Any:
+        """Waits for what was asked.
 
         Raises:
             ValueError, RuntimeError, OutOfMemory: As in the actor.
             RunError: Something else failed there, or the actor died.
-            GetTimeoutError: There was no answer within `seconds`.
         """
         import ray
         import ray.exceptions
 
         try:
-            return ray.get(getattr(self.actor, name).remote(*args), timeout=seconds)
-        except ray.exceptions.GetTimeoutError:
-            raise
+            return ray.get(asked)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ValueError | RuntimeError | OutOfMemory):
                 raise error.cause from error

@@ -76,9 +76,9 @@ class Recorder(TorchDispatchMode):
 
     def is_on(self, device: torch.device) -> bool:
         """Whether all tensors of the function are on a device, but for constants."""
-        tensors = [x for x in tree_leaves((self._alive, *self._fixed.values())) if _is_tensor(x)]
-        elsewhere = (place_of(tensor)[0] for tensor in tensors if tensor.device != device)
-        return self._constants.issuperset(elsewhere)
+        found = tree_leaves((self._alive, *self._fixed.values()))
+        elsewhere = [x for x in found if isinstance(x, Tensor) and x.device != device]
+        return self._constants.issuperset(place_of(tensor)[0] for tensor in elsewhere)
 
     def finish(self, result: Tree) -> Callable[..., Tree] | None:
         """The function that repeats what was written down.
@@ -147,11 +147,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[in
         for place, kind in enumerate(func._schema.arguments)
         if kind.alias_info is not None and kind.alias_info.is_write
     ]
-    return {place_of(tensor)[0] for tensor in tree_leaves(changed) if _is_tensor(tensor)}
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, Tensor)
+    return {place_of(tensor)[0] for tensor in tree_leaves(changed) if isinstance(tensor, Tensor)}
 
 
 def _quickest(
