@@ -103,7 +103,7 @@ class OffPolicyAgent(Agent[P]):
             rollout = self.teacher.advise(rollout)
         self.set_learning_rate(self.settings)
         due = self._due()
-        self.replay.add(rollout.to(self.replay.steps.device))
+        self.replay.add(rollout)
         self.steps += rollout.steps
         count = self._due() - due
         self.before_updates(rollout.steps)

@@ -104,6 +104,8 @@ class Replay:
 
         A column's rollouts follow upon one another, or open with `first`.
         """
+        if rollout.reward.device != self.steps.device:
+            rollout = rollout.to(self.steps.device)
         steps, columns = len(rollout.action), rollout.columns.cpu().numpy()
         assert self.stride in (1, steps) and len(columns) == len(np.unique(columns))
         assert steps < self.steps.rows, "a rollout is shorter than the ring"

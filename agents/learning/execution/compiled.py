@@ -34,7 +34,7 @@ _COMPILED = re.compile(r"/[^\s'\":]+\.(?:so|o|gch)\b")
 class Compiled:
     """A function from trees of tensors to tensors by name, compiled for each of their geometries.
 
-    It may change its arguments in place. Its result may depend on its arguments, their geometry and
+    It may change `always` in place. Its result may depend on its arguments, their geometry and
     the numbers `watched`; on nothing else. `instead` is called where the trace shows that Python
     read a number of a tensor or that a tensor of one dimension or more came from elsewhere, and
     from the first change of a watched number on.
